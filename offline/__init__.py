@@ -1,0 +1,1 @@
+"""From a model's activations to steering profiles."""

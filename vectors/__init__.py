@@ -1,0 +1,1 @@
+"""Steering artefacts: format, validation, algebra and registry."""
