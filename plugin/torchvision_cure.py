@@ -13,12 +13,10 @@ import mmap
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-import torch
-
 _OPERATORS = ("nms", "qnms")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
-_declared: list[torch.library.Library] = []  # a library that is collected takes its schemas with it
+_declared: list[object] = []  # a library that is collected takes its schemas with it
 
 
 def needs_cure(torch_cuda: str | None, torchvision_version: str, links_cuda: bool) -> bool:
@@ -33,6 +31,8 @@ def needs_cure(torch_cuda: str | None, torchvision_version: str, links_cuda: boo
 
 def cure() -> None:
     """Declare `torchvision::nms` and `torchvision::qnms` where torchvision needs it; otherwise do nothing."""
+    import torch  # not above: whoever imports this module before torch would find it half made when torch calls back
+
     if _declared or torch.version.cuda is not None:
         return
     try:
