@@ -1,0 +1,51 @@
+"""Arrays that nobody can change, with finite numbers in them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import VectorError
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+def frozen_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
+    """`values` as a read-only, C-contiguous, little-endian float32 array of `ndim` dimensions, none of them empty.
+
+    An array that is already all this is shared, not copied, when nobody can write to its memory.
+
+    Raises:
+        VectorError: wrong number of dimensions, empty, not numeric, or not finite in float32.
+    """
+    try:
+        given = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"{what} is not an array of real numbers: {error}") from error
+    if given.dtype.kind not in "fiu":
+        raise VectorError(f"{what} has dtype {given.dtype}; expected real numbers")
+    with np.errstate(over="ignore"):  # an overflow becomes inf, which is refused below with a sentence
+        array = np.asarray(given, dtype="<f4", order="C")
+    if array.ndim != ndim or array.size == 0:
+        raise VectorError(f"{what} has shape {array.shape}; expected {ndim} non-empty dimension(s)")
+    if not np.isfinite(array).all():
+        raise VectorError(f"{what} holds NaN or infinite numbers; only finite float32 numbers can be steered with")
+    return frozen(array)
+
+
+def frozen(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    """A read-only array of the same content; a copy unless its memory is immutable already."""
+    memory: Any = array
+    while isinstance(memory, np.ndarray) and not memory.flags.writeable:
+        if memory.base is None or isinstance(memory.base, bytes):
+            return array
+        memory = memory.base
+    array = array.copy()
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,96 @@
+"""Every error that trimtab raises on purpose, in one tree.
+
+    TrimtabError
+    ├── VectorError            numbers that do not fit together: two layers, two sizes, a NaN
+    ├── ProfileError           an artefact on disk (or about to go there) is unusable; names the file first
+    │   ├── FormatError        missing, truncated, unknown field or version, wrong name, dtype or shape, too large
+    │   ├── IntegrityError     the bytes are not those that were saved, or hold numbers that cannot be served
+    │   └── ModelMismatchError made for another model than the one at hand
+    └── RequestError           what a request asked for cannot be had; `param` is the field at fault
+        ├── UnknownProfileError
+        └── AlphaError
+
+Each message says what is wrong, what is allowed and what to do. The first two branches are for whoever runs the
+server or the command line; the third is for the client of an API, so it never holds a path.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_SHOWN_NAMES = 20
+_SHOWN_CHARACTERS = 80
+
+
+class TrimtabError(Exception):
+    """Base of everything below."""
+
+
+class VectorError(TrimtabError, ValueError):
+    """Arrays or vectors that cannot be combined, or numbers that are not finite."""
+
+
+class ProfileError(TrimtabError):
+    """An artefact is unusable. The message begins with the name of the folder and file."""
+
+
+class FormatError(ProfileError):
+    """The artefact does not have the form that its format version promises."""
+
+
+class IntegrityError(ProfileError):
+    """The artefact has the right form and the wrong content: altered bytes, NaN, numbers out of range."""
+
+
+class ModelMismatchError(ProfileError):
+    """The artefact was made for another model."""
+
+
+class RequestError(TrimtabError):
+    """A request asked for what cannot be had.
+
+    `param` is the request's field in dotted form, such as "steering.alpha".
+    """
+
+    def __init__(self, message: str, *, param: str = "steering") -> None:
+        super().__init__(message)
+        self.param = param
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default calls cls(*args), which loses `param` and fails for the subclasses: errors cross process borders.
+        return (_rebuild, (type(self), str(self), dict(self.__dict__)))
+
+
+class UnknownProfileError(RequestError):
+    """No profile of that name is loaded. `suggestion` is the nearest loaded name, or None."""
+
+    def __init__(self, name: str, known: Iterable[str], *, param: str = "steering.profile") -> None:
+        self.name = name
+        self.known = tuple(sorted(known))
+        # A name may be megabytes long and come from a stranger: compare and echo only its beginning.
+        short = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…"
+        close = difflib.get_close_matches(short.lower(), self.known, n=1)
+        self.suggestion = close[0] if close else None
+        hint = f"; did you mean {self.suggestion!r}?" if self.suggestion else ";"
+        super().__init__(f"unknown profile {short!r}{hint} loaded: {_listed(self.known)}", param=param)
+
+
+class AlphaError(RequestError):
+    """A strength that is no finite number or lies outside the profile's range."""
+
+    def __init__(self, message: str, *, param: str = "steering.alpha") -> None:
+        super().__init__(message, param=param)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES]) or "none at all"
+    rest = len(names) - _SHOWN_NAMES
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _rebuild(cls: type[RequestError], message: str, state: dict[str, object]) -> RequestError:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error

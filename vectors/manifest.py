@@ -1,0 +1,191 @@
+"""What profile.json says: pydantic models that refuse every unknown field and every number out of range."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictStr,
+    model_validator,
+)
+
+from .decode import Natural, Real
+from .errors import AlphaError
+from .identity import ModelIdentity
+
+MAX_ALPHA = 1e3
+TENSOR_FILE = "profile.safetensors"
+RESERVED_NAMES = frozenset({"none"})
+
+Kind = Literal["coarse", "fine"]
+Positions = Literal["answer", "prompt", "all", "image", "text"]
+
+
+def check_name(name: str) -> str:
+    """`name`, when it is a profile's name: a word that is safe in a path, a header and a metric's label alike.
+
+    Raises:
+        ValueError: says what is allowed.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+        raise ValueError(
+            f"{name[:80]!r} is no profile name; allowed are 1 to 63 of a-z, 0-9, '.', '_' and '-', "
+            "beginning with a letter or a digit"
+        )
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is reserved: it asks for no steering; choose another profile name")
+    return name
+
+
+def _canonical_keys(value: object) -> object:
+    # JSON keys are text. "1" and "01" would both become layer 1, and the last one would win unseen.
+    if isinstance(value, Mapping) and any(isinstance(key, str) and str(_as_int(key)) != key for key in value):
+        raise ValueError("keys must be layer indices written without signs, spaces or leading zeros")
+    return value
+
+
+def _as_int(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+Name = Annotated[StrictStr, AfterValidator(check_name)]
+Digest = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
+PerLayer = BeforeValidator(_canonical_keys)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AlphaRange(_Frozen):
+    """The strengths that may be asked for: min ≤ alpha ≤ max, and `default` where a request names none.
+
+    All are finite and at most 1000 in size. A negative `min` lets a request steer the other way.
+    """
+
+    default: Annotated[Real, Field(ge=-MAX_ALPHA, le=MAX_ALPHA)] = 1.0
+    min: Annotated[Real, Field(ge=-MAX_ALPHA, le=MAX_ALPHA)] = 0.0
+    max: Annotated[Real, Field(ge=-MAX_ALPHA, le=MAX_ALPHA)] = 2.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AlphaRange:
+        if not self.min <= self.default <= self.max:
+            raise ValueError(f"min {self.min:g} ≤ default {self.default:g} ≤ max {self.max:g} does not hold")
+        return self
+
+    @property
+    def largest(self) -> float:
+        """The largest |alpha| that is allowed."""
+        return max(abs(self.min), abs(self.max))
+
+    def check(self, value: object, *, param: str = "steering.alpha") -> float:
+        """`value` as a float, when it is a number within the range.
+
+        Raises:
+            AlphaError: text, a bool, NaN, an infinity, or a number outside [min, max].
+        """
+        allowed = f"a number from {self.min:g} to {self.max:g}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise AlphaError(f"alpha must be {allowed}, not {type(value).__name__}", param=param)
+        try:
+            alpha = float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            alpha = math.inf
+        if not self.min <= alpha <= self.max:  # False for NaN too
+            raise AlphaError(f"alpha is {alpha:g}; allowed is {allowed}", param=param)
+        return alpha
+
+
+class Gate(_Frozen):
+    """Where the rows of a fine profile are added.
+
+    scope: "token" decides at every steered position; "sequence" decides at the last prompt position for the answer.
+    metric, max_distance: an activation farther than `max_distance` (inclusive) from its nearest centroid is left
+    alone; None sets no limit. Cosine distance is 1 - cos, in [0, 2]. The *nearest* centroid is Euclidean always.
+    """
+
+    scope: Literal["token", "sequence"] = "token"
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    max_distance: Annotated[Real, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Gate:
+        if self.metric == "cosine" and self.max_distance is not None and self.max_distance > 2:
+            raise ValueError(f"max_distance {self.max_distance:g} is no cosine distance; allowed is 0 to 2")
+        return self
+
+
+class Norms(_Frozen):
+    """Lengths at one layer, from which the relative dose α‖v‖/‖h‖ follows.
+
+    vector: ‖v‖, of a fine profile the longest row's. hidden: a typical ‖h‖ there, None where nobody measured it.
+    """
+
+    vector: Annotated[Real, Field(ge=0)]
+    hidden: Annotated[Real, Field(gt=0)] | None = None
+
+    def dose(self, alpha: float) -> float | None:
+        """|alpha| ‖v‖ / ‖h‖, or None where ‖h‖ is not known."""
+        return None if self.hidden is None else abs(alpha) * self.vector / self.hidden
+
+
+class Provenance(_Frozen):
+    """Where an artefact comes from. Nothing here changes what is served.
+
+    dataset_digest: sha256 of the data. rule: which rows stand for what (METHOD, section 1). method: how the vectors
+    were made. model_id: the model's name on the Hub. source: the file or tool of an import. samples: rows by label.
+    versions: of the libraries. evaluation: figures by name, nested as the evaluation likes.
+    """
+
+    dataset_digest: StrictStr | None = None
+    rule: StrictStr | None = None
+    method: StrictStr | None = None
+    seed: Annotated[int, Field(strict=True)] | None = None
+    model_id: StrictStr | None = None
+    source: StrictStr | None = None
+    samples: dict[StrictStr, Natural] = Field(default_factory=dict)
+    versions: dict[StrictStr, StrictStr] = Field(default_factory=dict)
+    evaluation: dict[StrictStr, JsonValue] = Field(default_factory=dict)
+
+
+class Manifest(_Frozen):
+    """profile.json of format version 1. `sha256` is filled when a profile is saved and demanded when it is loaded."""
+
+    format_version: Literal[1] = 1
+    name: Name
+    description: StrictStr = ""
+    base_model: ModelIdentity
+    kind: Kind
+    layers: Annotated[tuple[Natural, ...], Field(min_length=1)]
+    positions: Positions = "answer"
+    gate: Gate | None = None
+    alpha: AlphaRange = AlphaRange()
+    norms: Annotated[dict[int, Norms], PerLayer]
+    provenance: Provenance = Provenance()
+    sha256: dict[Literal["profile.safetensors"], Digest] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Manifest:
+        if list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(f"layers {list(self.layers)[:20]} must be sorted and unique")
+        depth = self.base_model.num_layers
+        if self.layers[-1] >= depth:
+            raise ValueError(f"layer {self.layers[-1]} does not exist; the base model has layers 0 to {depth - 1}")
+        if self.norms.keys() != set(self.layers):
+            raise ValueError(f"norms are given for layers {sorted(self.norms)[:20]}; expected {list(self.layers)[:20]}")
+        if self.kind == "coarse" and self.gate is not None:
+            raise ValueError("a coarse profile has no gate; only the rows of a fine profile are gated")
+        if self.kind == "fine" and self.gate is None:
+            raise ValueError("a fine profile needs a gate; {} is the plain one")
+        if self.gate is not None and self.gate.scope == "sequence" and self.positions != "answer":
+            raise ValueError(f'gate.scope "sequence" works with positions "answer" only, not with "{self.positions}"')
+        return self

@@ -1,0 +1,286 @@
+"""A profile: a named bundle of steering vectors for one model, as it is saved, served and spoken of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from .arrays import Float32, frozen_float32
+from .decode import sentence
+from .errors import FormatError, IntegrityError, VectorError
+from .identity import ModelIdentity
+from .manifest import AlphaRange, Gate, Manifest, Norms, Positions, Provenance
+from .vector import SteeringVector
+
+__all__ = [
+    "AlphaRange",
+    "CoarseLayer",
+    "FineLayer",
+    "Gate",
+    "Layer",
+    "Manifest",
+    "Norms",
+    "Profile",
+    "Provenance",
+    "named_tensors",
+]
+
+# Far above any activation, and small enough that neither ½‖c‖² nor alpha · v can overflow float32.
+MAX_ENTRY = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseLayer:
+    """One vector for every steered position. vector: float32 [D], read-only."""
+
+    vector: Float32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vector", frozen_float32(self.vector, 1, "vector"))
+
+    @property
+    def named(self) -> dict[str, Float32]:
+        """The arrays by the last part of their names on disk."""
+        return {"vector": self.vector}
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+        return int(self.vector.shape[0])
+
+    @property
+    def rows(self) -> int:
+        """How many rows this layer takes in a table: 1."""
+        return 1
+
+    @property
+    def norm(self) -> float:
+        """‖vector‖."""
+        return _longest(self.vector[None])
+
+
+@dataclass(frozen=True, eq=False)
+class FineLayer:
+    """Row k of `vectors` is added where row k of `centroids` is the nearest; a zero row leaves its concept alone.
+
+    centroids, vectors: float32 [K, D], read-only.
+    """
+
+    centroids: Float32
+    vectors: Float32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "centroids", frozen_float32(self.centroids, 2, "centroids"))
+        object.__setattr__(self, "vectors", frozen_float32(self.vectors, 2, "vectors"))
+        if self.centroids.shape != self.vectors.shape:
+            raise VectorError(
+                f"centroids have shape {self.centroids.shape} and vectors {self.vectors.shape}; they must agree"
+            )
+
+    @property
+    def named(self) -> dict[str, Float32]:
+        """The arrays by the last part of their names on disk."""
+        return {"centroids": self.centroids, "vectors": self.vectors}
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def rows(self) -> int:
+        """K."""
+        return int(self.vectors.shape[0])
+
+    @property
+    def norm(self) -> float:
+        """The length of the longest row of `vectors`."""
+        return _longest(self.vectors)
+
+
+Layer = CoarseLayer | FineLayer
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """A manifest and the tensors that it speaks of, checked against each other.
+
+    Build one with `Profile.coarse` or `Profile.fine`, which fill in what can be computed.
+
+    Raises:
+        FormatError: the tensors are not those that the manifest implies.
+        IntegrityError: a number beyond what can be served, or a norm in the manifest that the tensors do not have.
+    """
+
+    manifest: Manifest
+    tensors: Mapping[int, Layer]
+
+    def __post_init__(self) -> None:
+        tensors = {layer: self.tensors[layer] for layer in sorted(self.tensors)}
+        object.__setattr__(self, "tensors", MappingProxyType(tensors))
+        if tuple(tensors) != self.manifest.layers:
+            raise FormatError(f"{self.name}: has tensors for layers {list(tensors)}; its manifest says otherwise")
+        for layer, tensor in tensors.items():
+            _check_layer(self.manifest, layer, tensor)
+
+    @classmethod
+    def coarse(
+        cls,
+        name: str,
+        vectors: Sequence[SteeringVector],
+        *,
+        model: ModelIdentity,
+        description: str = "",
+        positions: Positions = "answer",
+        alpha: AlphaRange | None = None,
+        hidden_norms: Mapping[int, float] | None = None,
+        provenance: Provenance | None = None,
+    ) -> Profile:
+        """One vector a layer, each added at every steered position: h ← h + alpha · v (METHOD, section 4).
+
+        hidden_norms: a typical ‖h‖ by layer, where it was measured.
+
+        Raises:
+            FormatError: a bad name, no vectors, two vectors for a layer, a layer or size that `model` does not have.
+        """
+        tensors = {vector.layer: CoarseLayer(vector.values) for vector in vectors}
+        if len(tensors) != len(vectors):
+            raise FormatError(f"{name[:80]}: has two vectors for one layer; add them up first")
+        return cls._build(
+            tensors,
+            hidden_norms,
+            name=name,
+            base_model=model,
+            kind="coarse",
+            description=description,
+            positions=positions,
+            alpha=alpha or AlphaRange(),
+            provenance=provenance or Provenance(),
+        )
+
+    @classmethod
+    def fine(
+        cls,
+        name: str,
+        layers: Mapping[int, tuple[npt.ArrayLike, npt.ArrayLike]],
+        *,
+        model: ModelIdentity,
+        description: str = "",
+        positions: Positions = "answer",
+        gate: Gate | None = None,
+        alpha: AlphaRange | None = None,
+        hidden_norms: Mapping[int, float] | None = None,
+        provenance: Provenance | None = None,
+    ) -> Profile:
+        """Rows added where their concept is the nearest (METHOD, section 4). layers: {l: (centroids, vectors)}, [K, D].
+
+        Raises:
+            FormatError: a bad name, no layers, a layer or size that `model` does not have.
+            VectorError: arrays that do not fit together or are not finite.
+        """
+        tensors = {
+            layer: FineLayer(np.asarray(centroids), np.asarray(vectors))
+            for layer, (centroids, vectors) in layers.items()
+        }
+        return cls._build(
+            tensors,
+            hidden_norms,
+            name=name,
+            base_model=model,
+            kind="fine",
+            description=description,
+            positions=positions,
+            gate=gate or Gate(),
+            alpha=alpha or AlphaRange(),
+            provenance=provenance or Provenance(),
+        )
+
+    @classmethod
+    def _build(cls, tensors: Mapping[int, Layer], hidden_norms: Mapping[int, float] | None, **fields: Any) -> Profile:
+        hidden = {int(layer): float(norm) for layer, norm in (hidden_norms or {}).items()}
+        try:
+            norms = {layer: Norms(vector=tensors[layer].norm, hidden=hidden.get(layer)) for layer in sorted(tensors)}
+            return cls(Manifest(layers=tuple(norms), norms=norms, **fields), tensors)
+        except ValidationError as error:
+            raise FormatError(f"{str(fields['name'])[:80]}: {sentence(error)}") from error
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return self.manifest.name
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The steered decoder layers, ascending."""
+        return self.manifest.layers
+
+    @property
+    def last_layer(self) -> int:
+        """The highest steered layer."""
+        return self.manifest.layers[-1]
+
+    @property
+    def largest_k(self) -> int:
+        """The most rows that one of its layers takes; 1 for a coarse profile."""
+        return max(tensor.rows for tensor in self.tensors.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over what decides the served bits: tensors, kind, positions, gate.
+
+        A new description, alpha range or evaluation leaves it as it is, so caches that are keyed by it stay valid.
+        """
+        arrays = named_tensors(self)
+        gate = self.manifest.gate.model_dump(mode="json") if self.manifest.gate else None
+        head = {
+            "kind": self.manifest.kind,
+            "positions": self.manifest.positions,
+            "gate": gate,
+            "tensors": [[name, list(array.shape)] for name, array in arrays.items()],
+        }
+        digest = hashlib.sha256(b"trimtab profile 1\n" + json.dumps(head, sort_keys=True).encode() + b"\n")
+        for array in arrays.values():
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"Profile({self.name!r}, {self.manifest.kind}, layers={list(self.layers)}, digest={self.digest[:12]!r})"
+
+
+def named_tensors(profile: Profile) -> dict[str, Float32]:
+    """The arrays of a profile by their names on disk, layers ascending."""
+    return {
+        f"layers.{layer}.{part}": array
+        for layer, tensor in profile.tensors.items()
+        for part, array in tensor.named.items()
+    }
+
+
+def _check_layer(manifest: Manifest, layer: int, tensor: Layer) -> None:
+    where = f"{manifest.name}: layer {layer}"
+    if isinstance(tensor, CoarseLayer) != (manifest.kind == "coarse"):
+        raise FormatError(f"{where}: holds a {type(tensor).__name__} in a {manifest.kind} profile")
+    size = manifest.base_model.hidden_size
+    if tensor.hidden_size != size:
+        raise FormatError(f"{where}: has vectors of size {tensor.hidden_size}; the base model's hidden size is {size}")
+    for part, array in tensor.named.items():
+        if (largest := float(np.abs(array).max())) > MAX_ENTRY:
+            raise IntegrityError(f"{where}: {part} holds {largest:g}; entries up to {MAX_ENTRY:g} can be served")
+    declared, actual = manifest.norms[layer].vector, tensor.norm
+    if abs(declared - actual) > 1e-4 * max(declared, actual):
+        raise IntegrityError(
+            f"{where}: the manifest gives the norm {declared:g}, the tensors have {actual:g}; doses would be wrong"
+        )
+
+
+def _longest(rows: Float32) -> float:
+    return float(np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)).max())
