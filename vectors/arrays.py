@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,12 +40,12 @@ def frozen_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
 
 
 def frozen(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-    """A read-only array of the same content; a copy unless its memory is immutable already."""
-    memory: Any = array
-    while isinstance(memory, np.ndarray) and not memory.flags.writeable:
-        if memory.base is None or isinstance(memory.base, bytes):
-            return array
-        memory = memory.base
+    """A read-only array of the same content; a copy unless its memory is read-only already."""
+    view = array.view()
+    try:
+        view.flags.writeable = True  # numpy refuses where nobody may write to the memory underneath
+    except ValueError:
+        return array
     array = array.copy()
     array.flags.writeable = False
     return array

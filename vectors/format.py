@@ -25,8 +25,9 @@ from .decode import (
 from .errors import FormatError, IntegrityError, ModelMismatchError, VectorError
 from .files import check_digest, read_bytes, write_folder
 from .identity import ModelIdentity
+from .layers import CoarseLayer, FineLayer, Layer
 from .manifest import TENSOR_FILE, Manifest
-from .profile import CoarseLayer, FineLayer, Layer, Profile, named_tensors
+from .profile import Profile, named_tensors
 
 MANIFEST_FILE = "profile.json"
 CARD_FILE = "README.md"

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from .arrays import Float32, frozen_float32
+from .arrays import Float32
 from .decode import sentence
-from .errors import FormatError, IntegrityError, VectorError
+from .errors import FormatError, IntegrityError
 from .identity import ModelIdentity
+from .layers import CoarseLayer, FineLayer, Layer
 from .manifest import AlphaRange, Gate, Manifest, Norms, Positions, Provenance
 from .vector import SteeringVector
 
@@ -36,78 +37,6 @@ __all__ = [
 
 # Far above any activation, and small enough that neither ½‖c‖² nor alpha · v can overflow float32.
 MAX_ENTRY = 1e6
-
-
-@dataclass(frozen=True, eq=False)
-class CoarseLayer:
-    """One vector for every steered position. vector: float32 [D], read-only."""
-
-    vector: Float32
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "vector", frozen_float32(self.vector, 1, "vector"))
-
-    @property
-    def named(self) -> dict[str, Float32]:
-        """The arrays by the last part of their names on disk."""
-        return {"vector": self.vector}
-
-    @property
-    def hidden_size(self) -> int:
-        """D."""
-        return int(self.vector.shape[0])
-
-    @property
-    def rows(self) -> int:
-        """How many rows this layer takes in a table: 1."""
-        return 1
-
-    @property
-    def norm(self) -> float:
-        """‖vector‖."""
-        return _longest(self.vector[None])
-
-
-@dataclass(frozen=True, eq=False)
-class FineLayer:
-    """Row k of `vectors` is added where row k of `centroids` is the nearest; a zero row leaves its concept alone.
-
-    centroids, vectors: float32 [K, D], read-only.
-    """
-
-    centroids: Float32
-    vectors: Float32
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "centroids", frozen_float32(self.centroids, 2, "centroids"))
-        object.__setattr__(self, "vectors", frozen_float32(self.vectors, 2, "vectors"))
-        if self.centroids.shape != self.vectors.shape:
-            raise VectorError(
-                f"centroids have shape {self.centroids.shape} and vectors {self.vectors.shape}; they must agree"
-            )
-
-    @property
-    def named(self) -> dict[str, Float32]:
-        """The arrays by the last part of their names on disk."""
-        return {"centroids": self.centroids, "vectors": self.vectors}
-
-    @property
-    def hidden_size(self) -> int:
-        """D."""
-        return int(self.vectors.shape[1])
-
-    @property
-    def rows(self) -> int:
-        """K."""
-        return int(self.vectors.shape[0])
-
-    @property
-    def norm(self) -> float:
-        """The length of the longest row of `vectors`."""
-        return _longest(self.vectors)
-
-
-Layer = CoarseLayer | FineLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +209,3 @@ def _check_layer(manifest: Manifest, layer: int, tensor: Layer) -> None:
         raise IntegrityError(
             f"{where}: the manifest gives the norm {declared:g}, the tensors have {actual:g}; doses would be wrong"
         )
-
-
-def _longest(rows: Float32) -> float:
-    return float(np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)).max())
