@@ -1,0 +1,46 @@
+# make install    a virtual environment with everything, once
+# make demo       builds the profiles, serves them and writes out/demo.json
+# make test       the tests
+# make serve      the demo's model and profiles on PORT
+# make lint       style, types, import rules, Dockerfile
+
+PYTHON ?= python3
+PORT ?= 8000
+# The vLLM to install: gpu where a driver answers, else cpu. Override with BACKEND=cpu or BACKEND=gpu.
+ifndef BACKEND
+BACKEND := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+endif
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed-$(BACKEND)
+
+.PHONY: install demo test serve lint
+
+install: $(INSTALLED)
+
+# One pip call, so that vLLM's pin decides which torch is installed.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -e '.[$(BACKEND),dev]'
+	@rm -f .venv/.installed-*
+	@touch $@
+
+demo: install
+	$(BIN)/python -m examples.tinyworld.demo --out out
+
+test: install
+	$(BIN)/python -m pytest
+
+serve: install out/profiles
+	$(BIN)/python serve.py examples/tinyworld/model --steering-profiles out/profiles --port $(PORT)
+
+out/profiles: | install
+	$(BIN)/python -m examples.tinyworld.demo --out out --build-only
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
