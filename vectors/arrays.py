@@ -16,10 +16,8 @@ Int64 = npt.NDArray[np.int64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
-def frozen_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
-    """`values` as a read-only, C-contiguous, little-endian float32 array of `ndim` dimensions, none of them empty.
-
-    An array that is already all this is shared, not copied, when nobody can write to its memory.
+def finite_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
+    """`values` as a C-contiguous, little-endian float32 array of `ndim` dimensions, none of them empty.
 
     Raises:
         VectorError: wrong number of dimensions, empty, not numeric, or not finite in float32.
@@ -36,7 +34,12 @@ def frozen_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
         raise VectorError(f"{what} has shape {array.shape}; expected {ndim} non-empty dimension(s)")
     if not np.isfinite(array).all():
         raise VectorError(f"{what} holds NaN or infinite numbers; only finite float32 numbers can be steered with")
-    return frozen(array)
+    return array
+
+
+def frozen_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
+    """`finite_float32`, read-only, and shared rather than copied when nobody can write to its memory."""
+    return frozen(finite_float32(values, ndim, what))
 
 
 def frozen(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:

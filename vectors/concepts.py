@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from safetensors.numpy import save
 
-from .arrays import Float32, Float64, Int64, frozen, frozen_float32
+from .arrays import Float32, Float64, Int64, finite_float32, frozen, frozen_float32
 from .decode import MAX_JSON_BYTES, MAX_TENSOR_BYTES, Natural, TensorSpec, dump_manifest, parse_manifest, read_tensors
 from .errors import FormatError, IntegrityError, VectorError
 from .files import check_digest, read_bytes, write_folder
@@ -84,7 +84,7 @@ class ConceptDictionary:
         Raises:
             VectorError: h is not a finite [N, D].
         """
-        rows = frozen_float32(h, 2, "h")
+        rows = finite_float32(h, 2, "h")
         if rows.shape[1] != self.centroids.shape[1]:
             raise VectorError(f"h has rows of size {rows.shape[1]}; the centroids have {self.centroids.shape[1]}")
         half_squares = np.float32(0.5) * np.square(self.centroids).sum(axis=1, dtype=np.float32)

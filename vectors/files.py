@@ -60,6 +60,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool
         FormatError: the folder exists and `overwrite` is false, or it holds something other than an artefact.
         ProfileError: the disk refused.
     """
+    folder = folder.absolute()  # so that "." has a name and a parent
     exists = os.path.lexists(folder)
     if exists and not overwrite:
         raise FormatError(f"{folder.name}: exists already; choose another folder or allow it to be overwritten")

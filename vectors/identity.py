@@ -101,8 +101,8 @@ class ModelIdentity(BaseModel):
 def fingerprint(folder: Path) -> str:
     """Returns "sampled-sha256:<hex>" over a model's *.safetensors, cheap even for hundreds of gigabytes.
 
-    Of each file, in the order of names: its size, its safetensors header, 64 evenly spaced slices of 4 KiB, and the
-    middle 4 KiB of every tensor, so that a training step which touches one tensor alone is seen as well. Files of
+    Of each file, in the order of names: its size, its safetensors header, 64 evenly spaced slices of 4 KiB, and 4 KiB
+    from the middle of every tensor on, so that a training step which touches one tensor alone is seen as well. Files of
     up to 1 MiB are read whole. It tells models apart; it is no defence against someone who forges weights.
 
     Raises:
@@ -139,13 +139,14 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header of a weight file and the position where its data begins."""
     where = f"{path.parent.name}/{path.name}"
     try:
+        size = path.stat().st_size
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > min(_MAX_HEADER, path.stat().st_size):
+            if length > min(_MAX_HEADER, size):
                 raise FormatError(f"{where}: declares a header of {length:,} bytes; is it a safetensors file?")
             header = json.loads(file.read(length))
             valid = all(
-                name == "__metadata__" or (len(entry["data_offsets"]) == 2 and min(entry["data_offsets"]) >= 0)
+                name == "__metadata__" or (0 <= entry["data_offsets"][0] <= entry["data_offsets"][1] <= size)
                 for name, entry in header.items()
             )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

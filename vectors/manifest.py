@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -94,7 +95,7 @@ class AlphaRange(_Frozen):
             AlphaError: text, a bool, NaN, an infinity, or a number outside [min, max].
         """
         allowed = f"a number from {self.min:g} to {self.max:g}"
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise AlphaError(f"alpha must be {allowed}, not {type(value).__name__}", param=param)
         try:
             alpha = float(value)

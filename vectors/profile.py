@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -65,7 +65,7 @@ class Profile:
     def coarse(
         cls,
         name: str,
-        vectors: Sequence[SteeringVector],
+        vectors: Collection[SteeringVector],
         *,
         model: ModelIdentity,
         description: str = "",

@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Float32, frozen_float32
+from .arrays import Float32, finite_float32, frozen_float32
 from .errors import VectorError
 
 
@@ -44,7 +44,7 @@ class SteeringVector:
         original: [N, D], target: [M, D], rows of the residual stream after block `layer`, taken by one rule. Means
         are taken in float64 so that the result does not depend on the number of rows that share it.
         """
-        a, b = (frozen_float32(rows, 2, what) for rows, what in ((original, "original"), (target, "target")))
+        a, b = (finite_float32(rows, 2, what) for rows, what in ((original, "original"), (target, "target")))
         if a.shape[1] != b.shape[1]:
             raise VectorError(f"original rows have size {a.shape[1]} and target rows {b.shape[1]}; they must agree")
         difference = b.mean(axis=0, dtype=np.float64) - a.mean(axis=0, dtype=np.float64)
