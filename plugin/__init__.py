@@ -1,1 +1,42 @@
-"""Serves steering profiles on vLLM. Importing this package is cheap: torch imports it at its own start."""
+"""trimtab.plugin: steers vLLM per request. The only folder of trimtab that imports vllm.
+
+A request's way through it, one file a step:
+
+    api         the HTTP door: the `steering` field, headers, discovery       (guard, metrics beside it)
+    request     what was asked → a resolved `Steering`, or an error that names the field
+    admission   the one place every request passes with its prompt tokenised
+    kv          which cached blocks a steered request may share
+    batch       this step's token rows, the same for both model runners       (runner_v1, runner_v2)
+    table       device rows of the loaded profiles
+    wrapper     the armed layers
+    op          the addition to the residual stream
+
+Everything that leans on vLLM's internals is listed in `versions`.
+This module stays light: vLLM loads it in every process and torch loads a neighbour of it at `import torch`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .config import engine_args
+
+__all__ = ["engine_args", "register"]
+
+
+def register() -> None:
+    """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
+    from . import admission, kv, wrapper
+
+    wrapper.register_models()
+    admission.install()
+    kv.install()
+
+
+def __getattr__(name: str) -> object:
+    if name == "engine_args":
+        from .config import engine_args
+
+        return engine_args
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

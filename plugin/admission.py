@@ -1,0 +1,81 @@
+"""The one place that every request passes with its prompt tokenised: HTTP doors and `LLM.generate` alike.
+
+Leans on vllm/v1/engine/input_processor.py: InputProcessor.process_inputs (0.27.1 to 0.32).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from trimtab.vectors import Registry
+from trimtab.vectors.errors import RequestError
+
+from .config import SteeringConfig, open_registry
+from .kv import WIRE_KEY
+from .request import parse, resolve
+
+__all__ = ["ASKED_KEY", "admit", "install", "registry_of"]
+
+ASKED_KEY = "steering"
+"""Where `SamplingParams.extra_args` carries what a caller asks for."""
+
+
+def install() -> None:
+    """Let `InputProcessor.process_inputs` resolve steering. Safe to call again."""
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    original = InputProcessor.process_inputs
+    if hasattr(original, WIRE_KEY):
+        return
+
+    @functools.wraps(original)
+    def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        request = original(self, *args, **kwargs)
+        admit(request, registry_of(self.vllm_config))
+        return request
+
+    setattr(process_inputs, WIRE_KEY, True)
+    InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]
+
+
+def registry_of(vllm_config: Any) -> Registry | None:
+    """The profiles of an engine, loaded once a process; None for an engine without any."""
+    config = SteeringConfig.of(vllm_config)
+    return None if config is None else open_registry(config, vllm_config.model_config)
+
+
+def admit(request: Any, registry: Registry | None) -> None:
+    """Replace what an `EngineCoreRequest` asks for by its resolved form, in place.
+
+    Raises:
+        VLLMValidationError: a 400 over HTTP; nothing has been scheduled yet.
+    """
+    params = request.sampling_params
+    if params is None or not params.extra_args:
+        return
+    from vllm.exceptions import VLLMValidationError
+
+    if WIRE_KEY in params.extra_args:
+        raise VLLMValidationError(
+            f"extra_args[{WIRE_KEY!r}] is reserved; ask with extra_args[{ASKED_KEY!r}]", parameter=ASKED_KEY
+        )
+    if ASKED_KEY not in params.extra_args:
+        return
+    try:
+        asked = parse(params.extra_args[ASKED_KEY])
+        # The caller's dictionary may be shared by many requests: leave it as it is.
+        extra_args = {key: value for key, value in params.extra_args.items() if key != ASKED_KEY}
+        if asked is not None:
+            if request.resumable:
+                raise RequestError("steering is not served on resumable (streaming-input) requests")
+            extra_args[WIRE_KEY] = resolve(asked, registry, prompt_length=prompt_length(request)).to_wire()
+    except RequestError as error:
+        raise VLLMValidationError(str(error), parameter=error.param) from error
+    params.extra_args = extra_args or None
+
+
+def prompt_length(request: Any) -> int:
+    """Positions that the prompt takes, image placeholders included."""
+    tokens = request.prompt_token_ids if request.prompt_token_ids is not None else request.prompt_embeds
+    return len(tokens)

@@ -1,0 +1,165 @@
+"""The HTTP doors: `steering` on chat completions, `X-Steering-*` headers, and discovery.
+
+Leans on vllm/plugins/endpoint_plugins (official) and on vllm/entrypoints/openai/chat_completion:
+`ChatCompletionRequest` and `create_chat_completion` (0.27.1 to 0.32). vLLM lets an endpoint plugin replace a core
+route, so the field shows in /openapi.json and everything that the core route does is still done by it.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from pydantic import Field, WithJsonSchema, model_validator
+from starlette.datastructures import State
+from vllm.engine.protocol import EngineClient
+from vllm.entrypoints.openai.chat_completion import api_router as vllm_chat
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.serve.utils.api_utils import validate_json_request
+from vllm.exceptions import VLLMNotFoundError, VLLMValidationError
+from vllm.sampling_params import BeamSearchParams, SamplingParams
+
+from trimtab.vectors import Profile, Registry
+from trimtab.vectors.errors import RequestError, UnknownProfileError
+
+from . import metrics
+from .admission import ASKED_KEY, registry_of
+from .config import PLUGIN_NAME
+from .guard import RefuseSteeringElsewhere, refuse_look_alikes
+from .kv import acts_after_last_block_only
+from .request import NONE, choose, parse
+
+__all__ = ["CHAT_ROUTE", "EndpointPlugin", "SteeredChatCompletionRequest", "endpoint_plugin"]
+
+CHAT_ROUTE = "/v1/chat/completions"
+
+_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "description": 'name of a profile, or "none"'},
+        {
+            "type": "object",
+            "properties": {"profile": {"type": "string"}, "alpha": {"type": "number"}},
+            "required": ["profile"],
+            "additionalProperties": False,
+        },
+        {"type": "null"},
+    ]
+}
+
+
+class SteeredChatCompletionRequest(ChatCompletionRequest):
+    """vLLM's request with one more field."""
+
+    steering: Annotated[Any, WithJsonSchema(_SCHEMA)] = Field(
+        default=None,
+        description='Steering profile of this request: "NAME", {"profile": "NAME", "alpha": 0.8} or "none".',
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_look_alikes(cls, data: Any) -> Any:
+        # vLLM accepts and ignores unknown fields; a misspelt `steering` must not be served unsteered.
+        refuse_look_alikes(data, allow_steering=True)
+        return data
+
+    def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
+        params = super().to_sampling_params(*args, **kwargs)
+        if self.steering is not None:
+            params.extra_args = {**(params.extra_args or {}), ASKED_KEY: self.steering}
+        return params
+
+    def to_beam_search_params(self, *args: Any, **kwargs: Any) -> BeamSearchParams:
+        if parse(self.steering) is not None:
+            raise VLLMValidationError("steering is not served with beam search", parameter=ASKED_KEY)
+        return super().to_beam_search_params(*args, **kwargs)
+
+
+router = APIRouter()
+
+
+@router.post(CHAT_ROUTE, dependencies=[Depends(validate_json_request)])
+async def create_steered_chat_completion(request: SteeredChatCompletionRequest, raw_request: Request) -> Response:
+    """vLLM's own chat completions; `steering` is checked before anything else happens."""
+    try:
+        asked = parse(request.steering)
+        chosen = None if asked is None else choose(asked, _registry(raw_request))
+    except RequestError as error:
+        raise VLLMValidationError(str(error), parameter=error.param) from error
+    response: Response = await vllm_chat.create_chat_completion(request, raw_request)
+    if response is not None and response.status_code == 200:
+        response.headers.update(_headers(chosen))
+        metrics.count(NONE if chosen is None else chosen[0].name)
+    return response
+
+
+def _headers(chosen: tuple[Profile, float] | None) -> dict[str, str]:
+    if chosen is None:
+        return {"X-Steering-Profile": NONE}
+    profile, alpha = chosen
+    return {
+        "X-Steering-Profile": profile.name,
+        "X-Steering-Alpha": repr(alpha),
+        "X-Steering-Digest": profile.digest,
+    }
+
+
+@router.get("/v1/steering/profiles")
+async def list_profiles(raw_request: Request) -> dict[str, Any]:
+    """The profiles that requests may name."""
+    registry = _registry(raw_request)
+    return {"object": "list", "data": [_card(profile) for profile in (registry or {}).values()]}
+
+
+@router.get("/v1/steering/profiles/{name}")
+async def show_profile(name: str, raw_request: Request) -> dict[str, Any]:
+    """One of them."""
+    registry = _registry(raw_request) or Registry(())
+    try:
+        return _card(registry[name])
+    except UnknownProfileError as error:
+        raise VLLMNotFoundError(str(error)) from error
+
+
+def _card(profile: Profile) -> dict[str, Any]:
+    manifest = profile.manifest
+    return {
+        "id": profile.name,
+        "object": "steering.profile",
+        "description": manifest.description,
+        "kind": manifest.kind,
+        "layers": list(manifest.layers),
+        "positions": manifest.positions,
+        "alpha": manifest.alpha.model_dump(),
+        "kv": "shared" if acts_after_last_block_only(profile) else "keyed",
+        "norms": {str(layer): norms.model_dump() for layer, norms in manifest.norms.items()},
+        "digest": profile.digest,
+    }
+
+
+def _registry(raw_request: Request) -> Registry | None:
+    found: Registry | None = raw_request.app.state.steering
+    return found
+
+
+class EndpointPlugin:
+    """What vLLM asks of an entry point in `vllm.endpoint_plugins`."""
+
+    name = PLUGIN_NAME
+    required_tasks = ("generate",)
+
+    def attach_router(self, app: FastAPI) -> None:
+        app.state.steering = None
+        app.include_router(router)
+        # Added here, it runs inside vLLM's authentication.
+        app.add_middleware(RefuseSteeringElsewhere, covered=frozenset({CHAT_ROUTE}))
+
+    async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
+        if engine_client is not None:
+            state.steering = registry_of(engine_client.vllm_config)
+            metrics.announce(state.steering)
+
+
+def endpoint_plugin() -> EndpointPlugin:
+    """Entry point of `vllm.endpoint_plugins`; vLLM loads it only when `VLLM_PLUGINS` names it."""
+    return EndpointPlugin()

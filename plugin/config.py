@@ -1,0 +1,161 @@
+"""What every process of an engine must agree on: which profiles, which layers are armed, how many rows there are.
+
+It travels in vLLM's `additional_config` (config/vllm.py), which reaches every process and is part of the key of vLLM's
+compile cache: vLLM's own key does not know plugins, and a stale graph would lack the op. The registry's digest is in
+it as well, so that a folder that changes while an engine starts stops the start instead of serving two versions.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trimtab.vectors import ModelIdentity, Registry
+
+from .errors import StartupError
+from .versions import OP_VERSION, check_vllm, installed_vllm
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig, VllmConfig
+
+__all__ = ["ARCHITECTURES", "PLUGIN_NAME", "SteeringConfig", "engine_args", "model_folder", "open_registry"]
+
+PLUGIN_NAME = "trimtab"
+
+# Architecture → module of vLLM's own class of that name. Their decoder layers return (hidden, residual).
+ARCHITECTURES = {
+    "LlamaForCausalLM": "vllm.model_executor.models.llama",
+    "MistralForCausalLM": "vllm.model_executor.models.mistral",
+    "Qwen2ForCausalLM": "vllm.model_executor.models.qwen2",
+    "LlavaForConditionalGeneration": "vllm.model_executor.models.llava",
+}
+
+
+@dataclass(frozen=True)
+class SteeringConfig:
+    """The engine-wide facts of steering, fixed at start."""
+
+    profiles: str
+    """Folder of profiles, absolute."""
+    digest: str
+    """Digest over the names and digests of the profiles in it."""
+    rows: dict[int, int]
+    """Armed layer → rows of its tables (a coarse profile takes 1, a fine one K; row 0 is spare)."""
+    slots: int
+    """How many profiles fit, the unsteered slot 0 included."""
+    op_version: int = OP_VERSION
+
+    def to_additional_config(self) -> dict[str, Any]:
+        return {PLUGIN_NAME: {**asdict(self), "rows": {str(layer): rows for layer, rows in self.rows.items()}}}
+
+    @classmethod
+    def of(cls, vllm_config: VllmConfig) -> SteeringConfig | None:
+        """The steering part of an engine's configuration; None for an engine that was started without profiles."""
+        additional = vllm_config.additional_config
+        found = additional.get(PLUGIN_NAME) if isinstance(additional, Mapping) else None
+        if found is None:
+            return None
+        return cls(**{**found, "rows": {int(layer): int(rows) for layer, rows in found["rows"].items()}})
+
+
+def engine_args(
+    profiles: str | Path,
+    *,
+    model: str | Path | None = None,
+    layers: Iterable[int] = (),
+    rows: int = 0,
+    additional_config: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Keyword arguments for `vllm.LLM(...)` or `AsyncEngineArgs(...)` that arm an engine with a folder of profiles.
+
+    Args:
+        profiles: folder whose sub-folders are profiles.
+        model: folder of the model, to check the profiles against it now; the engine checks again when it starts.
+        layers: decoder layers to arm beside those that the profiles use.
+        rows: table rows to keep free at every armed layer, and as many free slots, for profiles that come later.
+        additional_config: the engine's own `additional_config`, kept beside ours.
+
+    Raises:
+        StartupError: vLLM is missing or outside the supported range, or `VLLM_PLUGINS` keeps trimtab out.
+        ProfileError: the folder, or a profile in it, is unusable.
+    """
+    check_vllm(installed_vllm())
+    _check_plugin_allowed()
+    if rows < 0:
+        raise StartupError(f"rows must be 0 or more, not {rows}")
+    folder = Path(profiles).resolve()
+    registry = Registry.open(folder, None if model is None else ModelIdentity.of(Path(model)))
+    armed = registry.armed()
+    for layer in layers:
+        armed.setdefault(layer, 0)
+    config = SteeringConfig(
+        profiles=str(folder),
+        digest=registry_digest(registry),
+        rows={layer: 1 + _rows_used(registry, layer) + rows for layer in sorted(armed)},
+        slots=1 + len(registry) + rows,
+    )
+    return {"additional_config": {**(additional_config or {}), **config.to_additional_config()}}
+
+
+def open_registry(config: SteeringConfig, model: ModelConfig) -> Registry:
+    """The registry of a running engine, checked against the model and against what the other processes loaded.
+
+    Raises:
+        ProfileError: a profile is unusable or made for another model.
+        StartupError: the folder changed since the engine's configuration was made.
+    """
+    if model.architecture not in ARCHITECTURES:
+        # Nothing would be armed, and every steered request would be served unsteered.
+        raise StartupError(
+            f"trimtab cannot steer a {model.architecture}; it steers {', '.join(sorted(ARCHITECTURES))}. "
+            "Start without profiles to serve it unsteered"
+        )
+    return _open(Path(config.profiles), config.digest, model_folder(model))
+
+
+@functools.cache  # the front end and an in-process worker share one copy
+def _open(profiles: Path, digest: str, model: Path) -> Registry:
+    registry = Registry.open(profiles, ModelIdentity.of(model))
+    if registry_digest(registry) != digest:
+        raise StartupError("the folder of steering profiles changed while the engine was starting; start it again")
+    return registry
+
+
+def registry_digest(registry: Registry) -> str:
+    """Digest over names and contents: equal for two processes exactly when they serve the same."""
+    listing = "\n".join(f"{name} {profile.digest}" for name, profile in registry.items())
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def model_folder(model: ModelConfig) -> Path:
+    """Where the weights of a served model lie: the folder itself, or the Hub's local snapshot that vLLM loads from."""
+    if Path(model.model).is_dir():
+        return Path(model.model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model.model, revision=model.revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise StartupError(
+            f"the weights of {model.model!r} are not on this machine, so profiles cannot be checked against them; "
+            "download the model first and pass its folder"
+        ) from error
+
+
+def _rows_used(registry: Registry, layer: int) -> int:
+    return sum(profile.tensors[layer].rows for profile in registry.values() if layer in profile.layers)
+
+
+def _check_plugin_allowed() -> None:
+    allowed = os.environ.get("VLLM_PLUGINS")
+    if allowed is not None and PLUGIN_NAME not in [name.strip() for name in allowed.split(",")]:
+        raise StartupError(
+            f"VLLM_PLUGINS={allowed!r} is an allow-list without {PLUGIN_NAME!r}, so vLLM would serve unsteered; "
+            f"add {PLUGIN_NAME!r} to it or unset it"
+        )

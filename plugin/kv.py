@@ -1,0 +1,81 @@
+"""Which cached KV blocks a steered request may share: derived, not guessed.
+
+A vector added after block l changes what blocks l+1, l+2, … write to the cache from the first steered position p0 on.
+So a profile that acts only after the last block changes no KV, and every prefix block is shared with everybody. For the
+others, blocks wholly before p0 hold unsteered KV and are shared as well; the block that holds p0 gets an extra key, and
+vLLM's hash chain hands it on to all later blocks. The key holds all that decides the steered bits: the profile's digest
+(tensors, gate, positions), alpha, p0 and the version of the op. p0 is in it because a token that was generated, and so
+steered, must not be taken for a prompt token, which `answer` leaves alone, in the next turn of a conversation.
+
+Leans on vllm/v1/core/kv_cache_utils.py: generate_block_hash_extra_keys (0.27.1 to 0.32), which the block hasher looks
+up as a module global and two more modules import by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from trimtab.vectors import Profile
+
+from .versions import OP_VERSION
+
+__all__ = ["WIRE_KEY", "acts_after_last_block_only", "install", "kv_key"]
+
+WIRE_KEY = "trimtab"
+"""Where a resolved request carries its steering in `SamplingParams.extra_args`. Reserved: nobody else may write it."""
+
+_HASHER_MODULE = "vllm.v1.core.kv_cache_utils"
+_IMPORTERS = ("vllm.v1.core.block_pool", "vllm.v1.simple_kv_offload.manager")
+_HASHER = "generate_block_hash_extra_keys"
+
+ExtraKeys = tuple[tuple[Any, ...] | None, int]
+
+
+def acts_after_last_block_only(profile: Profile) -> bool:
+    """Whether a profile changes no KV at all, so that its requests share every block with unsteered ones."""
+    return tuple(profile.manifest.layers) == (profile.manifest.base_model.num_layers - 1,)
+
+
+def kv_key(profile: Profile, alpha: float, first: int) -> str | None:
+    """The extra key of the block that holds position `first`; None where no block needs one."""
+    if acts_after_last_block_only(profile):
+        return None
+    decisive = json.dumps([OP_VERSION, profile.digest, alpha.hex(), first])
+    return hashlib.sha256(decisive.encode()).hexdigest()
+
+
+def block_key(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple[str, str] | None:
+    """The key that steering adds to the block of positions start ≤ p < end, or None."""
+    steering = (extra_args or {}).get(WIRE_KEY)
+    if steering is None or steering["kv_key"] is None or not start <= steering["first"] < end:
+        return None
+    return (WIRE_KEY, steering["kv_key"])
+
+
+def install() -> None:
+    """Let vLLM's block hasher ask `block_key` too. Safe to call again."""
+    hashers = importlib.import_module(_HASHER_MODULE)
+    if not hasattr(getattr(hashers, _HASHER), WIRE_KEY):
+        setattr(hashers, _HASHER, _with_steering(getattr(hashers, _HASHER)))
+    for name in _IMPORTERS:
+        # One that is imported later takes the new function by itself.
+        if (module := sys.modules.get(name)) is not None:
+            setattr(module, _HASHER, getattr(hashers, _HASHER))
+
+
+def _with_steering(original: Callable[[Any, int, int, int], ExtraKeys]) -> Callable[[Any, int, int, int], ExtraKeys]:
+    @functools.wraps(original)
+    def extra_keys(request: Any, start_token_idx: int, end_token_idx: int, start_mm_idx: int) -> ExtraKeys:
+        keys, next_mm_idx = original(request, start_token_idx, end_token_idx, start_mm_idx)
+        params = request.sampling_params  # None for pooling requests
+        ours = block_key(params.extra_args, start_token_idx, end_token_idx) if params is not None else None
+        return (keys if ours is None else (*(keys or ()), ours)), next_mm_idx
+
+    setattr(extra_keys, WIRE_KEY, True)
+    return extra_keys

@@ -1,0 +1,53 @@
+"""Model runner V1 (the CPU's, and the GPU's for features that V2 lacks): sees the final batch of each step.
+
+Leans on vllm/v1/worker/gpu_model_runner.py: GPUModelRunner._prepare_inputs (0.27.1 to 0.32), after which, and not
+before, the order of the batch is final. Dummy runs do not pass through it, so they are never steered.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from .batch import token_rows
+from .kv import WIRE_KEY
+from .request import Steering
+from .table import SteeringTables
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Let the runner fill the token rows of every step. Called where an armed model is served; safe to call again."""
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    original = GPUModelRunner._prepare_inputs
+    if hasattr(original, WIRE_KEY):
+        return
+
+    @functools.wraps(original)
+    def prepare_inputs(self: Any, scheduler_output: Any, num_scheduled_tokens: Any, *args: Any, **kwargs: Any) -> Any:
+        prepared = original(self, scheduler_output, num_scheduled_tokens, *args, **kwargs)
+        from .wrapper import tables_of
+
+        tables = tables_of(self.get_model())
+        if tables is not None:
+            _fill(tables, self, num_scheduled_tokens)
+        return prepared
+
+    setattr(prepare_inputs, WIRE_KEY, True)
+    GPUModelRunner._prepare_inputs = prepare_inputs  # type: ignore[method-assign]
+
+
+def _fill(tables: SteeringTables, runner: Any, scheduled: Any) -> None:
+    batch = runner.input_batch
+    n = batch.num_reqs
+    steerings = [_steering_of(runner.requests[req_id]) for req_id in batch.req_ids[:n]]
+    tables.tokens.write(*token_rows(steerings, tables.slots, batch.num_computed_tokens_cpu[:n], scheduled))
+
+
+def _steering_of(request: Any) -> Steering | None:
+    """Read from the request itself at every step: no state of ours that preemption or an abort could leave behind."""
+    params = request.sampling_params  # None for pooling requests
+    wire = params.extra_args.get(WIRE_KEY) if params is not None and params.extra_args else None
+    return None if wire is None else Steering.of_wire(wire)
