@@ -69,7 +69,8 @@ def _dose(profile: Profile) -> Iterator[str]:
         "relative dose α‖v‖/‖h‖ compares what is added with what is there."
     )
     rows = []
-    for layer, norms in profile.manifest.norms.items():
+    for layer in profile.layers:
+        norms = profile.manifest.norms[layer]
         doses = [norms.dose(strength) for strength in (alpha.default, alpha.largest)]
         figures = (norms.vector, norms.hidden, *doses)
         rows.append((layer, *("not measured" if figure is None else f"{figure:.4g}" for figure in figures)))

@@ -59,6 +59,7 @@ def parse_json(data: bytes, where: str) -> dict[str, object]:
 
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates, parse_constant=refuse)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # fails for half a surrogate pair, which has no UTF-8
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where}: is not valid JSON ({error.__class__.__name__}); was it cut short?") from error
     if not isinstance(value, dict):
@@ -98,12 +99,18 @@ def sentence(error: ValidationError) -> str:
 def dump_manifest(manifest: BaseModel, where: str) -> bytes:
     """The one byte sequence that stands for `manifest`: sorted keys, two spaces, UTF-8, one newline at the end.
 
+    Fields that are None are left out, so that an optional field can be added without changing what old files save to.
+
     Raises:
         FormatError: it holds a number that is not finite, or is too large to be read again.
     """
     try:
         text = json.dumps(
-            manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
+            manifest.model_dump(mode="json", exclude_none=True),
+            indent=2,
+            sort_keys=True,
+            ensure_ascii=False,
+            allow_nan=False,
         )
         data = (text + "\n").encode("utf-8")
     except ValueError as error:

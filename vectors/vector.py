@@ -13,7 +13,7 @@ from .arrays import Float32, finite_float32, frozen_float32
 from .errors import VectorError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class SteeringVector:
     """What is added to the residual stream after decoder block `layer` (0-based).
 
@@ -31,11 +31,11 @@ class SteeringVector:
 
     __array_ufunc__ = None  # so that np.float32(2) * vector comes to __rmul__ and not to numpy's broadcasting
 
-    def __post_init__(self) -> None:
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
-            raise VectorError(f"layer is {self.layer!r}; expected a decoder layer index, 0 or more")
-        object.__setattr__(self, "layer", int(self.layer))
-        object.__setattr__(self, "values", frozen_float32(self.values, 1, "a steering vector"))
+    def __init__(self, layer: int, values: npt.ArrayLike) -> None:
+        if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or layer < 0:
+            raise VectorError(f"layer is {layer!r}; expected a decoder layer index, 0 or more")
+        object.__setattr__(self, "layer", int(layer))
+        object.__setattr__(self, "values", frozen_float32(values, 1, "a steering vector"))
 
     @classmethod
     def between(cls, original: npt.ArrayLike, target: npt.ArrayLike, layer: int) -> SteeringVector:
