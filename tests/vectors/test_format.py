@@ -69,7 +69,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(coarse_profiles | fine_profiles)
 def test_what_is_saved_loads_as_it_was_and_saves_to_the_same_bytes(profile: Profile) -> None:
     with TemporaryDirectory() as directory:
