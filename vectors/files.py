@@ -84,8 +84,8 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool
             if exists:
                 old.rename(folder)
             raise
+        shutil.rmtree(old, ignore_errors=True)  # only now: until the new folder is in place it is the only copy
     except OSError as error:
         raise ProfileError(f"{folder.name}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -178,6 +178,25 @@ def test_when_the_last_rename_fails_the_old_profile_comes_back(
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
+def test_when_the_old_profile_cannot_even_be_put_back_it_is_kept_under_its_hidden_name(
+    coarse: Profile, fine: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_profile(coarse, tmp_path / "p")
+    rename = Path.rename
+
+    def works_once(self: Path, target: Path) -> Path:
+        if self.name == "p":
+            return rename(self, target)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "rename", works_once)
+    with pytest.raises(ProfileError, match="Input/output error"):
+        save_profile(fine, tmp_path / "p", overwrite=True)
+    (kept,) = tmp_path.iterdir()
+    assert kept.name.startswith(".p.old-")
+    assert load_profile(kept).digest == coarse.digest
+
+
 def test_nothing_is_written_that_could_not_be_read_again(model: ModelIdentity, tmp_path: Path) -> None:
     vectors = [SteeringVector(0, np.ones(4))]
     for provenance, reason in [
