@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.vectors import ModelIdentity, Registry
+from trimtab.vectors import Gate, ModelIdentity, Profile, Registry
 
 from .errors import StartupError
 from .versions import OP_VERSION, check_vllm, installed_vllm
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["ARCHITECTURES", "PLUGIN_NAME", "SteeringConfig", "engine_args", "model_folder", "open_registry"]
 
 PLUGIN_NAME = "trimtab"
+
+SERVED_POSITIONS = ("answer", "all")
 
 # Architecture → module of vLLM's own class of that name. Their decoder layers return (hidden, residual).
 ARCHITECTURES = {
@@ -81,7 +83,8 @@ def engine_args(
         additional_config: the engine's own `additional_config`, kept beside ours.
 
     Raises:
-        StartupError: vLLM is missing or outside the supported range, or `VLLM_PLUGINS` keeps trimtab out.
+        StartupError: vLLM is missing or outside the supported range, `VLLM_PLUGINS` keeps trimtab out, a profile asks
+            for what is not served, or the model lacks a layer or cannot be armed.
         ProfileError: the folder, or a profile in it, is unusable.
     """
     check_vllm(installed_vllm())
@@ -89,14 +92,18 @@ def engine_args(
     if rows < 0:
         raise StartupError(f"rows must be 0 or more, not {rows}")
     folder = Path(profiles).resolve()
-    registry = Registry.open(folder, None if model is None else ModelIdentity.of(Path(model)))
-    armed = registry.armed()
-    for layer in layers:
-        armed.setdefault(layer, 0)
+    identity = None if model is None else ModelIdentity.of(Path(model))
+    registry = Registry.open(folder, identity)
+    for profile in registry.values():
+        check_served(profile)
+    armed = sorted({*registry.armed(), *layers})
+    if identity is not None:
+        check_architecture(identity.architecture)
+        check_layers(armed, identity.num_layers)
     config = SteeringConfig(
         profiles=str(folder),
         digest=registry_digest(registry),
-        rows={layer: 1 + _rows_used(registry, layer) + rows for layer in sorted(armed)},
+        rows={layer: 1 + _rows_used(registry, layer) + rows for layer in armed},
         slots=1 + len(registry) + rows,
     )
     return {"additional_config": {**(additional_config or {}), **config.to_additional_config()}}
@@ -109,12 +116,7 @@ def open_registry(config: SteeringConfig, model: ModelConfig) -> Registry:
         ProfileError: a profile is unusable or made for another model.
         StartupError: the folder changed since the engine's configuration was made.
     """
-    if model.architecture not in ARCHITECTURES:
-        # Nothing would be armed, and every steered request would be served unsteered.
-        raise StartupError(
-            f"trimtab cannot steer a {model.architecture}; it steers {', '.join(sorted(ARCHITECTURES))}. "
-            "Start without profiles to serve it unsteered"
-        )
+    check_architecture(model.architecture)
     return _open(Path(config.profiles), config.digest, model_folder(model))
 
 
@@ -124,6 +126,48 @@ def _open(profiles: Path, digest: str, model: Path) -> Registry:
     if registry_digest(registry) != digest:
         raise StartupError("the folder of steering profiles changed while the engine was starting; start it again")
     return registry
+
+
+def check_architecture(architecture: str) -> None:
+    """Refuse a model that nothing would arm: every steered request would be served unsteered."""
+    if architecture not in ARCHITECTURES:
+        raise StartupError(
+            f"trimtab cannot steer a {architecture}; it steers {', '.join(sorted(ARCHITECTURES))}. "
+            "Start without profiles to serve it unsteered"
+        )
+
+
+def check_layers(armed: Iterable[int], num_layers: int) -> None:
+    """Refuse to arm a layer that the model lacks."""
+    missing = [layer for layer in armed if not 0 <= layer < num_layers]
+    if missing:
+        raise StartupError(
+            f"layer {missing[0]} cannot be armed: the model has layers 0 to {num_layers - 1}; see --steering-layers"
+        )
+
+
+def check_served(profile: Profile) -> None:
+    """Refuse a valid profile that asks for what this version does not serve yet.
+
+    Raises:
+        StartupError: naming the field, what is served and the way out.
+    """
+    manifest = profile.manifest
+    if manifest.positions not in SERVED_POSITIONS:
+        raise StartupError(
+            f"profile {profile.name!r} steers positions {manifest.positions!r}; served are "
+            f"{' and '.join(SERVED_POSITIONS)}. Build it with one of these"
+        )
+    if manifest.gate is not None and manifest.gate != Gate():
+        raise StartupError(
+            f"profile {profile.name!r} has a gate with {_differences(manifest.gate)}; served is a gate that decides at "
+            "every token, by Euclidean distance, without a maximum. Build it with the default gate"
+        )
+
+
+def _differences(gate: Gate) -> str:
+    default = Gate().model_dump()
+    return ", ".join(f"{name} {value!r}" for name, value in gate.model_dump().items() if value != default[name])
 
 
 def registry_digest(registry: Registry) -> str:

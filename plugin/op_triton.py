@@ -60,9 +60,10 @@ def _steer(  # type: ignore[no-untyped-def]
             best_score = tl.maximum(tile_score, best_score)
 
     alpha = tl.load(token_alpha + token)
+    end = tl.where(n > 0, D, 0)
     for d0 in range(0, D, BLOCK_D):
         d = d0 + tl.arange(0, BLOCK_D)
-        v = tl.load(vectors + best_row.to(tl.int64) * D + d, mask=(d < D) & (n > 0), other=0.0)
+        v = tl.load(vectors + best_row.to(tl.int64) * D + d, mask=d < end, other=0.0)
         tl.store(delta + token * D + d, (alpha * v).to(delta.dtype.element_ty), mask=d < D)
 
 

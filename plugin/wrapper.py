@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 
 from trimtab.vectors import Profile
 
-from .config import ARCHITECTURES, SteeringConfig, open_registry
+from .config import ARCHITECTURES, SteeringConfig, check_layers, open_registry
 from .errors import StartupError
 from .table import LayerTable, SteeringTables
 from .versions import check_features, check_vllm, installed_vllm
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 __all__ = ["arm", "register_models", "tables_of"]
+
+logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the handlers
 
 _TABLES = "trimtab"
 
@@ -84,10 +87,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     check_features(vllm_config)
     registry = open_registry(config, vllm_config.model_config)
     layers = _decoder_layers(model)
-    missing = [layer for layer in config.rows if not 0 <= layer < len(layers)]
-    if missing:
-        raise StartupError(f"layer {missing[0]} cannot be armed: the model has layers 0 to {len(layers) - 1}")
-
+    check_layers(config.rows, len(layers))
     dtype = vllm_config.model_config.dtype
     assert isinstance(dtype, torch.dtype)  # vLLM has resolved "auto" by now
     hidden_size = vllm_config.model_config.get_hidden_size()
@@ -98,6 +98,12 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     for layer, table in tables.layers.items():
         _arm_layer(layers[layer], table)
     setattr(model, _TABLES, tables)
+    logger.info(
+        "trimtab: %d profiles at layers %s, %.1f MiB of tables",
+        len(registry),
+        ", ".join(map(str, tables.layers)),
+        tables.nbytes / 2**20,
+    )
     if not vllm_config.use_v2_model_runner:
         from . import runner_v1
 
