@@ -1,0 +1,53 @@
+"""`python -m examples.tinyworld.demo --out out`: builds, serves, measures, prints, writes, stops."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from examples.tinyworld.demo import gender, profiles, server, show, throughput, vqa
+from examples.tinyworld.demo.client import Client
+from examples.tinyworld.export import MODEL
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m examples.tinyworld.demo", description="Shows steering at work.")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for data, profiles, log and figures")
+    parser.add_argument("--model", type=Path, default=MODEL, help="folder of the tiny LLaVA")
+    parser.add_argument("--build-only", action="store_true", help="build the profiles and stop")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    registry = profiles.build(asked.model, asked.out)
+    if asked.build_only:
+        print(f"profiles: {registry}")
+        return
+    try:
+        with server.serving(asked.model, registry, asked.out / "server.log") as url, asyncio.Runner() as runner:
+            print(f"server: {url} (log: {asked.out / 'server.log'})")
+            figures = _measure(Client(url, runner), asked.out / "data", asked.model)
+    except server.ServerError as error:
+        raise SystemExit(str(error)) from error
+    target = asked.out / "demo.json"
+    target.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"figures: {target}")
+
+
+def _measure(client: Client, data: Path, model: Path) -> dict[str, Any]:
+    rows, curves = vqa.table(client, data, model)
+    show.vqa(rows, len(_lines(data / "test" / "vqa.jsonl")))
+    captions = gender.conversions(client, data)
+    show.gender(captions)
+    speed = throughput.throughput(client, data / "test")
+    show.throughput(speed)
+    return {"vqa": rows, "vqa_dev_curves": curves, "gender": captions, "throughput": speed}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+if __name__ == "__main__":
+    main()

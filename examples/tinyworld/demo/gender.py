@@ -1,0 +1,59 @@
+"""Gender → neutral captions: what coarse and fine convert at strengths that one rule picks on the dev split.
+
+A caption is *converted* when it had a gendered word, has none after, and has a neutral one; *deleted* when it lost its
+gendered words without a neutral one in their place. Words are matched whole (METHOD, section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from examples.tinyworld.ask import Sample
+from examples.tinyworld.data import read_split
+from examples.tinyworld.demo.client import Client, How
+from examples.tinyworld.demo.operating import Point, best
+from examples.tinyworld.demo.profiles import GENDER
+from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
+
+ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
+PROFILES = {"coarse": f"{GENDER}-coarse", "fine": GENDER}
+_NEUTRAL_WORDS = frozenset(NEUTRAL.values())
+
+
+def conversions(client: Client, data: Path) -> dict[str, Any]:
+    """The `gender` part of the demo's JSON, with the whole dev curve of both kinds."""
+    dev, test = (_gendered_captions(client, data / name) for name in ("dev", "test"))
+    found: dict[str, Any] = {"total": len(test[1])}
+    for kind, profile in PROFILES.items():
+        curve = [_judge(client, data / "dev", *dev, profile, alpha) for alpha in ALPHAS]
+        points = [Point(c["alpha"], c["converted"] / len(dev[1]), c["other_facts_changed"]) for c in curve]
+        found[kind] = _judge(client, data / "test", *test, profile, best(points).strength)
+        found[kind]["dev_curve"] = curve
+    found["dev_total"] = len(dev[1])
+    return found
+
+
+def _gendered_captions(client: Client, folder: Path) -> tuple[list[Sample], list[str]]:
+    """The samples whose unsteered caption holds a gendered word, and these captions."""
+    samples = [sample for sample in read_split(folder) if sample.type == "caption"]
+    captions = client.ask(folder, samples, label=f"{folder.name} captions unsteered")
+    pairs = [(sample, text) for sample, text in zip(samples, captions, strict=True) if gendered(text)]
+    return [sample for sample, _ in pairs], [text for _, text in pairs]
+
+
+def _judge(
+    client: Client, folder: Path, samples: Sequence[Sample], plain: Sequence[str], profile: str, alpha: float
+) -> dict[str, Any]:
+    label = f"{folder.name} {profile} {alpha:g}"
+    steered = client.ask(folder, samples, How(profile, alpha), label=label)
+    cleared = [text for text in steered if not gendered(text)]
+    converted = sum(bool(_NEUTRAL_WORDS.intersection(words(text))) for text in cleared)
+    changed = sum(other_facts(a) != other_facts(b) for a, b in zip(plain, steered, strict=True))
+    return {
+        "alpha": alpha,
+        "converted": converted,
+        "deleted": len(cleared) - converted,
+        "other_facts_changed": changed / len(samples),
+    }
