@@ -1,1 +1,57 @@
-"""From a model's activations to steering profiles."""
+"""From a model's activations to steering profiles: representations → dictionaries → profiles. No vLLM here.
+
+represent, Reader                          answer questions and keep rows of the residual stream
+LastPrompt, Predicts, MeanGenerated        which rows (METHOD, section 1)
+load_rows, LayerRows                       read them back, one layer at a time
+kmeans, class_means                        rows → ConceptDictionary (section 2)
+coarse_profile, fine_profile               rows and dictionaries → Profile (section 4)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .collect import represent
+    from .dictionary import class_means, kmeans
+    from .reader import Reader
+    from .rows import LayerRows, load_rows
+    from .rules import LastPrompt, MeanGenerated, Predicts
+    from .steer import coarse_profile, fine_profile
+
+__all__ = [
+    "LastPrompt",
+    "LayerRows",
+    "MeanGenerated",
+    "Predicts",
+    "Reader",
+    "class_means",
+    "coarse_profile",
+    "fine_profile",
+    "kmeans",
+    "load_rows",
+    "represent",
+]
+
+_HOMES = {
+    "LastPrompt": "rules",
+    "LayerRows": "rows",
+    "MeanGenerated": "rules",
+    "Predicts": "rules",
+    "Reader": "reader",
+    "class_means": "dictionary",
+    "coarse_profile": "steer",
+    "fine_profile": "steer",
+    "kmeans": "dictionary",
+    "load_rows": "rows",
+    "represent": "collect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and scikit-learn take seconds to import; `trimtab inspect` needs neither. No module may be called like a
+    # public name: once imported it would stand in its place.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

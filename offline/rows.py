@@ -1,0 +1,249 @@
+"""Representations on disk: a folder of safetensors shards with a manifest that says what they are.
+
+    manifest.json            what was asked of which model, the finished shards with their digests, the skipped samples
+    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label int64 [n]
+    rows-00000.jsonl         one line a sample of the shard: id, and the answer that was generated
+
+A shard covers a fixed run of samples, and the manifest is replaced after each one. Whatever the moment of a kill, what
+the manifest names is whole; what it does not name is made again, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.numpy import load, save
+
+from trimtab.vectors import ModelIdentity
+
+from .errors import DataError, SettingError
+
+MANIFEST = "manifest.json"
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+class Request(BaseModel):
+    """What was asked for. A run is resumed only with the very same request: otherwise its bytes would differ."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelIdentity
+    data: str
+    samples: int
+    rule: str
+    layers: tuple[int, ...]
+    dtype: str
+    batch_size: int
+    shard_size: int
+    max_new_tokens: int
+
+
+class Skip(BaseModel):
+    """A sample that gave no row, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    reason: str
+
+
+class Shard(BaseModel):
+    """A finished shard: samples [start, stop) of the data file, `rows` rows, sha256 (hex) of its two files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    start: int
+    stop: int
+    rows: int
+    sha256: dict[str, str]
+    skipped: tuple[Skip, ...] = ()
+
+
+class Manifest(BaseModel):
+    """The manifest of a folder of representations. `labels` is the vocabulary that the shards' label numbers index."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = 1
+    request: Request
+    versions: dict[str, str]
+    labels: tuple[str, ...] = ()
+    shards: tuple[Shard, ...] = ()
+
+    @property
+    def done(self) -> int:
+        """How many samples the finished shards cover."""
+        return self.shards[-1].stop if self.shards else 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has been seen."""
+        return self.done == self.request.samples
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def skipped(self) -> tuple[Skip, ...]:
+        """All samples that gave no row."""
+        return tuple(skip for shard in self.shards for skip in shard.skipped)
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """The rows of one layer, ready for a dictionary.
+
+    values: float32 [N, D]. labels: N words. tokens: int64 [N], the id that each row predicts, -1 if none.
+    sample_ids: N ids of the data file's samples. positions: int64 [N], see `trimtab.offline.rules` (-1: a mean).
+    """
+
+    layer: int
+    values: Float32
+    labels: tuple[str, ...]
+    tokens: Int64
+    sample_ids: tuple[str, ...]
+    positions: Int64
+    manifest: Manifest
+
+    def of(self, words: set[str]) -> npt.NDArray[np.bool_]:
+        """Which rows are labelled by one of `words`: bool [N]."""
+        return np.fromiter((label in words for label in self.labels), dtype=np.bool_, count=len(self.labels))
+
+
+def open_manifest(folder: Path) -> Manifest:
+    """Read a folder's manifest, whole or in the middle of its making.
+
+    Raises:
+        DataError: none there, or not one of ours.
+    """
+    try:
+        text = (folder / MANIFEST).read_text("utf-8")
+    except OSError as error:
+        raise DataError(f"{folder}: holds no {MANIFEST}; make representations with `trimtab represent`") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{folder}/{MANIFEST}: is not UTF-8 text; make the representations again") from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise DataError(
+            f"{folder}/{MANIFEST}: is not a manifest of representations ({where}: {first['msg']}); make them again"
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace the folder's manifest in one step."""
+    write_whole(folder / MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
+
+
+def write_shard(folder: Path, name: str, tensors: Mapping[str, npt.NDArray[Any]], answers: bytes) -> dict[str, str]:
+    """Write a shard's two files, each in one step; the sha256 (hex) of each by file name."""
+    contents = {f"{name}.safetensors": save(dict(tensors)), f"{name}.jsonl": answers}
+    for file, content in contents.items():
+        write_whole(folder / file, content)
+    return {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that whoever looks, whenever the power fails, sees all of it or what was there before."""
+    fresh = path.with_name(f".{path.name}.new")
+    with open(fresh, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def load_rows(folder: Path, layer: int) -> LayerRows:
+    """Every row of one layer, with each shard's digest checked.
+
+    Raises:
+        DataError: incomplete, a shard missing or altered, or not one number in it finite.
+        SettingError: the layer was not kept.
+    """
+    manifest = open_manifest(folder)
+    if not manifest.complete:
+        raise DataError(
+            f"{folder}: holds {manifest.done:,} of {manifest.request.samples:,} samples; "
+            "finish it with `trimtab represent … --resume`"
+        )
+    if layer not in manifest.request.layers:
+        kept = ", ".join(map(str, manifest.request.layers))
+        raise SettingError(f"{folder}: layer {layer} was not kept; the layers there are {kept}")
+    parts = [_read_shard(folder, shard, layer, manifest) for shard in manifest.shards if shard.rows]
+    if not parts:
+        raise DataError(f"{folder}: holds no row at all; no answer had what the rule {manifest.request.rule!r} keeps")
+    tensors = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
+    return LayerRows(
+        layer=layer,
+        values=tensors["values"],
+        labels=tuple(manifest.labels[label] for label in tensors["label"]),
+        tokens=tensors["token"],
+        sample_ids=tuple(identifier for part in parts for identifier in part[1]),
+        positions=tensors["position"],
+        manifest=manifest,
+    )
+
+
+def verify_rows(folder: Path) -> Manifest:
+    """Check every file that the manifest names against its digest, finished or not.
+
+    Raises:
+        DataError: as `load_rows`.
+    """
+    manifest = open_manifest(folder)
+    for shard in manifest.shards:
+        check_shard(folder, shard)
+    return manifest
+
+
+def check_shard(folder: Path, shard: Shard) -> dict[str, bytes]:
+    """The content of a shard's files, by name, after comparison with its digests.
+
+    Raises:
+        DataError: a file is missing or not what was written.
+    """
+    contents = {}
+    for name, expected in shard.sha256.items():
+        try:
+            content = (folder / Path(name).name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{folder}/{name}: is missing or unreadable; make the representations again") from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise DataError(
+                f"{folder}/{name}: is not what was written (its sha256 differs from the manifest's); "
+                "make the representations again"
+            )
+        contents[name] = content
+    return contents
+
+
+def _read_shard(
+    folder: Path, shard: Shard, layer: int, manifest: Manifest
+) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    contents = check_shard(folder, shard)
+    tensors = load(contents[f"{shard.name}.safetensors"])
+    values = tensors[f"layers.{layer}"]
+    where = f"{folder}/{shard.name}.safetensors"
+    if values.shape != (shard.rows, manifest.request.model.hidden_size):
+        raise DataError(f"{where}: layer {layer} has shape {values.shape}; make the representations again")
+    if not np.isfinite(values).all():
+        raise DataError(f"{where}: layer {layer} holds numbers that are not finite; try --dtype float32")
+    ids = [json.loads(line)["id"] for line in contents[f"{shard.name}.jsonl"].splitlines()]
+    kept = {"values": values, **{name: tensors[name] for name in ("sample", "position", "token", "label")}}
+    return kept, [ids[sample - shard.start] for sample in kept["sample"]]
