@@ -1,0 +1,307 @@
+"""The command `trimtab`: from a model and questions to steering profiles, one step a command.
+
+    trimtab represent   answer questions and keep the rows of the residual stream that a rule asks for
+    trimtab dictionary  concepts of a layer, from rows
+    trimtab profile     a steering profile, from rows (coarse) or rows and a dictionary (fine)
+    trimtab import      a steering profile, from another tool's vectors
+    trimtab inspect     what a folder holds
+    trimtab verify      whether a folder is whole, and made for a model
+
+Results go to stdout, progress and warnings to stderr. Whatever is wrong is one sentence on stderr and exit code 1
+(2 for a command line that cannot be read). torch is imported by the commands that need it, so the others start at once.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from trimtab.vectors import AlphaRange, ConceptDictionary, ModelIdentity, Profile, read_gguf, save_profile
+from trimtab.vectors.errors import TrimtabError
+
+from . import show
+from .errors import DataError, SettingError
+from .rows import LayerRows, load_rows
+
+
+class Precision(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Method(StrEnum):
+    kmeans = "kmeans"
+    class_means = "class-means"
+
+
+class Kind(StrEnum):
+    coarse = "coarse"
+    fine = "fine"
+
+
+class Positions(StrEnum):
+    answer = "answer"
+    prompt = "prompt"
+    all = "all"
+    image = "image"
+    text = "text"
+
+
+class Format(StrEnum):
+    gguf = "gguf"
+    pt = "pt"
+
+
+class _OneSentence(typer.core.TyperGroup):
+    """Turns every error that was raised on purpose, and every refusal of the disk, into one line and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (TrimtabError, OSError) as error:
+            _say(str(error))
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_OneSentence,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Concept dictionaries and steering profiles for language models that see.",
+)
+
+Layers = Annotated[list[int], typer.Option("--layer", "-l", help="Decoder layer, 0-based; repeatable.")]
+RowsFolder = Annotated[Path, typer.Argument(metavar="REPS", help="Folder that `trimtab represent` made.")]
+AlphaMax = Annotated[float, typer.Option(help="Largest strength that a request may ask for.")]
+AlphaDefault = Annotated[float, typer.Option(help="Strength where a request names none.")]
+AlphaMin = Annotated[float, typer.Option(help="Smallest strength; a negative one allows steering the other way.")]
+Name = Annotated[str, typer.Option(help="The profile's name; its folder gets the same.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+
+
+@app.command()
+def represent(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines with id, question and, optionally, image.")],
+    rule: Annotated[
+        str, typer.Option(help="last-prompt, predicts:<word>,<word>, predicts:* (every word) or mean-generated.")
+    ],
+    layer: Layers,
+    out: Annotated[Path, typer.Option(help="Folder for the rows.")],
+    limit: Annotated[int | None, typer.Option(help="Use the first so many samples only.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples that are read at once.")] = 32,
+    dtype: Annotated[Precision, typer.Option(help="What the model computes in; rows are float32.")] = Precision.float32,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Where an answer is cut; by default the rule says.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the GPU where there is one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")] = False,
+) -> None:
+    """Answer questions and keep the rows of the residual stream that a rule asks for."""
+    from . import represent as run
+    from .reader import Reader
+    from .rules import parse
+
+    _quiet()
+    wanted = parse(rule)
+    manifest = run(
+        Reader(model, dtype.value, device),
+        data,
+        wanted,
+        layer,
+        out,
+        limit=limit,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        resume=resume,
+        progress=True,
+    )
+    typer.echo(
+        f"{out}: {manifest.rows:,} rows of {manifest.request.samples:,} samples at layers "
+        f"{', '.join(map(str, manifest.request.layers))}; {len(manifest.skipped):,} samples skipped"
+    )
+    for reason, ids in show.by_reason(manifest.skipped).items():
+        _say(f"skipped {len(ids):,}: {reason} (the first is {ids[0]})")
+
+
+@app.command()
+def dictionary(
+    reps: RowsFolder,
+    layer: Annotated[int, typer.Option("--layer", "-l", help="Decoder layer, 0-based.")],
+    out: Annotated[Path, typer.Option(help="Folder for the dictionary.")],
+    method: Annotated[Method, typer.Option(help="kmeans, or the mean of each answer or word.")] = Method.kmeans,
+    k: Annotated[int, typer.Option("--k", "-k", help="Number of concepts (kmeans).")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed (kmeans).")] = 0,
+    n_init: Annotated[int, typer.Option(help="Number of starts (kmeans).")] = 10,
+    min_count: Annotated[int, typer.Option(help="Leave rarer labels out (class-means).")] = 1,
+    force: Force = False,
+) -> None:
+    """Find the concepts of a layer."""
+    from .dictionary import class_means, kmeans
+
+    rows = load_rows(reps, layer)
+    made = kmeans(rows, k, seed, n_init) if method is Method.kmeans else class_means(rows, min_count)
+    made.save(out, overwrite=force)
+    typer.echo(f"{out}: {len(made.labels)} concepts for {len(set(made.labels))} words, from {len(rows.values):,} rows")
+    if method is Method.kmeans and len(made.labels) < k:
+        _say(f"{k - len(made.labels)} of {k} clusters were empty and are left out: there are too few distinct rows")
+
+
+@app.command()
+def profile(
+    reps: RowsFolder,
+    kind: Annotated[Kind, typer.Option(help="coarse: one vector; fine: one a concept, added where it is active.")],
+    mapping: Annotated[list[str], typer.Option("--map", "-m", help="<original word>=<target word>; repeatable.")],
+    name: Name,
+    out: Annotated[Path, typer.Option(help="Folder of profiles; the profile goes to <out>/<name>.")],
+    layer: Annotated[
+        list[int] | None,
+        typer.Option("--layer", "-l", help="Layer to steer, repeatable; fine: the dictionary's."),
+    ] = None,
+    dictionary: Annotated[
+        list[Path] | None, typer.Option("--dictionary", "-d", help="Dictionary of a layer (fine); repeatable.")
+    ] = None,
+    positions: Annotated[Positions, typer.Option(help="Which positions are steered.")] = Positions.answer,
+    alpha_default: AlphaDefault = 1.0,
+    alpha_min: AlphaMin = 0.0,
+    alpha_max: AlphaMax = 2.0,
+    description: Annotated[str, typer.Option(help="A sentence for the profile's card.")] = "",
+    force: Force = False,
+) -> None:
+    """Build a steering profile."""
+    from .steer import coarse_profile, fine_profile, parse_mapping
+
+    words = parse_mapping(mapping)
+    settings: dict[str, Any] = {
+        "positions": positions.value,
+        "alpha": _alpha(alpha_default, alpha_min, alpha_max),
+        "description": description,
+    }
+    if kind is Kind.coarse:
+        if dictionary or not layer:
+            raise SettingError("a coarse profile needs --layer and takes no --dictionary")
+        made = coarse_profile(name, _rows(reps, layer), words, **settings)
+    else:
+        if not dictionary:
+            raise SettingError("a fine profile needs a --dictionary; make one with `trimtab dictionary`")
+        loaded = [ConceptDictionary.load(folder) for folder in dictionary]
+        if layer and sorted(layer) != sorted(found.layer for found in loaded):
+            raise SettingError(f"--layer {layer} differs from the layers of the dictionaries; leave --layer out")
+        pairs = list(zip(_rows(reps, [found.layer for found in loaded]), loaded, strict=True))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = fine_profile(name, pairs, words, **settings)
+        for warning in caught:
+            _say(f"warning: {warning.message}")
+    _save(made, out, force)
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Another tool's vectors.")],
+    model: Annotated[Path, typer.Option(help="Folder of the model that they were made for.")],
+    name: Name,
+    out: Annotated[Path, typer.Option(help="Folder of profiles; the profile goes to <out>/<name>.")],
+    format: Annotated[
+        Format | None, typer.Option(help="gguf (repeng, llama.cpp) or pt (torch); by default the file's ending.")
+    ] = None,
+    layer: Annotated[
+        list[int] | None, typer.Option("--layer", "-l", help="Keep these layers only; repeatable. Default: all.")
+    ] = None,
+    positions: Annotated[Positions, typer.Option(help="Which positions are steered.")] = Positions.all,
+    alpha_default: AlphaDefault = 1.0,
+    alpha_min: AlphaMin = -2.0,
+    alpha_max: AlphaMax = 2.0,
+    description: Annotated[str, typer.Option(help="A sentence for the profile's card.")] = "",
+    force: Force = False,
+) -> None:
+    """Make a coarse profile of another tool's vectors."""
+    from .imports import imported_profile, read_pt
+
+    ending = (format.value if format else file.suffix.removeprefix(".")).lower()
+    if ending not in (Format.gguf, Format.pt):
+        raise DataError(f"{file}: has an ending that says nothing; give --format gguf or --format pt")
+    made = imported_profile(
+        name,
+        read_gguf(file) if ending == Format.gguf else read_pt(file),
+        ModelIdentity.of(model),
+        source=file.name,
+        layers=layer,
+        positions=positions.value,
+        alpha=_alpha(alpha_default, alpha_min, alpha_max),
+        description=description,
+    )
+    _save(made, out, force)
+
+
+@app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A profile, a dictionary or a folder of rows.")],
+) -> None:
+    """Show what a folder holds."""
+    Console().print(show.described(show.load_any(folder)))
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A profile, a dictionary or a folder of rows.")],
+    model: Annotated[Path | None, typer.Option(help="Also check that it was made for this model folder.")] = None,
+) -> None:
+    """Check every byte that a folder's manifest speaks of, and for which model it was made."""
+    found = show.load_any(folder)
+    if model is not None:
+        show.model_of(found).check(ModelIdentity.of(model))
+    for_whom = f", and made for {model}" if model is not None else ""
+    typer.echo(f"{folder}: {show.kind_of(found)}, whole{for_whom}")
+
+
+def _rows(reps: Path, layers: list[int]) -> list[LayerRows]:
+    return [load_rows(reps, layer) for layer in layers]
+
+
+def _alpha(default: float, smallest: float, largest: float) -> AlphaRange:
+    try:
+        return AlphaRange(default=default, min=smallest, max=largest)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SettingError(f"--alpha-default, --alpha-min, --alpha-max: {reason}") from error
+
+
+def _save(made: Profile, out: Path, force: bool) -> None:
+    folder = save_profile(made, out / made.name, overwrite=force)
+    strength = made.manifest.alpha.default
+    doses = [f"{dose:.2f}" for norms in made.manifest.norms.values() if (dose := norms.dose(strength)) is not None]
+    typer.echo(
+        f"{folder}: {made.manifest.kind} profile, layers {', '.join(map(str, made.layers))}, "
+        f"dose {', '.join(doses) or 'unknown'}, digest {made.digest[:12]}"
+    )
+
+
+def _say(message: str) -> None:
+    typer.echo("trimtab: " + re.sub(r"\s*\n\s*", " ", message.strip()), err=True)
+
+
+def _quiet() -> None:
+    """Keep transformers' progress bars and advice out of ours."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

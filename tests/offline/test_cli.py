@@ -1,0 +1,171 @@
+"""The commands, as they are typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from tests.offline.worlds import write_data
+from trimtab.offline import load_rows
+from trimtab.offline.cli import app
+from trimtab.vectors import ConceptDictionary, ModelIdentity, Registry, load_profile
+
+
+def trimtab(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def house(llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, rows of layers 1 and 3, and two dictionaries."""
+    house = tmp_path_factory.mktemp("house")
+    data = write_data(house / "data", 40, pictured=True)
+    for command in (
+        ("represent", llava, data, "--rule", "predicts:*", "--layer", 1, "--layer", 3, "--out", house / "reps"),
+        ("dictionary", house / "reps", "--layer", 3, "--method", "kmeans", "--k", 8, "--out", house / "kmeans"),
+        ("dictionary", house / "reps", "--layer", 3, "--method", "class-means", "--out", house / "means"),
+    ):
+        result = trimtab(*command)
+        assert result.exit_code == 0, result.output
+    return house
+
+
+def pair(house: Path) -> tuple[str, str]:
+    """Two words that the random model says, with a concept of their own among the class means."""
+    labels = ConceptDictionary.load(house / "means").labels
+    return labels[0], labels[1]
+
+
+def test_every_step_from_a_model_to_profiles_that_its_server_takes(house: Path, llava: Path) -> None:
+    original, target = pair(house)
+    out = house / "profiles"
+    common = ("--map", f"{original}={target}", "--out", out)
+    coarse = trimtab(
+        "profile", house / "reps", "-l", 1, "-l", 3, "--kind", "coarse", "--name", "c", "--alpha-max", 4, *common
+    )
+    assert coarse.exit_code == 0, coarse.output
+    fine = trimtab("profile", house / "reps", "--kind", "fine", "-d", house / "means", "--name", "f", *common)
+    assert fine.exit_code == 0, fine.output
+    registry = Registry.open(out, ModelIdentity.of(llava))
+    assert registry.names == ("c", "f")
+    assert registry["c"].layers == (1, 3)
+    assert registry["c"].manifest.alpha.max == 4
+    assert registry["f"].largest_k == len(ConceptDictionary.load(house / "means").labels)
+    assert registry["f"].manifest.base_model.fingerprint == ModelIdentity.of(llava).fingerprint
+    for folder in (out / "c", out / "f", house / "means", house / "kmeans", house / "reps"):
+        assert trimtab("verify", folder, "--model", llava).exit_code == 0
+        shown = trimtab("inspect", folder)
+        assert shown.exit_code == 0, shown.output
+        assert "LlavaForConditionalGeneration" in shown.stdout
+
+
+def test_inspecting_shows_doses_labels_and_purity(house: Path) -> None:
+    original, target = pair(house)
+    trimtab(
+        "profile", house / "reps", "-l", 3, "--kind", "coarse", "--name", "shown", "--map", f"{original}={target}",
+        "--out", house / "shown",
+    )  # fmt: skip
+    shown = trimtab("inspect", house / "shown" / "shown").stdout
+    norms = load_profile(house / "shown" / "shown").manifest.norms[3]
+    assert f"{norms.dose(1.0):.2f}" in shown
+    assert "predicts:*" in shown
+    listed = trimtab("inspect", house / "means").stdout
+    assert original in listed
+    assert "100%" in listed
+
+
+def test_a_doubtful_fine_profile_is_made_and_warned_of_on_stderr(house: Path, tmp_path: Path) -> None:
+    rows = load_rows(house / "reps", 3)
+    trimtab("dictionary", house / "reps", "-l", 3, "-k", 2, "--out", tmp_path / "two")
+    first, second = ConceptDictionary.load(tmp_path / "two").labels
+    if first == second:
+        pytest.skip("the random model says one word too often")
+    result = trimtab(
+        "profile", house / "reps", "--kind", "fine", "-d", tmp_path / "two", "--name", "doubtful",
+        "--map", f"{first}={second}", "--out", tmp_path,
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "no concept of its own" in result.stderr
+    assert "warning" not in result.stdout
+    assert len(rows.values) > 2
+
+
+def test_torch_vectors_are_imported_for_a_model(llava: Path, tmp_path: Path) -> None:
+    torch.save({1: torch.ones(32)}, tmp_path / "v.pt")
+    result = trimtab("import", tmp_path / "v.pt", "--model", llava, "--name", "theirs", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    profile = load_profile(tmp_path / "theirs")
+    assert profile.layers == (1,)
+    assert profile.manifest.provenance.source == "v.pt"
+    assert trimtab("verify", tmp_path / "theirs", "--model", llava).exit_code == 0
+
+
+def test_verify_notices_damage_and_another_model(house: Path, llama: Path, tmp_path: Path) -> None:
+    result = trimtab("verify", house / "means", "--model", llama)
+    assert result.exit_code == 1
+    assert "another model" in result.stderr
+    for file in (house / "reps").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "rows-00000.jsonl").write_bytes(b"")
+    assert trimtab("verify", tmp_path).exit_code == 1
+
+
+WRONG: list[tuple[tuple[str, ...], str]] = [
+    (("represent", "{house}/absent", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "0"), "is no folder"),
+    (("represent", "{llava}", "{house}/absent.jsonl", "--rule", "last-prompt", "-l", "0"), "cannot be read"),
+    (("represent", "{llava}", "{house}/data/data.jsonl", "--rule", "last", "-l", "0"), "unknown rule"),
+    (("represent", "{llava}", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "4"), "0 to 3"),
+    (("represent", "{llava}", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "0", "--limit", "0"), "limit"),
+    (("represent", "{house}/data", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "0"), "config.json"),
+    (("dictionary", "{house}/data", "-l", "0"), "trimtab represent"),
+    (("dictionary", "{house}/reps", "-l", "2"), "layers there are 1, 3"),
+    (("dictionary", "{house}/reps", "-l", "3", "-k", "100000"), "k is 100000"),
+    (("profile", "{house}/reps", "--kind", "fine", "-m", "a=b", "--name", "x"), "needs a --dictionary"),
+    (("profile", "{house}/reps", "--kind", "coarse", "-m", "a=b", "--name", "x"), "needs --layer"),
+    (("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a", "--name", "x"), "yes=no"),
+    (("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a=b", "--name", "x"), "no row stands for 'a'"),
+    (
+        ("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a=b", "--name", "x", "--alpha-max", "0.5"),
+        "does not hold",
+    ),
+    (("import", "{house}/data/data.jsonl", "--model", "{llava}", "--name", "x"), "--format"),
+    (("inspect", "{house}/data"), "no profile, dictionary or folder of rows"),
+    (("verify", "{house}/absent"), "no profile, dictionary or folder of rows"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), WRONG)
+def test_what_is_wrong_is_one_sentence_and_exit_code_one(
+    house: Path, llava: Path, tmp_path: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    filled = [part.format(house=house, llava=llava) for part in arguments]
+    if arguments[0] not in ("inspect", "verify"):
+        filled += ["--out", str(tmp_path / "out")]
+    result = trimtab(*filled)
+    assert result.exit_code == 1
+    assert complaint in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("trimtab: ")]) == 1
+    assert result.stderr.splitlines()[-1].startswith("trimtab: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_profile_is_replaced_only_when_asked(house: Path, tmp_path: Path) -> None:
+    command = ("dictionary", house / "reps", "-l", 3, "--method", "class-means", "--out", tmp_path / "d")
+    assert trimtab(*command).exit_code == 0
+    assert trimtab(*command).exit_code == 1
+    assert trimtab(*command, "--force").exit_code == 0
+
+
+def test_the_installed_command_shows_no_traceback_and_needs_no_torch_to_look() -> None:
+    code = "import sys, trimtab.offline.cli as c; sys.argv = ['trimtab', 'inspect', 'absent']\n"
+    code += "try: c.main()\nfinally: print('torch' in sys.modules, 'sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == "False False\n"
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("trimtab: absent: is no profile")
