@@ -86,15 +86,19 @@ class LayerTable(nn.Module):
             self.vectors,
         )
 
-    def put(self, slot: int, profile: Profile) -> None:
-        """Write a profile's rows of this layer into a free place of the table."""
-        tensors = profile.tensors[self.layer]
-        rows = tensors.rows
+    def check_room(self, profile: Profile) -> None:
+        """Raises a StartupError where the profile's rows of this layer do not fit any more."""
+        rows = profile.tensors[self.layer].rows
         if self._free_row + rows > len(self.vectors):
             raise StartupError(
                 f"profile {profile.name!r} needs {rows} rows at layer {self.layer} and "
                 f"{len(self.vectors) - self._free_row} are free; start with a larger --steering-rows"
             )
+
+    def put(self, slot: int, profile: Profile) -> None:
+        """Write a profile's rows of this layer into a free place of the table."""
+        tensors = profile.tensors[self.layer]
+        rows = tensors.rows
         place = slice(self._free_row, self._free_row + rows)
         named = {name: torch.tensor(array) for name, array in tensors.named.items()}
         if "centroids" in named:
@@ -139,6 +143,8 @@ class SteeringTables(nn.Module):
                 f"no slot is free for profile {profile.name!r} (there are {self._capacity - 1}); "
                 "start with a larger --steering-rows"
             )
+        for layer in profile.layers:  # all of them first, so that a refused profile leaves nothing behind
+            self.layers[layer].check_room(profile)
         for layer in profile.layers:
             self.layers[layer].put(slot, profile)
         self.slots[profile.digest] = slot
