@@ -65,6 +65,8 @@ def parse(value: object) -> Asked | None:
                 f"steering with a list of {len(value)} is not served: one profile a request; write {_FORMS}",
                 param="steering",
             )
+        if isinstance(value[0], list | tuple):
+            raise RequestError(f"steering is a list in a list; write {_FORMS}", param="steering")
         asked = parse(value[0])
         if asked is None:
             raise RequestError(f'"none" stands alone, not in a list; write {_FORMS}', param="steering")
