@@ -14,8 +14,9 @@ __all__ = ["RefuseSteeringElsewhere", "refuse_look_alikes"]
 
 _FIELD = "steering"
 _XARGS = "vllm_xargs"
-# What a body must hold to be worth parsing: the word itself, or an escape that could spell it.
-_SUSPICIOUS = (b'"steer', b"\\u00")
+# What a body must hold to be worth parsing: the word itself, an escape that could spell it, or the zero bytes of UTF-16
+# and UTF-32, which JSON parsers read as well.
+_SUSPICIOUS = (b'"steer', b"\\u00", b"\0")
 
 
 def refuse_look_alikes(data: object, *, allow_steering: bool) -> None:
@@ -101,8 +102,8 @@ def _problem(body: bytes) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(body)
-    except ValueError:
-        return None  # no JSON: the route itself says so
+    except (ValueError, RecursionError):
+        return None  # no JSON that any route could read: the route itself says so
     try:
         refuse_look_alikes(data, allow_steering=False)
     except VLLMValidationError as error:
