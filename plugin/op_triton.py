@@ -46,7 +46,7 @@ def _steer(  # type: ignore[no-untyped-def]
         for k0 in range(0, n, BLOCK_K):
             k = k0 + tl.arange(0, BLOCK_K)
             rows = (first + k).to(tl.int64)
-            score = -tl.load(bias + rows, mask=k < n, other=float("inf"))
+            score = -tl.load(bias + rows, mask=k < n, other=0.0)
             for d0 in range(0, D, BLOCK_D):
                 d = d0 + tl.arange(0, BLOCK_D)
                 h = tl.load(hidden + token * hidden_stride + d, mask=d < D, other=0.0).to(tl.float32)
@@ -54,6 +54,7 @@ def _steer(  # type: ignore[no-untyped-def]
                 inside = (k < n)[:, None] & (d < D)[None, :]
                 c = tl.load(centroids + rows[:, None] * D + d[None, :], mask=inside, other=0.0)
                 score += tl.sum(h[None, :] * c, axis=1)
+            score = tl.where(k < n, score, float("-inf"))  # last: an infinite h makes NaN of the rows past n too
             tile_score = tl.max(score, axis=0)
             tile_row = first + k0 + tl.argmax(score, axis=0, tie_break_left=True)
             best_row = tl.where(tile_score > best_score, tile_row, best_row)  # strictly: the lowest index wins a tie
