@@ -1,0 +1,88 @@
+"""The model, profiles made of its own activations, and the engines that most laws share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from examples.tinyworld.data import write_split
+from tests.engine.engine import ROOT, Engine
+from tests.engine.reference import Reference
+from tests.engine.server import Server
+from trimtab.offline import LastPrompt, LayerRows, class_means, coarse_profile, fine_profile, load_rows, represent
+from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
+from trimtab.vectors.manifest import Positions
+
+MIDDLE, LAST = 2, 5
+BOTH_WAYS = AlphaRange(default=1.0, min=-2.0, max=2.0)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of tinyworld's model: a training may replace the folder while the tests run."""
+    return shutil.copytree(ROOT / "examples/tinyworld/model", tmp_path_factory.mktemp("engine") / "model")
+
+
+@pytest.fixture(scope="session")
+def reference(model: Path) -> Reference:
+    return Reference(model)
+
+
+@pytest.fixture(scope="session")
+def rows(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict[int, LayerRows]:
+    """The stream at the last prompt position of a few hundred questions, by layer."""
+    folder = tmp_path_factory.mktemp("activations")
+    write_split(folder / "dev", "dev", 40, seed=1)
+    represent(reference.reader, folder / "dev" / "vqa.jsonl", LastPrompt(), (MIDDLE, LAST), folder / "rows")
+    return {layer: load_rows(folder / "rows", layer) for layer in (MIDDLE, LAST)}
+
+
+@pytest.fixture(scope="session")
+def profiles(rows: dict[int, LayerRows], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of profiles: {coarse, fine}-{middle, last}-{answer, all}, and one that turns yes into no.
+
+    The fine ones have a row for every concept (each answer becomes the next one in the alphabet), so that a wrong row
+    shows at every position.
+    """
+    folder = tmp_path_factory.mktemp("profiles")
+    positions: tuple[Positions, ...] = ("answer", "all")
+    for where, layer in (("middle", MIDDLE), ("last", LAST)):
+        for at in positions:
+            for profile in _coarse_and_fine(rows[layer], where, at):
+                save_profile(profile, folder / profile.name)
+    concepts = class_means(rows[LAST])
+    yes_to_no = fine_profile("yes-to-no", [(rows[LAST], concepts)], {"yes": "no"}, alpha=BOTH_WAYS)
+    save_profile(yes_to_no, folder / yes_to_no.name)
+    return folder
+
+
+def _coarse_and_fine(rows: LayerRows, where: str, at: Positions) -> Iterator[Profile]:
+    yield coarse_profile(f"coarse-{where}-{at}", [rows], {"yes": "no"}, positions=at, alpha=BOTH_WAYS)
+    concepts = class_means(rows)
+    words = sorted(concepts.labels)
+    mapping = dict(pairwise([*words, words[0]]))
+    yield fine_profile(f"fine-{where}-{at}", [(rows, concepts)], mapping, positions=at, alpha=BOTH_WAYS)
+
+
+@pytest.fixture(scope="session")
+def registry(profiles: Path) -> Registry:
+    return Registry.open(profiles)
+
+
+@pytest.fixture(scope="session")
+def engine(model: Path, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Eager, float32, prefix caching on, as vLLM's default has it."""
+    with Engine(tmp_path_factory.mktemp("log") / "eager.log", model, profiles) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(model: Path, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("log") / "server.log", model, profiles)
+    yield running
+    if running.process.poll() is None:
+        running.stop()

@@ -1,0 +1,152 @@
+"""Engines, each in a process of its own: a crash of one is a failed test and no lost test run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.engine.asking import Answer, Ask, Refusal
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the model lies in the process that answers us
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+V2 = {"VLLM_USE_V2_MODEL_RUNNER": "1", "TRITON_INTERPRET": "1"}
+
+
+class RefusedError(Exception):
+    """The engine refused to start, or refused a request."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"{refusal.kind}: {refusal.message}")
+        self.refusal = refusal
+
+
+class Engine:
+    """A running engine. Use it as a context manager.
+
+    profiles: folder to steer with, None for none. plugin: False keeps every plugin out of its process. arm: further
+    arguments of `engine_args`. llm: of `LLM`, beside those of a small float32 engine.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        model: Path,
+        profiles: Path | None,
+        *,
+        plugin: bool = True,
+        env: Mapping[str, str] | None = None,
+        arm: Mapping[str, Any] | None = None,
+        **llm: Any,
+    ) -> None:
+        defaults = {
+            "dtype": "float32",
+            "enforce_eager": True,
+            "max_model_len": 512,
+            "max_num_seqs": 16,
+            "block_size": 32,
+            "gpu_memory_utilization": 0.3,
+            "max_logprobs": -1,
+            "disable_log_stats": False,
+        }
+        options = {
+            "model": str(model),
+            "profiles": None if profiles is None else str(profiles),
+            "arm": dict(arm or {}),
+            "llm": {**defaults, **llm},
+        }
+        self._log = log
+        with log.open("w") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.engine.host", json.dumps(options)],
+                cwd=ROOT,
+                env={**os.environ, **SMALL, **({} if plugin else {"VLLM_PLUGINS": ""}), **(env or {})},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+            )
+        try:
+            self._reply()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+        """The answers of a batch, all of whose requests are expected to be served."""
+        return [_served(reply) for reply in self.try_all(asks)]
+
+    def ask_alone(self, asks: Iterable[Ask]) -> list[Answer]:
+        """The answers to requests that have the engine to themselves, one after the other, without cached prompts."""
+        answers = []
+        for ask in asks:
+            self.forget()
+            answers += self.ask([ask])
+        return answers
+
+    def try_all(self, asks: Sequence[Ask]) -> list[Answer | Refusal]:
+        """An answer or a refusal for each request of a batch."""
+        replies = self.call("ask", asks=[ask.to_json() for ask in asks])
+        return [Answer(**reply) if "prompt" in reply else Refusal(**reply) for reply in replies]
+
+    def chat(self, asks: Sequence[Ask]) -> list[Answer]:
+        """`LLM.chat` with all of them; raises RefusedError as that does."""
+        return [Answer(**reply) for reply in self.call("chat", asks=[ask.to_json() for ask in asks])]
+
+    def forget(self) -> None:
+        """Empty the prefix cache."""
+        assert self.call("forget")
+
+    def call(self, do: str, **arguments: Any) -> Any:
+        """The reply to one command, see `tests.engine.host.Host`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+        return self._reply()
+
+    def close(self) -> None:
+        """End the process by ending its input, and wait for it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _reply(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the engine's process ended:\n" + "".join(self._log.open().readlines()[-40:]))
+        found = json.loads(line)
+        if "refused" in found:
+            raise RefusedError(Refusal(**found["refused"]))
+        return found.get("reply")
+
+
+def _served(reply: Answer | Refusal) -> Answer:
+    if isinstance(reply, Refusal):
+        raise RefusedError(reply)
+    return reply

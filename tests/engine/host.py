@@ -1,0 +1,197 @@
+"""An engine in a process of its own: commands on stdin and replies on stdout, one JSON object a line.
+
+The tests ask every engine through this one program: with and without the plugin, eager and compiled, under both model
+runners. `tests.engine.engine` is the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from examples.tinyworld.draw import draw
+from tests.engine.asking import Answer, Ask, Refusal, scene_of
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints goes to the log
+    options = json.loads(sys.argv[1])
+    if os.environ.get("TRITON_INTERPRET"):
+        _show_triton_a_cpu()
+    try:
+        host = Host(**options)
+    except Exception as error:
+        replies.write(json.dumps({"refused": asdict(_refusal(error))}) + "\n")
+        raise
+    replies.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            reply = {"reply": getattr(host, command.pop("do"))(**command)}
+        except Exception as error:
+            reply = {"refused": asdict(_refusal(error))}
+        replies.write(json.dumps(reply) + "\n")
+
+
+class Host:
+    """Public methods are the commands."""
+
+    def __init__(self, model: str, profiles: str | None, arm: dict[str, Any], llm: dict[str, Any]) -> None:
+        from vllm import LLM
+
+        if profiles is not None:
+            from trimtab.plugin import engine_args
+
+            llm = {**llm, **engine_args(profiles, model=model, **arm)}
+        self.llm: Any = LLM(model, **llm)
+
+    def ask(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Put every request to the engine at its step, and run it until all are answered or refused."""
+        waiting = [(number, Ask.of_json(found)) for number, found in enumerate(asks)]
+        numbers: dict[str, int] = {}
+        replies: dict[int, Any] = {}
+        step = 0
+        while waiting or self.llm.llm_engine.has_unfinished_requests():
+            for number, ask in [entry for entry in waiting if entry[1].late <= step]:
+                waiting.remove((number, ask))
+                try:
+                    numbers[self._enqueue(ask)] = number
+                except Exception as error:
+                    replies[number] = _refusal(error)
+            step += 1
+            for output in self.llm.llm_engine.step():
+                if output.finished:
+                    replies[numbers[output.request_id]] = _answer(output)
+        return [asdict(replies[number]) for number in range(len(asks))]
+
+    def chat(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """All of them in one `LLM.chat`, as a user would write it."""
+        found = [Ask.of_json(ask) for ask in asks]
+        outputs = self.llm.chat([_turns(ask) for ask in found], [_params(ask) for ask in found], use_tqdm=False)
+        return [asdict(_answer(output)) for output in outputs]
+
+    def forget(self) -> bool:
+        """Empty the prefix cache."""
+        return bool(self.llm.reset_prefix_cache())
+
+    def preemptions(self) -> int:
+        """How often a running request was sent back to the queue."""
+        return sum(int(metric.value) for metric in self.llm.get_metrics() if metric.name == "vllm:num_preemptions")
+
+    def runner(self) -> dict[str, Any]:
+        """Which model runner serves: the module of its class, and the class that keeps its model's state (V2 only)."""
+        found = self.llm.llm_engine.model_executor.driver_worker.worker.model_runner
+        state = getattr(found, "model_state", None)
+        return {"modules": [base.__module__ for base in type(found).__mro__], "state": type(state).__name__}
+
+    def armed(self) -> dict[str, Any]:
+        """What arming did to the model."""
+
+        def look(model: Any) -> dict[str, Any]:
+            from trimtab.plugin.table import LayerTable, TokenRows
+            from trimtab.plugin.wrapper import tables_of
+
+            language_model = model.get_language_model() if hasattr(model, "get_language_model") else model
+            tables = tables_of(model)
+            modules = list(model.modules())
+            return {
+                "layers": [f"{type(layer).__module__}.{type(layer).__name__}" for layer in language_model.model.layers],
+                "tabled": sorted(module.layer for module in modules if isinstance(module, LayerTable)),
+                "token_rows": sum(isinstance(module, TokenRows) for module in modules),
+                "tables": None if tables is None else sorted(tables.layers),
+                "inner_tables": language_model is not model and tables_of(language_model) is not None,
+                "rows": {} if tables is None else {n: len(table.vectors) for n, table in tables.layers.items()},
+            }
+
+        return dict(self.llm.apply_model(look)[0])
+
+    def load(self, folder: str) -> str:
+        """Put one more profile into the tables of the running model, and let requests name it."""
+        from trimtab.plugin import admission
+        from trimtab.plugin.wrapper import tables_of
+        from trimtab.vectors import Registry, load_profile
+
+        profile = load_profile(Path(folder))
+        self.llm.apply_model(lambda model: tables_of(model).load(profile))  # type: ignore[union-attr]
+        known = admission.registry_of(self.llm.llm_engine.vllm_config)
+        assert known is not None
+        larger = Registry([*known.values(), profile])
+        setattr(admission, "registry_of", lambda vllm_config: larger)  # noqa: B010
+        return profile.digest
+
+    def compilations(self) -> dict[str, Any]:
+        """Everything that vLLM and torch count when they compile."""
+        from torch._dynamo.utils import counters
+        from vllm.compilation.counter import compilation_counter
+
+        dynamo = {name: sum(counts.values()) for name, counts in counters.items() if name in ("frames", "stats")}
+        return {**asdict(compilation_counter), **dynamo}
+
+    def _enqueue(self, ask: Ask) -> str:
+        if ask.ids is not None:
+            (name,) = self.llm.enqueue([{"prompt_token_ids": list(ask.ids)}], _params(ask), use_tqdm=False)
+        else:
+            (name,) = self.llm.enqueue_chat([_turns(ask)], _params(ask), use_tqdm=False)
+        return str(name).partition("-")[0]
+
+
+def _turns(ask: Ask) -> list[Any]:
+    content: list[dict[str, Any]] = [{"type": "text", "text": ask.text}]
+    if ask.scene is not None:
+        content.insert(0, {"type": "image_pil", "image_pil": draw(scene_of(ask.scene))})
+    return [{"role": "user", "content": content}]
+
+
+def _params(ask: Ask) -> Any:
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        temperature=0.0 if ask.n == 1 else 1.0,
+        seed=None if ask.n == 1 else 0,
+        n=ask.n,
+        max_tokens=ask.max_tokens,
+        ignore_eos=ask.ignore_eos,
+        logprobs=-1 if ask.full else None,
+        extra_args=ask.extra_args or None,
+    )
+
+
+def _answer(output: Any) -> Answer:
+    first = output.outputs[0]
+    return Answer(
+        prompt=list(output.prompt_token_ids),
+        cached=output.num_cached_tokens,
+        text=first.text,
+        all_tokens=[list(one.token_ids) for one in output.outputs],
+        logprobs=list(_by_token(first.logprobs or [])),
+    )
+
+
+def _by_token(steps: Any) -> Iterator[list[float]]:
+    for step in steps:
+        yield [step[token].logprob for token in range(len(step))]
+
+
+def _refusal(error: Exception) -> Refusal:
+    return Refusal(type(error).__name__, str(error), getattr(error, "parameter", None))
+
+
+def _show_triton_a_cpu() -> None:
+    """Let vLLM take Triton's interpreter for a device, so that model runner V2 runs here. Before vllm is imported."""
+    import triton.backends
+    from triton.backends import Backend
+
+    class Driver:
+        is_active = staticmethod(lambda: True)
+
+    triton.backends.backends = {"cpu": Backend(compiler=None, driver=Driver)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Arming: the layers that profiles use, once, in the outermost decoder; everything else is as vLLM made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engine.asking import Ask, Refusal
+from tests.engine.conftest import LAST, MIDDLE
+from tests.engine.engine import Engine
+from trimtab.vectors import Registry
+
+pytestmark = pytest.mark.engine
+
+LLAMA_LAYER = "vllm.model_executor.models.llama.LlamaDecoderLayer"
+ARMED_LAYER = "trimtab.plugin.wrapper.ArmedLlamaDecoderLayer"
+
+
+def test_a_llava_whose_llama_comes_from_the_same_registry_is_armed_once(engine: Engine) -> None:
+    found = engine.call("armed")
+    assert found["tables"] == found["tabled"] == [MIDDLE, LAST]
+    assert found["token_rows"] == 1
+    assert not found["inner_tables"]
+
+
+def test_layers_that_no_profile_uses_are_as_vllm_made_them(engine: Engine) -> None:
+    layers = engine.call("armed")["layers"]
+    assert [layers[layer] for layer in (MIDDLE, LAST)] == [ARMED_LAYER] * 2
+    assert {layer for number, layer in enumerate(layers) if number not in (MIDDLE, LAST)} == {LLAMA_LAYER}
+
+
+def test_tables_hold_the_rows_of_the_profiles_and_a_spare_one(engine: Engine, registry: Registry) -> None:
+    needed = {
+        str(layer): 1 + sum(p.tensors[layer].rows for p in registry.values() if layer in p.layers)
+        for layer in (MIDDLE, LAST)
+    }
+    assert engine.call("armed")["rows"] == needed
+
+
+def test_an_engine_without_profiles_arms_nothing_and_refuses_to_steer(model: Path, tmp_path: Path) -> None:
+    # The plugin is installed, as for everybody who has it and serves another model.
+    with Engine(tmp_path / "no-profiles.log", model, None) as bare:
+        found = bare.call("armed")
+        assert set(found["layers"]) == {LLAMA_LAYER}
+        assert (found["tables"], found["tabled"]) == (None, [])
+        asks = [Ask("who is there?", steering=steering) for steering in ("coarse-last-all", "none", None)]
+        refused, *served = bare.try_all(asks)
+    assert isinstance(refused, Refusal)
+    assert "started without steering profiles" in refused.message
+    assert not any(isinstance(reply, Refusal) for reply in served)

@@ -1,0 +1,96 @@
+"""Nothing is served unsteered because of a typo, or because a route does not know the field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.engine.asking import Ask, caption
+from tests.engine.server import CHAT, MODEL_NAME, Server, body
+from tests.engine.test_bad_input import BAD, NAME
+
+pytestmark = pytest.mark.engine
+
+TURNS = [{"role": "user", "content": "who is there?"}]
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "who is there?", "max_tokens": 2},
+    "/v1/responses": {"input": "who is there?", "max_output_tokens": 2},
+    "/v1/messages": {"messages": TURNS, "max_tokens": 2},
+    "/v1/chat/completions/batch": {"messages": [TURNS, TURNS], "max_tokens": 2},
+    "/invocations": {"messages": TURNS, "max_tokens": 2},
+}
+# What else is sent beside a good request, and the field at fault.
+TYPOS: dict[str, tuple[dict[str, Any], str]] = {
+    "another case": ({"Steering": NAME}, "Steering"),
+    "a shorter word": ({"steer": NAME}, "steer"),
+    "a longer word": ({"steering_profile": NAME}, "steering_profile"),
+    "vllm_xargs": ({"vllm_xargs": {"steering": NAME}}, "vllm_xargs"),
+    "vllm_xargs, the resolved form": ({"vllm_xargs": {"trimtab": "x"}}, "vllm_xargs"),
+    "another tool's vectors": ({"steering": {"vectors": [[1.0]]}}, "steering.vectors"),
+}
+
+
+def _error(reply: Any, param: str) -> str:
+    """The message of a 400 in OpenAI's shape."""
+    assert reply.status_code == 400
+    error = reply.json()["error"]
+    assert (error["param"], error["code"]) == (param, 400)
+    assert error["type"]
+    return str(error["message"])
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_a_400_that_names_the_field(server: Server, case: str) -> None:
+    steering, param, says = BAD[case]
+    # json.dumps writes NaN and Infinity, as careless clients do; httpx would refuse to.
+    content = json.dumps(body(Ask("who?", steering=steering)))
+    reply = server.http.post(CHAT, content=content, headers={"Content-Type": "application/json"})
+    assert says in _error(reply, param)
+
+
+@pytest.mark.parametrize("case", TYPOS)
+def test_a_misspelt_or_smuggled_field_is_a_400(server: Server, case: str) -> None:
+    more, param = TYPOS[case]
+    assert "steering" in _error(server.chat(Ask("who?"), **more), param)
+
+
+def test_another_tools_vectors_are_answered_with_our_form(server: Server) -> None:
+    assert '"steering": {"profile": "NAME", "alpha": 0.8}' in server.chat(
+        Ask("who?"), steering={"vectors": []}
+    ).text.replace("\\", "")
+
+
+def test_beam_search_is_served_unsteered_only(server: Server) -> None:
+    beams = {"use_beam_search": True, "n": 2}
+    assert "beam search" in _error(server.chat(caption(1, steering=NAME, max_tokens=2), **beams), "steering")
+    assert server.chat(caption(1, steering="none", max_tokens=2), **beams).status_code == 200
+
+
+@pytest.mark.parametrize("route", ELSEWHERE)
+def test_a_route_that_does_not_cover_steering_says_so(server: Server, route: str) -> None:
+    plain = {"model": MODEL_NAME, **ELSEWHERE[route]}
+    assert server.http.post(route, json=plain).status_code == 200
+    spelt = json.dumps({**plain, "steering": NAME})
+    headers = {"Content-Type": "application/json"}
+    for content in (spelt, spelt.replace('"steering"', r'"\u0073teering"'), spelt.replace('"steering"', '"steers"')):
+        reply = server.http.post(route, content=content, headers=headers)
+        assert reply.status_code == 400
+        assert CHAT in reply.json()["error"]["message"]
+        assert reply.json()["error"]["param"] in ("steering", "steers")
+
+
+@pytest.mark.parametrize("route", ELSEWHERE)
+def test_the_word_in_a_text_is_no_field(server: Server, route: str) -> None:
+    plain = json.dumps({"model": MODEL_NAME, **ELSEWHERE[route]})
+    content = plain.replace("who is there?", r"\"steering\": \"x\"? \u0073teering?")
+    reply = server.http.post(route, content=content, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 200
+
+
+def test_the_server_steers_after_all_of_them(server: Server) -> None:
+    ask = caption(1, max_tokens=3)
+    for steering, _, _ in BAD.values():
+        server.http.post(CHAT, content=json.dumps(body(ask.steered(steering))))
+    assert server.text(ask.steered({"profile": "coarse-last-all", "alpha": 2})) != server.text(ask)

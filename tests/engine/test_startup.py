@@ -1,0 +1,140 @@
+"""An engine that could not steer rightly does not start, and says why in a sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.engine import ROOT, Engine, RefusedError
+from trimtab.plugin import engine_args
+from trimtab.plugin.errors import StartupError
+from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector, save_profile
+from trimtab.vectors.errors import FormatError, IntegrityError, ModelMismatchError
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def folder(registry: Registry, tmp_path: Path) -> Path:
+    """A folder of two good profiles, to be spoilt."""
+    for name in ("yes-to-no", "coarse-last-all"):
+        save_profile(registry[name], tmp_path / "profiles" / name)
+    return tmp_path / "profiles"
+
+
+def test_a_good_folder_is_taken(folder: Path, model: Path) -> None:
+    assert engine_args(folder, model=model)["additional_config"]["trimtab"]["slots"] == 3
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(FormatError, match=r"^nowhere: is no folder; "):
+        engine_args(tmp_path / "nowhere", model=model)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(FormatError, match="holds no profile"):
+        engine_args(tmp_path, model=model)
+
+
+@pytest.mark.parametrize("name", ["profile.json", "profile.safetensors"])
+def test_a_half_written_profile_is_refused(folder: Path, model: Path, name: str) -> None:
+    path = folder / "yes-to-no" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises((FormatError, IntegrityError), match=rf"^yes-to-no/{name}"):
+        engine_args(folder, model=model)
+    path.unlink()
+    with pytest.raises(FormatError, match=rf"^yes-to-no/{name}: is missing"):
+        engine_args(folder, model=model)
+
+
+def test_a_profile_for_other_weights_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    weights = other / "model.safetensors"
+    spoilt = bytearray(weights.read_bytes())
+    spoilt[-1000:] = bytes(1000)
+    weights.write_bytes(spoilt)
+    engine_args(folder, model=model)
+    with pytest.raises(ModelMismatchError, match=r"^coarse-last-all/profile\.json: "):
+        engine_args(folder, model=other)
+
+
+def test_a_layer_that_the_model_lacks_is_refused(folder: Path, model: Path) -> None:
+    with pytest.raises(StartupError, match="layer 99 cannot be armed: the model has layers 0 to 5"):
+        engine_args(folder, model=model, layers=[99])
+
+
+def test_an_architecture_that_nothing_arms_is_refused(model: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "architectures": ["GPTBigCodeForCausalLM"]}))
+    identity = ModelIdentity.of(other)
+    vector = SteeringVector(5, np.ones(identity.hidden_size, np.float32))
+    save_profile(Profile.coarse("strange", [vector], model=identity), tmp_path / "profiles" / "strange")
+    with pytest.raises(StartupError, match="cannot steer a GPTBigCodeForCausalLM; it steers LlamaForCausalLM, "):
+        engine_args(tmp_path / "profiles", model=other)
+
+
+@pytest.mark.parametrize("allowed", ["", "lora_filesystem_resolver", "lora_filesystem_resolver, trimtab2"])
+def test_an_allow_list_without_trimtab_is_refused(
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", allowed)
+    with pytest.raises(StartupError, match="is an allow-list without 'trimtab'"):
+        engine_args(folder, model=model)
+    monkeypatch.setenv("VLLM_PLUGINS", f"{allowed}, trimtab")
+    assert engine_args(folder, model=model)
+
+
+def test_a_profile_that_asks_for_what_is_not_served_is_refused(model: Path, tmp_path: Path) -> None:
+    identity = ModelIdentity.of(model)
+    vector = SteeringVector(5, np.ones(identity.hidden_size, np.float32))
+    rows = {5: (np.eye(2, identity.hidden_size), np.eye(2, identity.hidden_size))}
+    for number, profile in enumerate(
+        (
+            Profile.coarse("p", [vector], model=identity, positions="image"),
+            Profile.coarse("p", [vector], model=identity, positions="prompt"),
+            Profile.fine("p", rows, model=identity, gate=Gate(max_distance=1.0)),
+            Profile.fine("p", rows, model=identity, gate=Gate(scope="sequence")),
+        )
+    ):
+        save_profile(profile, tmp_path / str(number) / "p")
+        with pytest.raises(StartupError, match=r"profile 'p' (steers positions|has a gate)"):
+            engine_args(tmp_path / str(number), model=model)
+
+
+def test_a_feature_that_could_make_an_answer_wrong_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="StartupError: trimtab cannot steer with speculative decoding"):
+        Engine(
+            tmp_path / "log",
+            model,
+            folder,
+            speculative_config={"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3},
+        )
+
+
+def _serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "serve.py", *arguments], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True
+    )
+
+
+def test_serve_py_says_it_in_one_sentence_and_exits_with_1(folder: Path, model: Path) -> None:
+    (folder / "yes-to-no" / "profile.safetensors").unlink()
+    ended = _serve(str(model), "--steering-profiles", str(folder))
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("serve.py: yes-to-no/profile.safetensors: is missing; ")
+
+
+def test_serve_py_refuses_a_layer_that_the_model_lacks(folder: Path, model: Path) -> None:
+    ended = _serve(str(model), "--steering-profiles", str(folder), "--steering-layers", "4,99")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("serve.py: layer 99 cannot be armed: ")
