@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
 
 from examples.tinyworld.ask import Sample
 from examples.tinyworld.data import read_split
@@ -86,8 +86,8 @@ def _maker(steering: str, kind: str, layer: int) -> Callable[[float], Row]:
 
 def _biaser(steering: str, model: Path) -> Callable[[float], Row]:
     """What users have today: the same constant taken from the source's logit and given to the target's."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    source, target = (str(tokenizer.convert_tokens_to_ids(word)) for word in VQA[steering])
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    source, target = (str(tokenizer.token_to_id(word)) for word in VQA[steering])
     return lambda b: Row(steering, "logit_bias", None, b, How(logit_bias={source: -b, target: b}))
 
 
