@@ -14,9 +14,9 @@ __all__ = ["RefuseSteeringElsewhere", "refuse_look_alikes"]
 
 _FIELD = "steering"
 _XARGS = "vllm_xargs"
-# What a body must hold to be worth parsing: the word itself, an escape that could spell it, or the zero bytes of UTF-16
+# What a body must hold to be worth parsing: a word, an escape that could spell one, or the zero bytes of UTF-16
 # and UTF-32, which JSON parsers read as well.
-_SUSPICIOUS = (b'"steer', b"\\u00", b"\0")
+_SUSPICIOUS = (b'"steer', b'"trimtab', b"\\u00", b"\0")
 
 
 def refuse_look_alikes(data: object, *, allow_steering: bool) -> None:
