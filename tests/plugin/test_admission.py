@@ -1,0 +1,130 @@
+"""What a request asks for is resolved once, before anything is scheduled, or the request is refused whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from vllm.exceptions import VLLMValidationError
+from vllm.pooling_params import PoolingParams
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.input_processor import InputProcessor
+
+from trimtab.plugin import admission
+from trimtab.plugin.admission import ASKED_KEY, admit
+from trimtab.plugin.kv import WIRE_KEY
+from trimtab.plugin.request import Asked, resolve
+from trimtab.vectors import Registry
+
+
+def request_with(extra_args: dict[str, Any] | None, tokens: int = 7, **fields: Any) -> EngineCoreRequest:
+    defaults: dict[str, Any] = {
+        "request_id": "r",
+        "prompt_token_ids": list(range(tokens)),
+        "mm_features": None,
+        "sampling_params": SamplingParams(extra_args=extra_args),
+        "pooling_params": None,
+        "arrival_time": 0.0,
+        "lora_request": None,
+        "cache_salt": None,
+        "data_parallel_rank": None,
+    }
+    return EngineCoreRequest(**{**defaults, **fields})
+
+
+def extra_args_of(request: EngineCoreRequest) -> dict[str, Any] | None:
+    assert request.sampling_params is not None
+    return request.sampling_params.extra_args
+
+
+def test_a_wish_is_replaced_by_what_it_stands_for(registry: Registry) -> None:
+    request = request_with({ASKED_KEY: {"profile": "polite", "alpha": 0.25}, "other": 1})
+    admit(request, registry)
+    wire = resolve(Asked("polite", 0.25), registry, prompt_length=7).to_wire()
+    assert extra_args_of(request) == {"other": 1, WIRE_KEY: wire}
+
+
+def test_the_prompts_length_counts_embeddings_too(registry: Registry) -> None:
+    request = request_with({ASKED_KEY: "polite"}, prompt_token_ids=None, prompt_embeds=torch.zeros(9, 4))
+    admit(request, registry)
+    assert (extra_args_of(request) or {})[WIRE_KEY]["first"] == 8
+
+
+def test_the_callers_dictionary_is_left_as_it_is(registry: Registry) -> None:
+    mine = {ASKED_KEY: "polite", "other": 1}
+    for _ in range(2):  # and so serves for a second request
+        admit(request_with(mine), registry)
+        assert mine == {ASKED_KEY: "polite", "other": 1}
+
+
+@pytest.mark.parametrize("asked", ["none", None])
+def test_none_leaves_no_trace(asked: object, registry: Registry) -> None:
+    for given, left in (({ASKED_KEY: asked}, None), ({ASKED_KEY: asked, "other": 1}, {"other": 1})):
+        request = request_with(given)
+        admit(request, registry)
+        assert extra_args_of(request) == left
+
+
+@pytest.mark.parametrize("extra_args", [None, {}, {"other": 1}])
+def test_a_request_that_does_not_ask_is_left_alone(extra_args: dict[str, Any] | None) -> None:
+    request = request_with(extra_args)
+    admit(request, None)
+    assert extra_args_of(request) == extra_args
+
+
+def test_a_pooling_request_is_left_alone(registry: Registry) -> None:
+    request = request_with(None, sampling_params=None, pooling_params=PoolingParams())
+    admit(request, registry)
+    assert request.sampling_params is None
+
+
+@pytest.mark.parametrize(
+    ("extra_args", "parameter", "message"),
+    [
+        (
+            {WIRE_KEY: {"first": 0}},
+            "steering",
+            r"extra_args\['trimtab'\] is reserved; ask with extra_args\['steering'\]",
+        ),
+        ({WIRE_KEY: None}, "steering", "is reserved"),
+        ({WIRE_KEY: {}, ASKED_KEY: "polite"}, "steering", "is reserved"),
+        ({ASKED_KEY: 3}, "steering", "not int"),
+        ({ASKED_KEY: "pollite"}, "steering.profile", "did you mean 'polite'"),
+        (
+            {ASKED_KEY: {"profile": "polite", "alpha": 9}},
+            "steering.alpha",
+            "alpha is 9; allowed is a number from -1 to 2",
+        ),
+        ({ASKED_KEY: {"profile": "polite", "alhpa": 1}}, "steering.alhpa", "unknown field 'alhpa'"),
+    ],
+)
+def test_a_wrong_wish_is_a_400_that_names_its_field_and_changes_nothing(
+    extra_args: dict[str, Any], parameter: str, message: str, registry: Registry
+) -> None:
+    request, before = request_with(dict(extra_args)), dict(extra_args)
+    with pytest.raises(VLLMValidationError, match=message) as caught:
+        admit(request, registry)
+    assert caught.value.parameter == parameter
+    assert extra_args_of(request) == before
+
+
+def test_a_wish_to_a_server_without_profiles_is_refused() -> None:
+    with pytest.raises(VLLMValidationError, match="started without steering profiles"):
+        admit(request_with({ASKED_KEY: "polite"}), None)
+
+
+def test_a_resumable_request_cannot_be_steered(registry: Registry) -> None:
+    with pytest.raises(VLLMValidationError, match="not served on resumable"):
+        admit(request_with({ASKED_KEY: "polite"}, resumable=True), registry)
+    admit(request_with({ASKED_KEY: "none"}, resumable=True), registry)
+
+
+def test_installing_again_wraps_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InputProcessor, "process_inputs", InputProcessor.process_inputs)  # put back afterwards
+    admission.install()
+    once = InputProcessor.process_inputs
+    admission.install()
+    assert InputProcessor.process_inputs is once
+    assert hasattr(once, WIRE_KEY)

@@ -1,0 +1,78 @@
+"""The chat door takes one more field, and discovery shows what may be asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.testclient import TestClient
+from vllm.exceptions import VLLMValidationError
+
+from trimtab.plugin.api import EndpointPlugin, SteeredChatCompletionRequest
+from trimtab.vectors import Registry
+
+MESSAGES = [{"role": "user", "content": "x"}]
+
+
+def chat(**fields: Any) -> SteeredChatCompletionRequest:
+    return SteeredChatCompletionRequest.model_validate({"model": "m", "messages": MESSAGES, **fields})
+
+
+@pytest.mark.parametrize("steering", ["polite", {"profile": "polite", "alpha": 0.5}, "none"])
+def test_the_field_reaches_the_sampling_parameters(steering: object) -> None:
+    params = chat(steering=steering, vllm_xargs={"top": 1}).to_sampling_params(16, {})
+    assert params.extra_args == {"top": 1, "steering": steering}
+
+
+def test_without_the_field_nothing_is_added() -> None:
+    assert not chat().to_sampling_params(16, {}).extra_args
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"steer": "x"}, {"Steering": "x"}, {"vllm_xargs": {"steering": "x"}}, {"steering": {"vectors": [[1.0]]}}],
+)
+def test_a_look_alike_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises((VLLMValidationError, ValidationError)):
+        chat(**fields)
+
+
+def test_beam_search_is_refused_with_steering_only() -> None:
+    with pytest.raises(VLLMValidationError, match="not served with beam search"):
+        chat(steering="polite", use_beam_search=True).to_beam_search_params(16, {})
+    chat(steering="none", use_beam_search=True).to_beam_search_params(16, {})
+
+
+@pytest.fixture
+def client(registry: Registry) -> TestClient:
+    app = FastAPI()
+    EndpointPlugin().attach_router(app)
+    app.state.steering = registry
+    return TestClient(app)
+
+
+def test_discovery_lists_every_profile_by_name(client: TestClient, registry: Registry) -> None:
+    listed = client.get("/v1/steering/profiles").json()
+    assert [card["id"] for card in listed["data"]] == list(registry.names)
+    for card in listed["data"]:
+        assert client.get(f"/v1/steering/profiles/{card['id']}").json() == card
+        assert card["digest"] == registry[card["id"]].digest
+    assert {card["id"]: card["kv"] for card in listed["data"]} == {
+        "brief": "shared",
+        "gender-neutral": "keyed",
+        "polite": "keyed",
+    }
+    assert listed["data"][2]["alpha"] == {"default": 0.5, "min": -1.0, "max": 2.0}
+
+
+def test_discovery_without_profiles_is_an_empty_list(client: TestClient) -> None:
+    client.app.state.steering = None  # type: ignore[attr-defined]
+    assert client.get("/v1/steering/profiles").json() == {"object": "list", "data": []}
+
+
+def test_the_field_is_in_the_openapi_document(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    schema = document["components"]["schemas"]["SteeredChatCompletionRequest"]["properties"]["steering"]
+    assert [form.get("type") for form in schema["anyOf"]] == ["string", "object", "null"]

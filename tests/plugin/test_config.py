@@ -1,0 +1,175 @@
+"""Every process of an engine agrees on profiles, armed layers and room, or the engine does not start."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.plugin.conftest import DEPTH, SIZE
+from trimtab.plugin.config import SteeringConfig, engine_args, open_registry
+from trimtab.plugin.errors import StartupError
+from trimtab.plugin.table import SteeringTables
+from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector, save_profile
+from trimtab.vectors.errors import FormatError, ModelMismatchError
+
+
+@pytest.fixture(autouse=True)
+def _no_allow_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+
+
+def config_of(arguments: dict[str, Any]) -> SteeringConfig:
+    """What a process of the engine reads, after the configuration has travelled as JSON."""
+    found = SteeringConfig.of(SimpleNamespace(additional_config=json.loads(json.dumps(arguments["additional_config"]))))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def served(folder: Path, architecture: str = "LlamaForCausalLM") -> Any:
+    """The two facts that `open_registry` reads of vLLM's ModelConfig."""
+    return SimpleNamespace(model=str(folder), architecture=architecture, revision=None)
+
+
+def test_the_configuration_survives_json(folder: Path) -> None:
+    arguments = engine_args(folder)
+    config = config_of(arguments)
+    assert config.to_additional_config() == arguments["additional_config"]
+    assert Path(config.profiles) == folder
+
+
+def test_another_tools_configuration_is_kept(folder: Path) -> None:
+    theirs = {"other": {"deep": [1]}}
+    additional = engine_args(folder, additional_config=theirs)["additional_config"]
+    assert additional["other"] == {"deep": [1]}
+    assert set(additional) == {"other", "trimtab"}
+    assert theirs == {"other": {"deep": [1]}}
+
+
+@pytest.mark.parametrize("additional_config", [{}, {"other": 1}, None])
+def test_an_engine_without_profiles_has_no_configuration(additional_config: object) -> None:
+    assert SteeringConfig.of(SimpleNamespace(additional_config=additional_config)) is None  # type: ignore[arg-type]
+
+
+def test_the_rows_are_those_of_all_profiles_and_a_spare_one(folder: Path) -> None:
+    config = config_of(engine_args(folder))
+    assert config.rows == {0: 1 + 1, 1: 1 + 3, 2: 1 + 2}
+    assert config.slots == 1 + 3
+
+
+def test_room_is_added_at_every_armed_layer(folder: Path, last: Profile) -> None:
+    shutil.rmtree(folder / "polite")
+    config = config_of(engine_args(folder, layers=[0, 1], rows=5))
+    assert config.rows == {0: 1 + 5, 1: 1 + 3 + 5, 2: 1 + 1 + 5}
+    assert config.slots == 1 + 2 + 5
+
+
+def test_the_room_is_enough_for_the_registry_and_no_larger(folder: Path, registry: Registry) -> None:
+    config = config_of(engine_args(folder))
+    tables = SteeringTables(config.rows, config.slots, SIZE, 8)
+    for profile in registry.values():
+        tables.load(profile)
+    smaller = SteeringTables({layer: rows - 1 for layer, rows in config.rows.items()}, config.slots, SIZE, 8)
+    with pytest.raises(StartupError):
+        [smaller.load(profile) for profile in registry.values()]
+
+
+def test_the_digest_follows_the_served_bits(folder: Path, last: Profile, model: ModelIdentity) -> None:
+    before = config_of(engine_args(folder)).digest
+    assert config_of(engine_args(folder)).digest == before
+    save_profile(
+        Profile(last.manifest.model_copy(update={"description": "short"}), last.tensors),
+        folder / "brief",
+        overwrite=True,
+    )
+    assert config_of(engine_args(folder)).digest == before
+    save_profile(
+        Profile.coarse("brief", [SteeringVector(2, [1.0, 1.0, 1.0, 2.0])], model=model),
+        folder / "brief",
+        overwrite=True,
+    )
+    assert config_of(engine_args(folder)).digest != before
+
+
+def test_a_renamed_profile_is_another_registry(folder: Path, last: Profile) -> None:
+    before = config_of(engine_args(folder)).digest
+    shutil.rmtree(folder / "brief")
+    save_profile(Profile(last.manifest.model_copy(update={"name": "terse"}), last.tensors), folder / "terse")
+    assert config_of(engine_args(folder)).digest != before
+
+
+def test_a_process_opens_what_was_configured(folder: Path, model_folder: Path, registry: Registry) -> None:
+    opened = open_registry(config_of(engine_args(folder, model=model_folder)), served(model_folder))
+    assert {name: p.digest for name, p in opened.items()} == {name: p.digest for name, p in registry.items()}
+
+
+def test_a_folder_that_changed_stops_the_start(folder: Path, model_folder: Path) -> None:
+    config = config_of(engine_args(folder))
+    shutil.rmtree(folder / "brief")
+    with pytest.raises(StartupError, match="changed while the engine was starting; start it again"):
+        open_registry(config, served(model_folder))
+
+
+def test_a_model_that_cannot_be_armed_stops_the_start(folder: Path, model_folder: Path) -> None:
+    config = config_of(engine_args(folder))
+    with pytest.raises(StartupError, match=r"cannot steer a GPT2LMHeadModel; it steers LlamaForCausalLM, Llava"):
+        open_registry(config, served(model_folder, "GPT2LMHeadModel"))
+
+
+def test_profiles_of_another_model_stop_the_start(folder: Path, model_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    (other / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes() + b"\0")
+    with pytest.raises(ModelMismatchError, match="made for another model"):
+        engine_args(folder, model=other)
+    with pytest.raises(ModelMismatchError, match="made for another model"):
+        open_registry(config_of(engine_args(folder)), served(other))
+
+
+@pytest.mark.parametrize("allowed", ["", "other", "trimtab2, other"])
+def test_an_allow_list_without_us_is_refused(allowed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", allowed)
+    with pytest.raises(StartupError, match=r"is an allow-list without 'trimtab', so vLLM would serve unsteered; add"):
+        engine_args(folder)
+
+
+@pytest.mark.parametrize("allowed", ["trimtab", "other, trimtab"])
+def test_an_allow_list_with_us_is_fine(allowed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", allowed)
+    assert engine_args(folder)
+
+
+def test_bad_arguments_are_refused(folder: Path, model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="rows must be 0 or more, not -1"):
+        engine_args(folder, rows=-1)
+    for layer in (-1, DEPTH):
+        with pytest.raises(
+            StartupError, match=rf"layer {layer} cannot be armed: the model has layers 0 to {DEPTH - 1}"
+        ):
+            engine_args(folder, model=model_folder, layers=[layer])
+    with pytest.raises(FormatError, match="nowhere: is no folder"):
+        engine_args(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FormatError, match="empty: holds no profile"):
+        engine_args(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("positions", ["prompt", "image", "text"])
+def test_positions_that_are_not_served_stop_the_start(positions: Any, model: ModelIdentity, tmp_path: Path) -> None:
+    vector = SteeringVector(1, [1.0] * SIZE)
+    save_profile(Profile.coarse("p", [vector], model=model, positions=positions), tmp_path / "p")
+    with pytest.raises(StartupError, match=rf"'p' steers positions '{positions}'; served are answer and all"):
+        engine_args(tmp_path)
+
+
+@pytest.mark.parametrize("gate", [Gate(max_distance=1.0), Gate(scope="sequence"), Gate(metric="cosine")])
+def test_gates_that_are_not_served_stop_the_start(gate: Gate, model: ModelIdentity, tmp_path: Path) -> None:
+    rows = np.eye(2, SIZE)
+    save_profile(Profile.fine("p", {1: (rows, rows)}, model=model, gate=gate), tmp_path / "p")
+    with pytest.raises(StartupError, match=r"'p' has a gate with .*; served is a gate that"):
+        engine_args(tmp_path)

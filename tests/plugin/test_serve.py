@@ -1,0 +1,120 @@
+"""serve.py says in one sentence what keeps it from serving."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SERVE = Path(__file__).parents[2] / "serve.py"
+
+
+@pytest.fixture(scope="module")
+def serve() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("serve_script", SERVE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _own_allow_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", "trimtab")  # main writes to it; this puts it back
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300)
+
+
+def one_sentence(error: str) -> str:
+    """The last line, which is ours; vLLM may warn before it."""
+    assert "Traceback" not in error
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("serve.py: ")
+    return last
+
+
+def test_without_the_package_it_says_how_to_install_it() -> None:
+    finished = run("-I", "-S", str(SERVE), "some/model", "--steering-profiles", "profiles")
+    assert finished.returncode == 1
+    assert finished.stderr == "serve.py: trimtab is not installed in this Python; run: make install\n"
+
+
+def test_without_a_folder_of_profiles_it_shows_its_usage() -> None:
+    finished = run(str(SERVE), "some/model")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("usage: python serve.py MODEL --steering-profiles DIR")
+    assert "--steering-profiles" in finished.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("layers", ["a", "1,", "1;2", ""])
+def test_layers_that_are_no_numbers_are_a_usage_error(
+    layers: str, serve: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        serve.main(["some/model", "--steering-profiles", "profiles", "--steering-layers", layers])
+    assert caught.value.code == 2
+    assert "--steering-layers" in capsys.readouterr().err
+
+
+def test_a_missing_folder_ends_the_real_program_with_one_sentence(tmp_path: Path, model_folder: Path) -> None:
+    finished = run(str(SERVE), str(model_folder), "--steering-profiles", str(tmp_path / "nowhere"))
+    assert finished.returncode == 1
+    assert "nowhere: is no folder" in one_sentence(finished.stderr)
+
+
+def test_an_empty_folder_a_folder_with_another_models_profiles_and_a_folder_without_a_model(
+    serve: ModuleType, tmp_path: Path, model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text((model_folder / "config.json").read_text().replace("3", "5"))
+    (other / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes())
+    for model, profiles, message in (
+        (model_folder, tmp_path / "empty", "empty: holds no profile"),
+        (other, folder, "num layers 3 (this model: 5)"),
+        (tmp_path / "empty", folder, "empty/config.json: is missing"),
+    ):
+        assert serve.main([str(model), "--steering-profiles", str(profiles)]) == 1
+        assert message in one_sentence(capsys.readouterr().err)
+
+
+def test_a_layer_that_the_model_lacks_and_too_few_rows(
+    serve: ModuleType, model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, value, message in (
+        ("--steering-layers", "3", "layer 3 cannot be armed: the model has layers 0 to 2"),
+        ("--steering-rows", "-1", "rows must be 0 or more, not -1"),
+    ):
+        arguments = [str(model_folder), "--steering-profiles", str(folder), f"{option}={value}"]
+        assert serve.main(arguments) == 1
+        assert message in one_sentence(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "merged"),
+    [
+        ("", ["trimtab"]),
+        ("trimtab", ["trimtab"]),
+        ("other", ["other", "trimtab"]),
+        (" a , trimtab,a,, b ", ["a", "trimtab", "b"]),
+    ],
+)
+def test_an_operators_allow_list_is_kept_and_we_are_added(allowed: str, merged: list[str], serve: ModuleType) -> None:
+    assert serve._plugins(allowed, "trimtab") == merged
+
+
+def test_without_an_allow_list_everything_that_vllm_would_load_is_kept(serve: ModuleType) -> None:
+    merged = serve._plugins(None, "trimtab")
+    assert "trimtab" in merged
+    assert len(set(merged)) == len(merged)
+    for group in ("vllm.general_plugins", "vllm.platform_plugins"):
+        assert {point.name for point in importlib.metadata.entry_points(group=group)} <= set(merged)
