@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class Case:
-    """The op's arguments in its order; a slot's count of rows is 0 where its profile does not use the layer."""
+    """The op's arguments, in its order."""
 
     hidden: torch.Tensor
     residual: torch.Tensor
@@ -32,7 +32,8 @@ def make_case(
 ) -> Case:
     """Streams and centroids are small halves, so that every score is exact in float32 and ties are real ties.
 
-    counts: rows of slots 1, 2, …; 1 is a coarse profile. Slot 0 has none. Vectors and alphas are any numbers.
+    counts: rows of slots 1, 2, …; 1 is a coarse profile. Slot 0 and a slot without rows point at rows of others,
+    which must not be added. Vectors and alphas are any numbers.
     """
     rng = np.random.default_rng(seed)
     slots, rows = 1 + len(counts), 1 + sum(counts)
@@ -44,14 +45,14 @@ def make_case(
     centroids[0] = 0
     vectors = torch.from_numpy(rng.standard_normal((rows, size)).astype(np.float32))
     vectors[0] = 0
-    start = [0, *(1 + sum(counts[:index]) for index in range(len(counts)))]
+    start = [rows - 1, *(min(1 + sum(counts[:index]), rows - 1) for index in range(len(counts)))]
     return Case(
         hidden=halves(tokens, size).to(dtype),
         residual=halves(tokens, size).to(dtype),
         token_slot=torch.from_numpy(rng.integers(0, slots, tokens + spare_tokens).astype(np.int32)),
         token_alpha=torch.from_numpy(rng.uniform(-2, 2, tokens + spare_tokens).astype(np.float32)),
-        start=torch.tensor([0 if n == 0 else at for at, n in zip(start, [0, *counts], strict=True)], dtype=torch.int32),
-        count=torch.tensor([0, *counts], dtype=torch.int32),
+        start=torch.tensor(start, dtype=torch.int32),
+        count=torch.tensor([1, *counts], dtype=torch.int32),
         centroids=centroids,
         bias=centroids.square().sum(dim=1) / 2,
         vectors=vectors,

@@ -144,7 +144,7 @@ def test_a_step_leaves_nothing_of_the_step_before(steps: list[list[int]]) -> Non
     rows = TokenRows(6)
     pointers = rows.slot.data_ptr(), rows.alpha.data_ptr()
     for slots in steps:
-        rows.write(np.array(slots, np.int32), np.array(slots, np.float32) / 2)
+        rows.write(np.array(slots, np.int32), np.array([slot / 2 for slot in slots], np.float32))
         assert rows.slot.tolist() == slots + [0] * (6 - len(slots))
         acting = [alpha for slot, alpha in zip(rows.slot.tolist(), rows.alpha.tolist(), strict=True) if slot]
         assert acting == [slot / 2 for slot in slots if slot]
