@@ -43,7 +43,7 @@ SAVE_EVERY = 150
 class Recipe:
     """What decides the weights, next to the code."""
 
-    steps: int = 3700
+    steps: int = 3300
     vision_steps: int = 500
     rows: int = 16
     pictures: int = 48
