@@ -52,7 +52,7 @@ def test_later_turns_of_a_long_conversation_are_answered_as_well() -> None:
     for _ in range(4):
         scene = sample_split(rng, "test")
         prompt = "<user><image>"
-        for kind in ("other", "number", "yes/no", "other", "number") * 3:
+        for kind in ("other", "number", "yes/no", "other", "number") * 4:
             question = ASK[kind](scene, rng)
             prompt += f"{question.text}<assistant>"
             inputs = processor(text=prompt, images=[draw(scene)], return_tensors="pt")
