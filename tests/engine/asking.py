@@ -17,7 +17,7 @@ class Ask:
 
     text: one user turn. scene: seed of the picture that goes with it, None for none. ids: a raw prompt of tokens
     instead. steering: the value under `extra_args["steering"]`, None for no such key. extra: other `extra_args`.
-    full: give the whole distribution of every step. late: the step of the engine at which the request arrives.
+    full: give the whole distribution of every step, and no text. late: the step of the engine at which it arrives.
     """
 
     text: str = ""

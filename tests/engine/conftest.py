@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from examples.tinyworld.data import write_split
 from tests.engine.engine import ROOT, Engine
 from tests.engine.reference import Reference
 from tests.engine.server import Server
 from trimtab.offline import LastPrompt, LayerRows, class_means, coarse_profile, fine_profile, load_rows, represent
+from trimtab.offline.steer import ConceptWarning
 from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
 from trimtab.vectors.manifest import Positions
 
 MIDDLE, LAST = 2, 5
 BOTH_WAYS = AlphaRange(default=1.0, min=-2.0, max=2.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Engines have processes of their own; the reference beside them must not fight for their cores.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +58,7 @@ def profiles(rows: dict[int, LayerRows], tmp_path_factory: pytest.TempPathFactor
     shows at every position.
     """
     folder = tmp_path_factory.mktemp("profiles")
+    warnings.simplefilter("ignore", ConceptWarning)  # a middle layer hardly knows the answer yet; any row will do
     positions: tuple[Positions, ...] = ("answer", "all")
     for where, layer in (("middle", MIDDLE), ("last", LAST)):
         for at in positions:

@@ -16,6 +16,8 @@ from tests.engine.asking import Answer, Ask, Refusal
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # one thread is enough for a tiny model, and shares a busy machine better
+    "OMP_NUM_THREADS": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the model lies in the process that answers us
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",

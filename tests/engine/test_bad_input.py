@@ -30,7 +30,6 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "alpha minus infinite": ({"profile": NAME, "alpha": -math.inf}, "steering.alpha", "a number from -2 to 2"),
     "alpha too large": ({"profile": NAME, "alpha": 2.001}, "steering.alpha", "alpha is 2.001; allowed is"),
     "alpha too small": ({"profile": NAME, "alpha": -3}, "steering.alpha", "alpha is -3; allowed is"),
-    "alpha of hundreds of digits": ({"profile": NAME, "alpha": 10**400}, "steering.alpha", "alpha is inf"),
     "alpha as text": ({"profile": NAME, "alpha": "1"}, "steering.alpha", "not str"),
     "alpha as a bool": ({"profile": NAME, "alpha": True}, "steering.alpha", "not bool"),
     "alpha null": ({"profile": NAME, "alpha": None}, "steering.alpha", "leave it out for the default"),
@@ -56,8 +55,8 @@ def test_bad_input_is_refused_with_the_field_and_the_way_out(engine: Engine, cas
 def test_every_message_is_one_of_its_own(engine: Engine) -> None:
     refusals = engine.try_all([Ask("who?", steering=steering) for steering, _, _ in BAD.values()])
     messages = {reply.message for reply in refusals if isinstance(reply, Refusal)}
-    # Only "no profile", "an empty object" and "a profile that is a number" are one mistake, and the two infinities two.
-    assert len(messages) == len(BAD) - 2 - 1
+    # "no profile", "an empty object" and "a profile that is a number" are one mistake.
+    assert len(messages) == len(BAD) - 2
 
 
 @pytest.mark.parametrize("wire", [{"profile": NAME, "alpha": 1.0}, None, {}, 1])

@@ -21,16 +21,16 @@ def _mixed() -> list[Ask]:
     """Eight requests that differ in all that a request can differ in."""
     (number,), (other,) = questions("number", 1), questions("other", 1)
     return [
-        caption(1, max_tokens=14, steering="coarse-last-answer"),
-        replace(number, max_tokens=3, steering={"profile": "fine-middle-all", "alpha": 0.5}),
+        caption(1, max_tokens=14, steering={"profile": "coarse-last-answer", "alpha": 2}),
+        replace(number, max_tokens=3, steering={"profile": "fine-middle-all", "alpha": 2}),
         caption(2, max_tokens=9),
         Ask(
             "who is there?", max_tokens=7, ignore_eos=True, steering={"profile": "coarse-middle-answer", "alpha": -1.5}
         ),
         replace(other, max_tokens=1, steering={"profile": "fine-last-answer", "alpha": 1.0}),
-        Ask(LONG, scene=4, max_tokens=11, ignore_eos=True, steering={"profile": "coarse-middle-all", "alpha": 0.25}),
+        Ask(LONG, scene=4, max_tokens=11, ignore_eos=True, steering={"profile": "coarse-middle-all", "alpha": 1.75}),
         replace(yes_no("yes", 1)[0], max_tokens=2, steering="none"),
-        caption(1, max_tokens=12, ignore_eos=True, steering={"profile": "coarse-last-answer", "alpha": -0.75}),
+        caption(1, max_tokens=12, ignore_eos=True, steering={"profile": "coarse-last-answer", "alpha": -2}),
     ]
 
 

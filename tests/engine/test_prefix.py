@@ -76,8 +76,8 @@ def test_a_warm_engine_answers_as_a_cold_one(engine: Engine, name: str | None) -
     assert cold.cached == 0
     engine.forget()
     # Warmed by everybody else, in every way that could leave wrong blocks behind.
-    for other in ("coarse-middle-all", "fine-middle-all", "coarse-middle-answer", "coarse-last-all", None):
-        engine.ask([replace(ASK.steered(other), max_tokens=40)])
+    everybody = ("coarse-middle-all", "fine-middle-all", "coarse-middle-answer", "coarse-last-all", None)
+    engine.ask([replace(ASK.steered(other), max_tokens=26, full=False) for other in everybody])
     (warm,) = engine.ask([ASK.steered(name)])
     assert warm.cached > 0
     _same(warm, cold)
@@ -85,19 +85,27 @@ def test_a_warm_engine_answers_as_a_cold_one(engine: Engine, name: str | None) -
 
 def _turn(first: Answer, ask: Ask) -> Ask:
     """The next turn of a conversation: all that was said, and a little more."""
-    return replace(ask, text="", scene=None, ids=(*first.prompt, *first.tokens, *first.prompt[:7]), max_tokens=3)
+    return replace(
+        ask, text="", scene=None, ids=(*first.prompt, *first.tokens, *first.prompt[:7]), max_tokens=3, full=True
+    )
 
 
-TEXT = Ask("is there a red ball? are there two blue stars? " * 4, max_tokens=70, ignore_eos=True, full=True)
+TEXT = Ask("is there a red ball? are there two blue stars? " * 8, max_tokens=70, ignore_eos=True)
 
 
+@pytest.mark.parametrize("last", [2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 9])
 @pytest.mark.parametrize("name", ["coarse-middle-answer", "fine-middle-answer"])
-def test_generated_steered_tokens_are_not_taken_for_prompt_tokens_of_the_next_turn(engine: Engine, name: str) -> None:
-    (first,) = engine.ask([TEXT.steered(name)])
-    before = (len(first.prompt) - 1) // BLOCK * BLOCK
-    assert before >= BLOCK
-    assert len(first.prompt) + len(first.tokens) >= before + 2 * BLOCK  # there are full blocks of generated tokens
+def test_generated_steered_tokens_are_not_taken_for_prompt_tokens_of_the_next_turn(
+    engine: Engine, name: str, last: int
+) -> None:
+    # The last position of the prompt, the first that is steered, ends a block, begins one or stands inside.
+    prompt = replace(TEXT, text="", ids=tuple(engine.ask([replace(TEXT, max_tokens=1)])[0].prompt[: last + 1]))
+    before = last // BLOCK * BLOCK
     for steering in (None, name, {"profile": name, "alpha": 0.5}):
+        engine.forget()
+        (first,) = engine.ask([prompt.steered(name)])
+        assert len(first.prompt) == last + 1
+        assert len(first.prompt) + len(first.tokens) > before + 2 * BLOCK  # there are full blocks of generated tokens
         following = _turn(first, TEXT).steered(steering)
         (warm,) = engine.ask([following])
         assert warm.cached == before
@@ -105,8 +113,6 @@ def test_generated_steered_tokens_are_not_taken_for_prompt_tokens_of_the_next_tu
         (cold,) = engine.ask([following])
         assert cold.cached == 0
         _same(warm, cold)
-        engine.forget()
-        engine.ask([TEXT.steered(name)])
 
 
 def test_the_next_turn_reuses_what_a_last_layer_profile_generated(engine: Engine) -> None:
