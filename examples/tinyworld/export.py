@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from examples.tinyworld.model import build_processor, load_tokenizer
+from examples.tinyworld.llava import build_processor, load_tokenizer
 from examples.tinyworld.train import OUT, Trainee, restore
 
 MODEL = Path(__file__).parent / "model"

@@ -21,7 +21,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from examples.tinyworld.ask import Sample
 from examples.tinyworld.data import BrokenSplit, read_split
 from examples.tinyworld.export import MODEL
-from examples.tinyworld.model import ASSISTANT, IMAGE, USER
+from examples.tinyworld.llava import ASSISTANT, IMAGE, USER
 from examples.tinyworld.words import GENDERED, gendered, other_facts, words
 
 MOST_TOKENS = 40

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from examples.tinyworld.ask import ASK, Question, Type
 from examples.tinyworld.draw import draw
 from examples.tinyworld.layout import GRID, lay_out
-from examples.tinyworld.model import ASSISTANT, EOS, IMAGE, IMAGE_TOKENS, PAD, USER, token_id
+from examples.tinyworld.llava import ASSISTANT, EOS, IMAGE, IMAGE_TOKENS, PAD, USER, token_id
 from examples.tinyworld.scene import COLORS, ITEMS, MOST, PEOPLE, PLACES, SHAPES, Scene, sample_split
 
 MIX: tuple[tuple[Type, float], ...] = (("yes/no", 5), ("number", 4.5), ("other", 4), ("caption", 1), ("safety", 0.5))

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from examples.tinyworld.layout import GRID
-from examples.tinyworld.model import IMAGE_TOKENS, build_config, build_model, load_tokenizer, vision_config
+from examples.tinyworld.llava import IMAGE_TOKENS, build_config, build_model, load_tokenizer, vision_config
 from examples.tinyworld.pack import CELL_CLASSES, IGNORED, Batch, batch_at
 
 OUT = Path("out/train")

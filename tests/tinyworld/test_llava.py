@@ -13,7 +13,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrain
 from examples.tinyworld.ask import ASK, all_words
 from examples.tinyworld.draw import draw
 from examples.tinyworld.export import export, hub_name
-from examples.tinyworld.model import IMAGE_TOKENS, build_config, build_model, build_processor, build_tokenizer
+from examples.tinyworld.llava import IMAGE_TOKENS, build_config, build_model, build_processor, build_tokenizer
 from examples.tinyworld.pack import IGNORED, PREFIX, batch_at, pack
 from examples.tinyworld.scene import sample_scene
 from examples.tinyworld.train import Trainee
