@@ -100,7 +100,7 @@ def test_the_digest_follows_the_served_bits(folder: Path, last: Profile, model: 
 def test_a_renamed_profile_is_another_registry(folder: Path, last: Profile) -> None:
     before = config_of(engine_args(folder)).digest
     shutil.rmtree(folder / "brief")
-    save_profile(Profile(last.manifest.model_copy(update={"name": "terse"}), last.tensors), folder / "terse")
+    save_profile(Profile(last.manifest.model_copy(update={"name": "curt"}), last.tensors), folder / "curt")
     assert config_of(engine_args(folder)).digest != before
 
 

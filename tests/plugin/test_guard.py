@@ -76,9 +76,23 @@ def test_an_escape_hides_nothing(key: str, client: TestClient) -> None:
     assert client.post(ELSEWHERE, content="{" + key + ': "polite"}').status_code == 400
 
 
-def test_a_body_in_chunks_hides_nothing(client: TestClient) -> None:
-    chunks = [b'{"prompt": "x", "ste', b"", b'ering": "polite"}']
-    assert client.post(ELSEWHERE, content=iter(chunks)).status_code == 400
+def test_a_body_in_chunks_hides_nothing() -> None:
+    chunks = iter([b'{"prompt": "x", "ste', b"", b'ering": "polite"}'])
+    sent: list[Message] = []
+
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("it must not come here")
+
+    async def receive() -> Message:
+        body = next(chunks)
+        return {"type": "http.request", "body": body, "more_body": not body.endswith(b"}")}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    middleware = RefuseSteeringElsewhere(route, covered=frozenset())
+    asyncio.run(middleware({"type": "http", "method": "POST", "path": ELSEWHERE}, receive, send))
+    assert sent[0]["status"] == 400
 
 
 @pytest.mark.parametrize(

@@ -106,21 +106,23 @@ def test_a_salt_and_steering_keep_apart_what_either_keeps_apart(registry: Regist
     assert shared(hashes(wire, salt="s"), hashes(salt="s")) == [True] + [False] * 4
     everywhere = wire_of(registry, "gender-neutral")
     assert shared(hashes(everywhere, salt="s"), hashes(salt="s")) == [False] * 5
+    assert shared(hashes(everywhere, salt="s"), hashes(everywhere)) == [False] * 5
 
 
 def test_images_keep_their_own_keys_under_steering(registry: Registry) -> None:
     wire = wire_of(registry, "polite", 1.0, 14)
-    cat, dog = image_at(2, 5, "cat"), image_at(2, 5, "dog")
+    cat, dog = image_at(10, 6, "cat"), image_at(10, 6, "dog")  # into the block of p0, which is 13
     assert shared(hashes(wire, images=(cat,)), hashes(images=(cat,))) == [True] * 3 + [False] * 2
-    assert shared(hashes(wire, images=(cat,)), hashes(wire, images=(dog,))) == [False] * 5
+    assert shared(hashes(wire, images=(cat,)), hashes(wire, images=(dog,))) == [True] * 2 + [False] * 3
     extra, after = kv_cache_utils.generate_block_hash_extra_keys(
         Request("r", PROMPT, SamplingParams(extra_args={WIRE_KEY: wire}), None, mm_features=[cat]), 12, 16, 0
     )
     plain, plain_after = kv_cache_utils.generate_block_hash_extra_keys(
         Request("r", PROMPT, SamplingParams(), None, mm_features=[cat]), 12, 16, 0
     )
+    assert plain
     assert after == plain_after
-    assert extra == (*(plain or ()), (WIRE_KEY, wire["kv_key"]))  # type: ignore[index]
+    assert extra == (*plain, (WIRE_KEY, wire["kv_key"]))  # type: ignore[index]
 
 
 def test_installing_again_is_harmless(registry: Registry) -> None:
