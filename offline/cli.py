@@ -108,19 +108,19 @@ def represent(
 ) -> None:
     """Answer questions and keep the rows of the residual stream that a rule asks for."""
     from . import represent as run
-    from .reader import Reader
     from .rules import parse
 
     _quiet()
-    wanted = parse(rule)
     manifest = run(
-        Reader(model, dtype.value, device),
+        model,
         data,
-        wanted,
+        parse(rule),
         layer,
         out,
         limit=limit,
         batch_size=batch_size,
+        dtype=dtype.value,
+        device=device,
         max_new_tokens=max_new_tokens,
         resume=resume,
         progress=True,

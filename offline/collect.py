@@ -44,16 +44,17 @@ def represent(
     limit: int | None = None,
     batch_size: int = 32,
     dtype: Precision = "float32",
+    device: str | None = None,
     max_new_tokens: int | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Manifest:
     """Ask a model every question of a data file and keep the rows of its residual stream that a rule asks for.
 
-    model: a model folder, or a `Reader` of it (`dtype` then is the reader's). data: see `read_samples`. layers: decoder
-    blocks, 0-based. out: a new folder; with `resume` also one that an interrupted run left, which is continued to the
-    same bytes that an uninterrupted run writes (given the same machine and number of threads, on which the last bits
-    of every model's numbers depend). max_new_tokens: where an answer is cut; None lets the rule say.
+    model: a model folder, or a `Reader` of it (whose `dtype` and `device` then count). data: see `read_samples`.
+    layers: decoder blocks, 0-based. out: a new folder; with `resume` also one that an interrupted run left, which is
+    continued to the same bytes that an uninterrupted run writes (given the same machine and number of threads, on which
+    the last bits of any model's numbers depend). max_new_tokens: where an answer is cut; None lets the rule say.
     Everything is streamed: at most one shard (8 batches) is in memory.
 
     A picture that cannot be read, and an answer without a row, are recorded in the manifest as skipped.
@@ -67,7 +68,7 @@ def represent(
     file = read_samples(data, limit)
     if (out / MANIFEST).exists() and not resume:
         raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")
-    reader = model if isinstance(model, Reader) else Reader(model, dtype)
+    reader = model if isinstance(model, Reader) else Reader(model, dtype, device)
     request = Request(
         model=reader.identity,
         data=file.digest,
@@ -180,7 +181,7 @@ def _read_batch(
     numbers, questions = [], []
     for number, sample in batch:
         try:
-            image = None if sample.image is None else _open_image(sample.image)
+            image = None if sample.image is None else open_image(sample.image)
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             draft.skipped[number] = Skip(id=sample.id, reason=f"unreadable image ({type(error).__name__})")
             continue
@@ -210,6 +211,7 @@ def _kept(reader: Reader, rule: Rule, reading: Reading) -> list[tuple[int, int, 
     return kept
 
 
-def _open_image(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """A picture in RGB, decoded; any of Pillow's errors where it cannot be."""
     with Image.open(path) as image:
         return image.convert("RGB")  # decodes here, so that a broken file is found before the batch is made

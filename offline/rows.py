@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from trimtab.vectors import ModelIdentity
@@ -185,14 +186,18 @@ def load_rows(folder: Path, layer: int) -> LayerRows:
     if layer not in manifest.request.layers:
         kept = ", ".join(map(str, manifest.request.layers))
         raise SettingError(f"{folder}: layer {layer} was not kept; the layers there are {kept}")
-    parts = [_read_shard(folder, shard, layer, manifest) for shard in manifest.shards if shard.rows]
+    try:
+        parts = [_read_shard(folder, shard, layer, manifest) for shard in manifest.shards if shard.rows]
+        words = [[manifest.labels[label] for label in tensors["label"]] for tensors, _ in parts]
+    except (LookupError, TypeError, ValueError, SafetensorError) as error:
+        raise DataError(f"{folder}: its manifest and its shards do not fit together; make them again") from error
     if not parts:
         raise DataError(f"{folder}: holds no row at all; no answer had what the rule {manifest.request.rule!r} keeps")
     tensors = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
     return LayerRows(
         layer=layer,
         values=tensors["values"],
-        labels=tuple(manifest.labels[label] for label in tensors["label"]),
+        labels=tuple(word for part in words for word in part),
         tokens=tensors["token"],
         sample_ids=tuple(identifier for part in parts for identifier in part[1]),
         positions=tensors["position"],

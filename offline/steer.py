@@ -189,9 +189,7 @@ def _reach(rows: LayerRows, dictionary: ConceptDictionary, mapping: Mapping[str,
 def _labelled(dictionary: ConceptDictionary, word: str) -> list[int]:
     found = [i for i, label in enumerate(dictionary.labels) if label == word]
     if not found:
-        raise SettingError(
-            f"no concept stands for {word!r}{_meant(word, dictionary.labels)}; use a larger k, or --method class-means"
-        )
+        raise SettingError(f"no concept stands for {word!r}; use a larger k, or --method class-means")
     return found
 
 

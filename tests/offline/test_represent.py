@@ -197,6 +197,18 @@ def test_a_samples_file_that_is_no_such_thing_is_refused(tmp_path: Path) -> None
         read_samples(tmp_path / "empty.jsonl")
 
 
+@pytest.mark.parametrize("change", [('"name": "rows-00000"', '"name": "rows-1"'), ('  "man",', "")])
+def test_a_manifest_that_does_not_fit_its_shards_is_one_sentence(
+    llava_reader: Reader, data: Path, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    represent(llava_reader, data, Predicts(), [1], tmp_path / "reps", limit=10, max_new_tokens=8)
+    path = tmp_path / "reps" / "manifest.json"
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(DataError, match="do not fit together"):
+        load_rows(tmp_path / "reps", 1)
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"format_version": 2}', "\udcff"])
 def test_a_manifest_of_another_kind_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text, errors="surrogateescape")
