@@ -9,6 +9,7 @@ K, D] is never built. The CPU form looks at active rows alone; the CUDA form is 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 __all__ = ["steer"]
@@ -60,26 +61,41 @@ def _steer_cpu(
     bias: torch.Tensor,
     vectors: torch.Tensor,
 ) -> torch.Tensor:
+    # The indices are host memory here: numpy reads them without a torch call for each, of which a step affords few.
+    slot_of = token_slot[: residual.shape[0]].numpy()
+    slots = np.flatnonzero(np.bincount(slot_of, minlength=1))
+    if len(slots) == 1 and slots[0] != 0:
+        return _delta(
+            int(slots[0]), hidden, residual, token_alpha[: len(slot_of)], start, count, centroids, bias, vectors
+        )
     delta = torch.zeros_like(residual)
-    token_slot = token_slot[: residual.shape[0]]
-    steered = token_slot.nonzero().flatten()
-    if not len(steered):
-        return delta
-    slot_of = token_slot[steered]
-    for slot in slot_of.unique().tolist():
-        first, n = int(start[slot]), int(count[slot])
-        if n == 0:
-            continue
-        at = steered[slot_of == slot]
-        rows = slice(first, first + n)
-        if n == 1:
-            added = vectors[rows]
-        else:
-            h = hidden[at].float() + residual[at].float()
-            nearest = torch.addmm(bias[rows], h, centroids[rows].T, beta=-1).argmax(dim=1)
-            added = vectors[rows][nearest]
-        delta[at] = (token_alpha[at, None] * added).to(delta.dtype)
+    for slot in slots[slots != 0].tolist():
+        at = torch.from_numpy(np.flatnonzero(slot_of == slot))
+        delta[at] = _delta(slot, hidden[at], residual[at], token_alpha[at], start, count, centroids, bias, vectors)
     return delta
+
+
+def _delta(
+    slot: int,
+    hidden: torch.Tensor,
+    residual: torch.Tensor,
+    alpha: torch.Tensor,
+    start: torch.Tensor,
+    count: torch.Tensor,
+    centroids: torch.Tensor,
+    bias: torch.Tensor,
+    vectors: torch.Tensor,
+) -> torch.Tensor:
+    """[N, D] in the dtype of `residual`, for N tokens of one slot."""
+    first, n = int(start.numpy()[slot]), int(count.numpy()[slot])
+    if n == 0:
+        return torch.zeros_like(residual)
+    rows = vectors[first : first + n]
+    if n > 1:
+        h = hidden.to(torch.float32, copy=True).add_(residual)
+        score = torch.addmm(bias[first : first + n], h, centroids[first : first + n].T, beta=-1)
+        rows = rows.index_select(0, score.argmax(dim=1))
+    return (alpha[:, None] * rows).to(residual.dtype)
 
 
 @torch.library.impl(_LIBRARY, "steer", "CUDA")
