@@ -32,8 +32,11 @@ demo: install
 test: install
 	$(BIN)/python -m pytest
 
+# vLLM's CPU build would take most of the memory for its KV cache; this model needs next to nothing.
+serve: export VLLM_CPU_KVCACHE_SPACE ?= 1
 serve: install out/profiles
-	$(BIN)/python serve.py examples/tinyworld/model --steering-profiles out/profiles --port $(PORT)
+	$(BIN)/python serve.py examples/tinyworld/model --steering-profiles out/profiles --port $(PORT) \
+	    --served-model-name tinyworld --max-model-len 1024
 
 out/profiles: | install
 	$(BIN)/python -m examples.tinyworld.demo --out out --build-only
