@@ -32,11 +32,30 @@ def install() -> None:
     @functools.wraps(original)
     def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = original(self, *args, **kwargs)
-        admit(request, registry_of(self.vllm_config))
+        try:
+            admit(request, registry_of(self.vllm_config))
+        except Exception:
+            _unsend_pictures(self.renderer.mm_processor_cache, request)
+            raise
         return request
 
     setattr(process_inputs, WIRE_KEY, True)
     InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]
+
+
+def _unsend_pictures(cache: Any, request: Any) -> None:
+    """Let the front end forget that it has sent the pictures of a refused request to the engine.
+
+    It took them for sent when it rendered the prompt; the next request with one of them would go without its data, and
+    come back empty. Leans on vllm/multimodal/cache: `invalidate` (0.32), and where that is missing `clear_cache`.
+    """
+    if cache is None or not request.mm_features:
+        return
+    if not hasattr(cache, "invalidate"):
+        cache.clear_cache()
+        return
+    for feature in request.mm_features:
+        cache.invalidate(feature.mm_hash)
 
 
 def registry_of(vllm_config: Any) -> Registry | None:

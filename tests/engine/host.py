@@ -18,6 +18,9 @@ from examples.tinyworld.draw import draw
 from tests.engine.asking import Answer, Ask, Refusal, scene_of
 
 
+_MOST_STEPS = 10_000
+
+
 def main() -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log
@@ -66,6 +69,8 @@ class Host:
                 except Exception as error:
                     replies[number] = _refusal(error)
             step += 1
+            if step > _MOST_STEPS:
+                raise RuntimeError("the engine has requests that it never finishes")
             for output in self.llm.llm_engine.step():
                 if output.finished:
                     replies[numbers[output.request_id]] = _answer(output)

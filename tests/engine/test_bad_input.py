@@ -82,6 +82,16 @@ def test_the_engine_serves_and_steers_after_all_of_them(engine: Engine) -> None:
     assert steered == listed != plain
 
 
+def test_the_picture_of_a_refused_request_is_served_to_the_next_who_sends_it(engine: Engine) -> None:
+    # vLLM's front end takes a picture that it has rendered for sent, and sends the next one without its data.
+    new = [caption(seed) for seed in (901, 902, 903)]
+    with pytest.raises(RefusedError, match="yes-to-now"):
+        engine.chat([new[0], new[1].steered("yes-to-now"), new[2]])
+    first = engine.ask_alone(new)
+    assert all(answer.tokens for answer in first)
+    assert [answer.tokens for answer in engine.ask_alone(new)] == [answer.tokens for answer in first]
+
+
 def test_other_extra_args_pass(engine: Engine) -> None:
     asks = [caption(1, steering=NAME), caption(1, steering=NAME, extra={"somebody": "else"})]
     first, second = engine.ask_alone(asks)

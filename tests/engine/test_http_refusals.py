@@ -89,6 +89,12 @@ def test_the_word_in_a_text_is_no_field(server: Server, route: str) -> None:
     assert reply.status_code == 200
 
 
+def test_the_picture_of_a_refused_request_is_served_to_the_next_who_sends_it(server: Server) -> None:
+    ask = caption(911)
+    assert server.chat(ask.steered("no-such-profile")).status_code == 400
+    assert server.text(ask) == server.text(ask) != ""
+
+
 def test_the_server_steers_after_all_of_them(server: Server) -> None:
     ask = caption(1, max_tokens=3)
     for steering, _, _ in BAD.values():
