@@ -17,7 +17,6 @@ from typing import Any
 from examples.tinyworld.draw import draw
 from tests.engine.asking import Answer, Ask, Refusal, scene_of
 
-
 _MOST_STEPS = 10_000
 
 
