@@ -11,6 +11,8 @@ A request's way through it, one file a step:
     wrapper     the armed layers
     op          the addition to the residual stream
 
+Before the first request, `config` and `handshake` see to it that all processes serve the same profiles.
+
 Everything that leans on vLLM's internals is listed in `versions`.
 This module stays light: vLLM loads it in every process and torch loads a neighbour of it at `import torch`.
 """
@@ -27,11 +29,12 @@ __all__ = ["engine_args", "register"]
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
-    from . import admission, kv, wrapper
+    from . import admission, handshake, kv, wrapper
 
     wrapper.register_models()
     admission.install()
     kv.install()
+    handshake.install()
 
 
 def __getattr__(name: str) -> object:

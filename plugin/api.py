@@ -25,8 +25,9 @@ from trimtab.vectors.errors import RequestError, UnknownProfileError
 
 from . import metrics
 from .admission import ASKED_KEY, registry_of
-from .config import PLUGIN_NAME
+from .config import PLUGIN_NAME, SteeringConfig
 from .guard import RefuseSteeringElsewhere, refuse_look_alikes
+from .handshake import check_workers
 from .kv import acts_after_last_block_only
 from .request import NONE, choose, parse
 
@@ -155,9 +156,13 @@ class EndpointPlugin:
         app.add_middleware(RefuseSteeringElsewhere, covered=frozenset({CHAT_ROUTE}))
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
-        if engine_client is not None:
-            state.steering = registry_of(engine_client.vllm_config)
-            metrics.announce(state.steering)
+        if engine_client is None:  # a server that only renders prompts
+            return
+        state.steering = registry_of(engine_client.vllm_config)
+        metrics.announce(state.steering)
+        config = SteeringConfig.of(engine_client.vllm_config)
+        if config is not None:
+            await check_workers(engine_client, config.digest)
 
 
 def endpoint_plugin() -> EndpointPlugin:

@@ -115,8 +115,11 @@ class LayerTable(nn.Module):
 class SteeringTables(nn.Module):
     """All tables of one model, and the slots of the loaded profiles by their digests."""
 
-    def __init__(self, rows: dict[int, int], slots: int, hidden_size: int, tokens: int) -> None:
+    def __init__(
+        self, rows: dict[int, int], slots: int, hidden_size: int, tokens: int, registry_digest: str = ""
+    ) -> None:
         super().__init__()
+        self.registry_digest = registry_digest
         self.tokens = TokenRows(tokens)
         self.layers = {layer: LayerTable(layer, n, slots, hidden_size, self.tokens) for layer, n in rows.items()}
         self.slots: dict[str, int] = {}

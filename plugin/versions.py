@@ -5,6 +5,7 @@ Seams used, paths under `vllm/`, all present from 0.27.1 to 0.32:
     model_executor/models/registry.py   ModelRegistry.register_model            wrapper   (official)
     v1/worker/gpu/model_states          get_model_state_cls                     runner_v2 (official)
     plugins/endpoint_plugins            EndpointPlugin                          api       (official)
+    v1/worker/worker_base.py            WorkerBase                              handshake (method added)
     config/vllm.py                      VllmConfig.additional_config            config    (official)
     v1/engine/input_processor.py        InputProcessor.process_inputs           admission (wrapped)
     v1/core/kv_cache_utils.py           generate_block_hash_extra_keys          kv        (wrapped)
@@ -63,6 +64,8 @@ def check_vllm(version: Version | None) -> None:
         )
 
 
+_LOAD_FORMATS = frozenset({"auto", "hf", "safetensors", "fastsafetensors", "instanttensor", "mistral"})
+
 # Features under which a steered answer could be wrong. Each is a question to the configuration and a reason.
 _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
     (
@@ -94,6 +97,21 @@ _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
         "a KV connector (--kv-transfer-config)",
         lambda c: c.kv_transfer_config is not None,
         "blocks from elsewhere carry no word of how they were steered",
+    ),
+    (
+        "a --load-format that reads other files than the model folder's safetensors",
+        lambda c: str(c.load_config.load_format) not in _LOAD_FORMATS,
+        "profiles could not be checked against the weights that are served",
+    ),
+    (
+        "weight transfer (--weight-transfer-config)",
+        lambda c: getattr(c, "weight_transfer_config", None) is not None,
+        "profiles belong to the weights that they were made for",
+    ),
+    (
+        "a pooling runner (--runner pooling)",
+        lambda c: c.model_config.runner_type != "generate",
+        "it generates nothing",
     ),
     ("a diffusion model", lambda c: bool(c.model_config.is_diffusion), "its positions are not generated in order"),
     ("an encoder-decoder model", lambda c: bool(c.model_config.is_encoder_decoder), "its decoder was not tried"),

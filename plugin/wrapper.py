@@ -21,7 +21,7 @@ from torch import nn
 
 from trimtab.vectors import Profile
 
-from .config import ARCHITECTURES, SteeringConfig, check_layers, open_registry
+from .config import ARCHITECTURES, MODELS_MODULE, SteeringConfig, check_layers, open_registry
 from .errors import StartupError
 from .table import LayerTable, SteeringTables
 from .versions import check_features, check_vllm, installed_vllm
@@ -35,13 +35,16 @@ logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the
 
 _TABLES = "trimtab"
 
+# Those whose output is known to be (hidden, residual).
+_DECODER_LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
+
 
 def register_models() -> None:
     """Put our subclasses in place of vLLM's classes, lazily. Safe to call again."""
     from vllm import ModelRegistry
 
     for architecture in ARCHITECTURES:
-        ModelRegistry.register_model(architecture, f"{__name__}:{architecture}")
+        ModelRegistry.register_model(architecture, f"{MODELS_MODULE}:{architecture}")
 
 
 def __getattr__(name: str) -> Any:
@@ -91,7 +94,11 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     dtype = vllm_config.model_config.dtype
     assert isinstance(dtype, torch.dtype)  # vLLM has resolved "auto" by now
     hidden_size = vllm_config.model_config.get_hidden_size()
-    tables = SteeringTables(config.rows, config.slots, hidden_size, _most_tokens(vllm_config))
+    tables = SteeringTables(config.rows, config.slots, hidden_size, _most_tokens(vllm_config), config.digest)
+    if tables.tokens.slot.is_meta:
+        raise StartupError(
+            "this --load-format builds the model without memory for the steering tables; use safetensors"
+        )
     for profile in registry.values():
         _check_dose(profile, dtype)
         tables.load(profile)
@@ -112,7 +119,12 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
 
 def _decoder_layers(model: Any) -> nn.ModuleList:
     language_model: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
-    layers: nn.ModuleList = language_model.model.layers
+    layers = getattr(getattr(language_model, "model", None), "layers", None)
+    if not isinstance(layers, nn.ModuleList) or type(layers[0]).__name__ not in _DECODER_LAYERS:
+        raise StartupError(
+            f"trimtab cannot steer a {type(language_model).__name__} as text model; its decoder layers must be one of "
+            f"{', '.join(sorted(_DECODER_LAYERS))}"
+        )
     return layers
 
 

