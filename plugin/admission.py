@@ -11,7 +11,8 @@ from typing import Any
 from trimtab.vectors import Registry
 from trimtab.vectors.errors import RequestError
 
-from .config import SteeringConfig, open_registry
+from .config import MODELS_MODULE, SteeringConfig, check_architecture, open_registry
+from .errors import StartupError
 from .kv import WIRE_KEY
 from .request import parse, resolve
 
@@ -20,18 +21,28 @@ __all__ = ["ASKED_KEY", "admit", "install", "registry_of"]
 ASKED_KEY = "steering"
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
 
+_KEYS = frozenset({ASKED_KEY, WIRE_KEY})
+
 
 def install() -> None:
-    """Let `InputProcessor.process_inputs` resolve steering. Safe to call again."""
+    """Let `InputProcessor` check the engine when it is made, and resolve steering. Safe to call again."""
     from vllm.v1.engine.input_processor import InputProcessor
 
-    original = InputProcessor.process_inputs
-    if hasattr(original, WIRE_KEY):
+    process, make = InputProcessor.process_inputs, InputProcessor.__init__
+    if hasattr(process, WIRE_KEY):
         return
 
-    @functools.wraps(original)
+    @functools.wraps(make)
+    def init(self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
+        if SteeringConfig.of(vllm_config) is not None:
+            check_registered(vllm_config.model_config)
+        make(self, vllm_config, *args, **kwargs)
+
+    @functools.wraps(process)
     def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
-        request = original(self, *args, **kwargs)
+        request = process(self, *args, **kwargs)
+        if not mentions_steering(request):
+            return request
         try:
             admit(request, registry_of(self.vllm_config))
         except Exception:
@@ -41,6 +52,31 @@ def install() -> None:
 
     setattr(process_inputs, WIRE_KEY, True)
     InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]
+    InputProcessor.__init__ = init  # type: ignore[method-assign]
+
+
+def check_registered(model: Any) -> None:
+    """Refuse an engine whose model class is not ours, before it starts: nothing would be armed.
+
+    Raises:
+        StartupError: an architecture that is not covered, or a class that `--model-class-overrides` or another plugin
+            put over ours.
+    """
+    from vllm import ModelRegistry
+
+    check_architecture(model.architecture)
+    registered = ModelRegistry.models.get(model.architecture)
+    if getattr(registered, "module_name", None) != MODELS_MODULE:
+        raise StartupError(
+            f"something has registered another class for {model.architecture}, which trimtab would not arm; start "
+            "without --model-class-overrides and without the other plugin, or without profiles"
+        )
+
+
+def mentions_steering(request: Any) -> bool:
+    """Whether an `EngineCoreRequest` asks for steering, or pretends to have been given it."""
+    params = request.sampling_params
+    return params is not None and bool(params.extra_args) and not params.extra_args.keys().isdisjoint(_KEYS)
 
 
 def _unsend_pictures(cache: Any, request: Any) -> None:

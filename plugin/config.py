@@ -27,6 +27,9 @@ __all__ = ["ARCHITECTURES", "PLUGIN_NAME", "SteeringConfig", "engine_args", "mod
 
 PLUGIN_NAME = "trimtab"
 
+MODELS_MODULE = "trimtab.plugin.wrapper"
+"""Where vLLM's registry finds our classes."""
+
 SERVED_POSITIONS = ("answer", "all")
 
 # Architecture → module of vLLM's own class of that name. Their decoder layers return (hidden, residual).
@@ -117,12 +120,13 @@ def open_registry(config: SteeringConfig, model: ModelConfig) -> Registry:
         StartupError: the folder changed since the engine's configuration was made.
     """
     check_architecture(model.architecture)
-    return _open(Path(config.profiles), config.digest, model_folder(model))
+    return _open(config.profiles, config.digest, model.model, model.revision)
 
 
-@functools.cache  # the front end and an in-process worker share one copy
-def _open(profiles: Path, digest: str, model: Path) -> Registry:
-    registry = Registry.open(profiles, ModelIdentity.of(model))
+# Once a process: what moves on the disk of a running server changes nothing, and an in-process worker shares the copy.
+@functools.cache
+def _open(profiles: str, digest: str, model: str, revision: str | None) -> Registry:
+    registry = Registry.open(Path(profiles), ModelIdentity.of(model_folder(model, revision)))
     if registry_digest(registry) != digest:
         raise StartupError("the folder of steering profiles changed while the engine was starting; start it again")
     return registry
@@ -176,20 +180,24 @@ def registry_digest(registry: Registry) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def model_folder(model: ModelConfig) -> Path:
+def model_folder(model: str, revision: str | None = None) -> Path:
     """Where the weights of a served model lie: the folder itself, or the Hub's local snapshot that vLLM loads from."""
-    if Path(model.model).is_dir():
-        return Path(model.model)
+    if Path(model).is_dir():
+        return Path(model)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model.model, revision=model.revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
+        folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+        missing = not any(folder.glob("*.safetensors"))
+    except (LocalEntryNotFoundError, HFValidationError):
+        missing = True
+    if missing:
         raise StartupError(
-            f"the weights of {model.model!r} are not on this machine, so profiles cannot be checked against them; "
-            "download the model first and pass its folder"
-        ) from error
+            f"the safetensors weights of {model!r} are not on this machine, and profiles are checked against them; "
+            "download the model first (hf download NAME --local-dir FOLDER) and serve its folder"
+        )
+    return folder
 
 
 def _rows_used(registry: Registry, layer: int) -> int:
@@ -198,7 +206,8 @@ def _rows_used(registry: Registry, layer: int) -> int:
 
 def _check_plugin_allowed() -> None:
     allowed = os.environ.get("VLLM_PLUGINS")
-    if allowed is not None and PLUGIN_NAME not in [name.strip() for name in allowed.split(",")]:
+    # As vLLM compares: a space beside a name makes it another name.
+    if allowed is not None and PLUGIN_NAME not in allowed.split(","):
         raise StartupError(
             f"VLLM_PLUGINS={allowed!r} is an allow-list without {PLUGIN_NAME!r}, so vLLM would serve unsteered; "
             f"add {PLUGIN_NAME!r} to it or unset it"

@@ -132,17 +132,34 @@ def test_profiles_of_another_model_stop_the_start(folder: Path, model_folder: Pa
         open_registry(config_of(engine_args(folder)), served(other))
 
 
-@pytest.mark.parametrize("allowed", ["", "other", "trimtab2, other"])
+@pytest.mark.parametrize("allowed", ["", "other", "trimtab2,other", "other, trimtab"])
 def test_an_allow_list_without_us_is_refused(allowed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_PLUGINS", allowed)
     with pytest.raises(StartupError, match=r"is an allow-list without 'trimtab', so vLLM would serve unsteered; add"):
         engine_args(folder)
 
 
-@pytest.mark.parametrize("allowed", ["trimtab", "other, trimtab"])
+@pytest.mark.parametrize("allowed", ["trimtab", "other,trimtab"])
 def test_an_allow_list_with_us_is_fine(allowed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_PLUGINS", allowed)
     assert engine_args(folder)
+
+
+def test_what_moves_on_disk_while_a_server_runs_changes_nothing(
+    folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    moving = shutil.copytree(model_folder, tmp_path / "moving")
+    config = config_of(engine_args(folder, model=moving))
+    opened = open_registry(config, served(moving))
+    shutil.rmtree(moving)
+    assert open_registry(config, served(moving)) is opened
+
+
+def test_weights_that_are_not_here_are_a_sentence(folder: Path) -> None:
+    config = config_of(engine_args(folder))
+    for name in ("somebody/a-model-that-is-not-here", "not a name: at all"):
+        with pytest.raises(StartupError, match="are not on this machine, and profiles are checked against them"):
+            open_registry(config, served(Path(name)))
 
 
 def test_bad_arguments_are_refused(folder: Path, model_folder: Path, tmp_path: Path) -> None:
