@@ -13,7 +13,9 @@ from vllm.exceptions import VLLMValidationError
 __all__ = ["RefuseSteeringElsewhere", "refuse_look_alikes"]
 
 _FIELD = "steering"
-_XARGS = "vllm_xargs"
+# Where the field ends up by mistake: vLLM accepts and ignores what it does not know in all of them but the first, which
+# would reach the engine by a door of its own.
+_CONTAINERS = ("vllm_xargs", "extra_body", "extra_args", "sampling_params", "chat_template_kwargs")
 # What a body must hold to be worth parsing: a word, an escape that could spell one, or the zero bytes of UTF-16
 # and UTF-32, which JSON parsers read as well.
 _SUSPICIOUS = (b'"steer', b'"trimtab', b"\\u00", b"\0")
@@ -24,7 +26,7 @@ def refuse_look_alikes(data: object, *, allow_steering: bool) -> None:
 
     Raises:
         VLLMValidationError: `steering` where it is not covered, any other key that begins with "steer", another tool's
-            `{"vectors": …}`, or `steering` smuggled in through `vllm_xargs`.
+            `{"vectors": …}`, or `steering` inside another object, such as `vllm_xargs` or `extra_body`.
     """
     if not isinstance(data, Mapping):
         return
@@ -38,15 +40,22 @@ def refuse_look_alikes(data: object, *, allow_steering: bool) -> None:
             '"steering": {"profile": "NAME", "alpha": 0.8} (GET /v1/steering/profiles lists them)',
             parameter="steering.vectors",
         )
-    xargs = data.get(_XARGS)
-    if isinstance(xargs, Mapping):
-        for key in xargs:
-            if str(key).lower().startswith(("steer", "trimtab")):
-                raise VLLMValidationError(
-                    f"{str(key)[:80]!r} is not taken from {_XARGS}; write the top-level field "
-                    f"{_FIELD!r} of /v1/chat/completions",
-                    parameter=_XARGS,
-                )
+    for name in _CONTAINERS:
+        _refuse_inside(data.get(name), name)
+
+
+def _refuse_inside(inner: object, name: str) -> None:
+    if not isinstance(inner, Mapping):
+        return
+    for key in inner:
+        if str(key).lower().startswith(("steer", "trimtab")):
+            raise VLLMValidationError(
+                f"{str(key)[:80]!r} is not taken from {name}; write the top-level field "
+                f"{_FIELD!r} of /v1/chat/completions",
+                parameter=name,
+            )
+    for nested in _CONTAINERS:
+        _refuse_inside(inner.get(nested), f"{name}.{nested}")
 
 
 def _misplaced(key: str) -> str:
@@ -98,7 +107,8 @@ def _replay(messages: list[Message], receive: Receive) -> Receive:
 
 
 def _problem(body: bytes) -> dict[str, Any] | None:
-    if not any(mark in body.lower() for mark in _SUSPICIOUS):
+    lowered = body.lower()
+    if not any(mark in lowered for mark in _SUSPICIOUS):
         return None
     try:
         data = json.loads(body)

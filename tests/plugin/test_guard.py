@@ -51,6 +51,10 @@ REFUSED: list[Any] = [
     {"steering": {"vectors": [[1.0]]}},
     {"vllm_xargs": {"steering": "polite"}},
     {"vllm_xargs": {"Trimtab": "{}"}},
+    {"extra_body": {"steering": "polite"}},
+    {"extra_args": {"steering": "polite"}},
+    {"sampling_params": {"extra_args": {"steering": "polite"}}},
+    {"chat_template_kwargs": {"steering": "polite"}},
 ]
 
 
