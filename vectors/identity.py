@@ -130,6 +130,8 @@ def fingerprint(folder: Path) -> str:
 
 def _weight_files(folder: Path) -> list[Path]:
     paths = sorted(Path(folder).glob("*.safetensors"), key=lambda path: path.name)
+    # Mistral's repositories hold the weights twice: a model keeps its fingerprint when the second set comes along.
+    paths = [path for path in paths if not path.name.startswith("consolidated")] or paths
     if not paths:
         raise FormatError(f"{Path(folder).name}: holds no *.safetensors; save the model with safetensors weights")
     return paths

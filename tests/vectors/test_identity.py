@@ -121,3 +121,10 @@ def test_large_weights_without_a_readable_header_are_refused(tmp_path: Path, sta
     (tmp_path / "model.safetensors").write_bytes(start + b"\0" * (2 << 20))
     with pytest.raises(FormatError, match=r"model\.safetensors: "):
         fingerprint(tmp_path)
+
+
+def test_a_second_set_of_the_weights_in_mistrals_own_form_changes_nothing(tmp_path: Path) -> None:
+    before = fingerprint(write(tmp_path / "a", weights()))
+    assert fingerprint(write(tmp_path / "a", weights(2.0), "consolidated.safetensors")) == before
+    alone = fingerprint(write(tmp_path / "b", weights(2.0), "consolidated.safetensors"))
+    assert alone != before
