@@ -79,10 +79,12 @@ def _serve(ours: argparse.Namespace, rest: list[str]) -> None:
     # The plugin's names must be in the environment before vLLM is imported.
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     from trimtab.plugin import engine_args
 
+    cli_env_setup()  # type: ignore[no-untyped-call]
     parser = FlexibleArgumentParser(prog="serve.py")  # type: ignore[no-untyped-call]
     args = make_arg_parser(parser).parse_args(rest)
     validate_parsed_serve_args(args)
