@@ -37,16 +37,12 @@ def main() -> None:
 
 def _measure(client: Client, data: Path, model: Path) -> dict[str, Any]:
     rows, curves = vqa.table(client, data, model)
-    show.vqa(rows, len(_lines(data / "test" / "vqa.jsonl")))
+    show.vqa(rows, vqa.QUESTIONS["test"])
     captions = gender.conversions(client, data)
     show.gender(captions)
     speed = throughput.throughput(client, data / "test")
     show.throughput(speed)
     return {"vqa": rows, "vqa_dev_curves": curves, "gender": captions, "throughput": speed}
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from examples.tinyworld.demo.operating import Point, best
 from examples.tinyworld.demo.profiles import GENDER
 from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
 
-ALPHAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
+ALPHAS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 PROFILES = {"coarse": f"{GENDER}-coarse", "fine": GENDER}
 _NEUTRAL_WORDS = frozenset(NEUTRAL.values())
 
