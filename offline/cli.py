@@ -13,7 +13,6 @@ Results go to stdout, progress and warnings to stderr. Whatever is wrong is one 
 
 from __future__ import annotations
 
-import re
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -24,9 +23,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from trimtab.vectors import AlphaRange, ConceptDictionary, ModelIdentity, Profile, read_gguf, save_profile
-from trimtab.vectors.errors import TrimtabError
 
 from . import show
+from .console import OneSentence, quiet, say
 from .errors import DataError, SettingError
 from .rows import LayerRows, load_rows
 
@@ -60,19 +59,8 @@ class Format(StrEnum):
     pt = "pt"
 
 
-class _OneSentence(typer.core.TyperGroup):
-    """Turns every error that was raised on purpose, and every refusal of the disk, into one line and exit code 1."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (TrimtabError, OSError) as error:
-            _say(str(error))
-            raise typer.Exit(1) from error
-
-
 app = typer.Typer(
-    cls=_OneSentence,
+    cls=OneSentence,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -110,7 +98,7 @@ def represent(
     from . import represent as run
     from .rules import parse
 
-    _quiet()
+    quiet()
     manifest = run(
         model,
         data,
@@ -130,7 +118,7 @@ def represent(
         f"{', '.join(map(str, manifest.request.layers))}; {len(manifest.skipped):,} samples skipped"
     )
     for reason, ids in show.by_reason(manifest.skipped).items():
-        _say(f"skipped {len(ids):,}: {reason} (the first is {ids[0]})")
+        say(f"skipped {len(ids):,}: {reason} (the first is {ids[0]})")
 
 
 @app.command()
@@ -153,7 +141,7 @@ def dictionary(
     made.save(out, overwrite=force)
     typer.echo(f"{out}: {len(made.labels)} concepts for {len(set(made.labels))} words, from {len(rows.values):,} rows")
     if method is Method.kmeans and len(made.labels) < k:
-        _say(f"{k - len(made.labels)} of {k} clusters were empty and are left out: there are too few distinct rows")
+        say(f"{k - len(made.labels)} of {k} clusters were empty and are left out: there are too few distinct rows")
 
 
 @app.command()
@@ -201,7 +189,7 @@ def profile(
             warnings.simplefilter("always")
             made = fine_profile(name, pairs, words, **settings)
         for warning in caught:
-            _say(f"warning: {warning.message}")
+            say(f"warning: {warning.message}")
     _save(made, out, force)
 
 
@@ -284,18 +272,6 @@ def _save(made: Profile, out: Path, force: bool) -> None:
         f"{folder}: {made.manifest.kind} profile, layers {', '.join(map(str, made.layers))}, "
         f"dose {', '.join(doses) or 'unknown'}, digest {made.digest[:12]}"
     )
-
-
-def _say(message: str) -> None:
-    typer.echo("trimtab: " + re.sub(r"\s*\n\s*", " ", message.strip()), err=True)
-
-
-def _quiet() -> None:
-    """Keep transformers' progress bars and advice out of ours."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def main() -> None:
