@@ -18,7 +18,7 @@ from vllm.entrypoints.openai.chat_completion import api_router as vllm_chat
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 from vllm.exceptions import VLLMNotFoundError, VLLMValidationError
-from vllm.sampling_params import BeamSearchParams, SamplingParams
+from vllm.sampling_params import SamplingParams
 
 from trimtab.vectors import Profile, Registry
 from trimtab.vectors.errors import RequestError, UnknownProfileError
@@ -70,21 +70,21 @@ class SteeredChatCompletionRequest(ChatCompletionRequest):
             params.extra_args = {**(params.extra_args or {}), ASKED_KEY: self.steering}
         return params
 
-    def to_beam_search_params(self, *args: Any, **kwargs: Any) -> BeamSearchParams:
-        if parse(self.steering) is not None:
-            raise VLLMValidationError("steering is not served with beam search", parameter=ASKED_KEY)
-        return super().to_beam_search_params(*args, **kwargs)
-
 
 router = APIRouter()
 
 
 @router.post(CHAT_ROUTE, dependencies=[Depends(validate_json_request)])
 async def create_steered_chat_completion(request: SteeredChatCompletionRequest, raw_request: Request) -> Response:
-    """vLLM's own chat completions; `steering` is checked before anything else happens."""
+    """vLLM's own chat completions; `steering` is checked before anything else happens.
+
+    All of it here: once the prompt is rendered, vLLM takes its pictures for sent (see `admission`).
+    """
     try:
         asked = parse(request.steering)
         chosen = None if asked is None else choose(asked, _registry(raw_request))
+        if chosen is not None and request.use_beam_search:
+            raise RequestError("steering is not served with beam search; leave one of the two out", param=ASKED_KEY)
     except RequestError as error:
         raise VLLMValidationError(str(error), parameter=error.param) from error
     response: Response = await vllm_chat.create_chat_completion(request, raw_request)

@@ -64,8 +64,9 @@ def test_another_tools_vectors_are_answered_with_our_form(server: Server) -> Non
 
 def test_beam_search_is_served_unsteered_only(server: Server) -> None:
     beams = {"use_beam_search": True, "n": 2}
-    assert "beam search" in _error(server.chat(caption(1, steering=NAME, max_tokens=2), **beams), "steering")
-    assert server.chat(caption(1, steering="none", max_tokens=2), **beams).status_code == 200
+    ask = caption(912, max_tokens=2)  # a new picture: the refusal must not keep it from the engine
+    assert "beam search" in _error(server.chat(ask.steered(NAME), **beams), "steering")
+    assert server.chat(ask.steered("none"), **beams).status_code == 200
 
 
 @pytest.mark.parametrize("route", ELSEWHERE)
