@@ -81,14 +81,14 @@ def test_an_architecture_that_nothing_arms_is_refused(model: Path, tmp_path: Pat
         engine_args(tmp_path / "profiles", model=other)
 
 
-@pytest.mark.parametrize("allowed", ["", "lora_filesystem_resolver", "lora_filesystem_resolver, trimtab2"])
+@pytest.mark.parametrize("allowed", ["", "lora_filesystem_resolver", "lora_filesystem_resolver,trimtab2"])
 def test_an_allow_list_without_trimtab_is_refused(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
 ) -> None:
     monkeypatch.setenv("VLLM_PLUGINS", allowed)
     with pytest.raises(StartupError, match="is an allow-list without 'trimtab'"):
         engine_args(folder, model=model)
-    monkeypatch.setenv("VLLM_PLUGINS", f"{allowed}, trimtab")
+    monkeypatch.setenv("VLLM_PLUGINS", f"{allowed},trimtab")
     assert engine_args(folder, model=model)
 
 
