@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,11 @@ class Host:
         return [asdict(replies[number]) for number in range(len(asks))]
 
     def chat(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """All of them in one `LLM.chat`, as a user would write it."""
+        """All of them in one `LLM.chat`, as a user would write it: asks for the same share one SamplingParams."""
         found = [Ask.of_json(ask) for ask in asks]
-        outputs = self.llm.chat([_turns(ask) for ask in found], [_params(ask) for ask in found], use_tqdm=False)
+        params: dict[str, Any] = {}
+        shared = [params.setdefault(repr(replace(ask, text="", scene=None)), _params(ask)) for ask in found]
+        outputs = self.llm.chat([_turns(ask) for ask in found], shared, use_tqdm=False)
         return [asdict(_answer(output)) for output in outputs]
 
     def forget(self) -> bool:

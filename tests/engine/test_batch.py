@@ -114,7 +114,7 @@ def test_every_one_of_n_answers_is_steered(engine: Engine) -> None:
     assert all(here != there for here, there in zip(steered, unsteered, strict=True))
 
 
-def test_the_callers_dictionary_is_left_as_it_was(engine: Engine) -> None:
-    # The host sends the same extra_args again: a resolved form left in it would be refused as reserved.
-    ask = caption(1, max_tokens=2, steering="coarse-last-answer")
-    assert engine.chat([ask])[0].tokens == engine.chat([ask])[0].tokens
+def test_one_sampling_params_for_many_prompts_steers_each_of_them(engine: Engine) -> None:
+    # A resolved form that is left in the caller's dictionary would be refused as reserved, or serve the next unsteered.
+    asks = [caption(seed, steering={"profile": "coarse-last-answer", "alpha": 2}) for seed in (1, 2, 3)]
+    assert _tokens(engine.chat(asks)) == _tokens(engine.ask_alone(asks))
