@@ -86,6 +86,7 @@ def test_an_allow_list_without_trimtab_is_refused(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
 ) -> None:
     monkeypatch.setenv("VLLM_PLUGINS", allowed)
+    # vLLM compares the names as they stand between the commas: with a space before it ours is another.
     with pytest.raises(StartupError, match="is an allow-list without 'trimtab'"):
         engine_args(folder, model=model)
     monkeypatch.setenv("VLLM_PLUGINS", f"{allowed},trimtab")
