@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from .batch import token_rows
 from .kv import WIRE_KEY
 from .request import Steering
 from .table import SteeringTables
@@ -43,11 +42,15 @@ def _fill(tables: SteeringTables, runner: Any, scheduled: Any) -> None:
     batch = runner.input_batch
     n = batch.num_reqs
     steerings = [_steering_of(runner.requests[req_id]) for req_id in batch.req_ids[:n]]
-    tables.tokens.write(*token_rows(steerings, tables.slots, batch.num_computed_tokens_cpu[:n], scheduled))
+    tables.tokens.fill(steerings, tables.slots, batch.num_computed_tokens_cpu[:n], scheduled)
 
 
 def _steering_of(request: Any) -> Steering | None:
-    """Read from the request itself at every step: no state of ours that preemption or an abort could leave behind."""
-    params = request.sampling_params  # None for pooling requests
-    wire = params.extra_args.get(WIRE_KEY) if params is not None and params.extra_args else None
-    return None if wire is None else Steering.of_wire(wire)
+    """What a request was given, read once and kept on the runner's own record of it, which ends with the request."""
+    try:
+        kept: Steering | None = request.trimtab_steering
+    except AttributeError:
+        params = request.sampling_params  # None for pooling requests
+        wire = params.extra_args.get(WIRE_KEY) if params is not None and params.extra_args else None
+        kept = request.trimtab_steering = None if wire is None else Steering.of_wire(wire)
+    return kept

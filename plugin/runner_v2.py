@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import nn
 
-from .batch import token_rows
 from .kv import WIRE_KEY
 from .request import Steering
 
@@ -72,7 +71,7 @@ def _with_steering(base: type) -> type:
                 n = input_batch.num_reqs
                 steerings = [self._steerings.get(req_id) for req_id in input_batch.req_ids[:n]]
                 computed, scheduled = input_batch.num_computed_tokens_np[:n], input_batch.num_scheduled_tokens[:n]
-                self._tables.tokens.write(*token_rows(steerings, self._tables.slots, computed, scheduled))
+                self._tables.tokens.fill(steerings, self._tables.slots, computed, scheduled)
             return super().prepare_inputs(input_batch, req_states)
 
     SteeredModelState.__name__ = SteeredModelState.__qualname__ = f"Steered{base.__name__}"

@@ -10,6 +10,8 @@ builds models under the model's own default dtype.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,8 +19,10 @@ from torch import nn
 
 from trimtab.vectors import Profile
 
+from .batch import Ints, token_rows
 from .errors import StartupError
 from .op import steer
+from .request import Steering
 
 __all__ = ["LayerTable", "SteeringTables", "TokenRows"]
 
@@ -34,6 +38,27 @@ class TokenRows(nn.Module):
         self.register_buffer("slot", torch.zeros(capacity, dtype=torch.int32), persistent=False)
         self.register_buffer("alpha", torch.zeros(capacity, dtype=torch.float32), persistent=False)
         self._used = 0
+        self._repeatable: tuple[tuple[Steering | None, ...], Ints] | None = None
+
+    def fill(
+        self, steerings: Sequence[Steering | None], slots: dict[str, int], computed: Ints, scheduled: Ints
+    ) -> None:
+        """Set this step's rows from its final batch; the arguments are those of `token_rows`.
+
+        Most steps decode one more token of the same requests, all of them past their first steered position: their
+        rows are those that stand here already, and are left so.
+        """
+        asked = tuple(steerings)
+        single = bool((scheduled == 1).all())
+        if single and self._repeatable is not None:
+            before, reached = self._repeatable
+            # Positions at or past those of then, which were all steered where they should be, are steered as well.
+            if before == asked and bool((computed >= reached).all()):
+                return
+        slot, alpha = token_rows(asked, slots, computed, scheduled)
+        self.write(slot, alpha)
+        settled = single and [s is not None for s in asked] == (slot != 0).tolist()
+        self._repeatable = (asked, computed.copy()) if settled else None
 
     def write(self, slot: npt.NDArray[np.int32], alpha: npt.NDArray[np.float32]) -> None:
         """Set this step's rows and clear what the last step left beyond them, which a padded batch would read."""
