@@ -13,9 +13,10 @@ from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.client import UNSTEERED, Client, How
 from examples.tinyworld.demo.profiles import GENDER
 
-PAIRS = 9
-LENGTH = 32
-REQUESTS = 64
+PAIRS = 15
+REQUESTS = 32
+LENGTH = 128
+"""Tokens an answer: long ones, so that the engine and not the reading of requests is what is measured."""
 
 
 def throughput(client: Client, folder: Path) -> dict[str, Any]:
