@@ -81,7 +81,7 @@ def test_an_architecture_that_nothing_arms_is_refused(model: Path, tmp_path: Pat
         engine_args(tmp_path / "profiles", model=other)
 
 
-@pytest.mark.parametrize("allowed", ["", "lora_filesystem_resolver", "lora_filesystem_resolver,trimtab2"])
+@pytest.mark.parametrize("allowed", ["", "lora_filesystem_resolver", "resolver,trimtab2", "resolver, trimtab"])
 def test_an_allow_list_without_trimtab_is_refused(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
 ) -> None:
