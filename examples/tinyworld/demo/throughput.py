@@ -13,7 +13,7 @@ from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.client import UNSTEERED, Client, How
 from examples.tinyworld.demo.profiles import GENDER
 
-PAIRS = 15
+PAIRS = 25
 REQUESTS = 32
 LENGTH = 128
 """Tokens an answer: long ones, so that the engine and not the reading of requests is what is measured."""
