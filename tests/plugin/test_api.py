@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 from vllm.exceptions import VLLMValidationError
 
-from trimtab.plugin.api import EndpointPlugin, SteeredChatCompletionRequest
+from trimtab.plugin.api import CHAT_ROUTE, EndpointPlugin, SteeredChatCompletionRequest
 from trimtab.vectors import Registry
 
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -39,18 +39,19 @@ def test_a_look_alike_is_refused(fields: dict[str, Any]) -> None:
         chat(**fields)
 
 
-def test_beam_search_is_refused_with_steering_only() -> None:
-    with pytest.raises(VLLMValidationError, match="not served with beam search"):
-        chat(steering="polite", use_beam_search=True).to_beam_search_params(16, {})
-    chat(steering="none", use_beam_search=True).to_beam_search_params(16, {})
-
-
 @pytest.fixture
 def client(registry: Registry) -> TestClient:
     app = FastAPI()
     EndpointPlugin().attach_router(app)
     app.state.steering = registry
     return TestClient(app)
+
+
+def test_beam_search_is_refused_with_steering(client: TestClient) -> None:
+    """At the door: once vLLM has rendered the prompt, it takes its pictures for sent."""
+    asked = {"model": "m", "messages": MESSAGES, "use_beam_search": True, "steering": "polite"}
+    with pytest.raises(VLLMValidationError, match="not served with beam search"):
+        client.post(CHAT_ROUTE, json=asked)
 
 
 def test_discovery_lists_every_profile_by_name(client: TestClient, registry: Registry) -> None:
