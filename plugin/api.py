@@ -8,6 +8,7 @@ route, so the field shows in /openapi.json and everything that the core route do
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -29,21 +30,25 @@ from .config import PLUGIN_NAME, SteeringConfig
 from .guard import RefuseSteeringElsewhere, refuse_look_alikes
 from .handshake import check_workers
 from .kv import acts_after_last_block_only
-from .request import NONE, choose, parse
+from .request import MOST_PROFILES, NONE, choose, parse
 
 __all__ = ["CHAT_ROUTE", "EndpointPlugin", "SteeredChatCompletionRequest", "endpoint_plugin"]
 
 CHAT_ROUTE = "/v1/chat/completions"
 
+_PROFILE = [
+    {"type": "string", "description": "name of a profile"},
+    {
+        "type": "object",
+        "properties": {"profile": {"type": "string"}, "alpha": {"type": "number"}},
+        "required": ["profile"],
+        "additionalProperties": False,
+    },
+]
 _SCHEMA = {
     "anyOf": [
-        {"type": "string", "description": 'name of a profile, or "none"'},
-        {
-            "type": "object",
-            "properties": {"profile": {"type": "string"}, "alpha": {"type": "number"}},
-            "required": ["profile"],
-            "additionalProperties": False,
-        },
+        *_PROFILE,
+        {"type": "array", "items": {"anyOf": _PROFILE}, "minItems": 1, "maxItems": MOST_PROFILES},
         {"type": "null"},
     ]
 }
@@ -54,7 +59,7 @@ class SteeredChatCompletionRequest(ChatCompletionRequest):
 
     steering: Annotated[Any, WithJsonSchema(_SCHEMA)] = Field(
         default=None,
-        description='Steering profile of this request: "NAME", {"profile": "NAME", "alpha": 0.8} or "none".',
+        description='Steering of this request: "NAME", {"profile": "NAME", "alpha": 0.8}, a list of these, or "none".',
     )
 
     @model_validator(mode="before")
@@ -82,26 +87,27 @@ async def create_steered_chat_completion(request: SteeredChatCompletionRequest, 
     """
     try:
         asked = parse(request.steering)
-        chosen = None if asked is None else choose(asked, _registry(raw_request))
-        if chosen is not None and request.use_beam_search:
+        chosen = choose(asked, _registry(raw_request))
+        if chosen and request.use_beam_search:
             raise RequestError("steering is not served with beam search; leave one of the two out", param=ASKED_KEY)
     except RequestError as error:
         raise VLLMValidationError(str(error), parameter=error.param) from error
     response: Response = await vllm_chat.create_chat_completion(request, raw_request)
     if response is not None and response.status_code == 200:
         response.headers.update(_headers(chosen))
-        metrics.count(NONE if chosen is None else chosen[0].name)
+        for name in [profile.name for profile, _ in chosen] or [NONE]:
+            metrics.count(name)
     return response
 
 
-def _headers(chosen: tuple[Profile, float] | None) -> dict[str, str]:
-    if chosen is None:
+def _headers(chosen: Sequence[tuple[Profile, float]]) -> dict[str, str]:
+    """Comma-separated where a request adds profiles up, in its order."""
+    if not chosen:
         return {"X-Steering-Profile": NONE}
-    profile, alpha = chosen
     return {
-        "X-Steering-Profile": profile.name,
-        "X-Steering-Alpha": repr(alpha),
-        "X-Steering-Digest": profile.digest,
+        "X-Steering-Profile": ", ".join(profile.name for profile, _ in chosen),
+        "X-Steering-Alpha": ", ".join(repr(alpha) for _, alpha in chosen),
+        "X-Steering-Digest": ", ".join(profile.digest for profile, _ in chosen),
     }
 
 

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.vectors import Gate, ModelIdentity, Profile, Registry
+from trimtab.vectors import ModelIdentity, Registry
+from trimtab.vectors.layers import Layer
 
 from .errors import StartupError
 from .versions import OP_VERSION, check_vllm, installed_vllm
@@ -29,8 +30,6 @@ PLUGIN_NAME = "trimtab"
 
 MODELS_MODULE = "trimtab.plugin.wrapper"
 """Where vLLM's registry finds our classes."""
-
-SERVED_POSITIONS = ("answer", "all")
 
 # Architecture → module of vLLM's own class of that name. Their decoder layers return (hidden, residual).
 ARCHITECTURES = {
@@ -50,9 +49,9 @@ class SteeringConfig:
     digest: str
     """Digest over the names and digests of the profiles in it."""
     rows: dict[int, int]
-    """Armed layer → rows of its tables (a coarse profile takes 1, a fine one K; row 0 is spare)."""
+    """Armed layer → rows of its table (a coarse profile takes 1, a fine one 2 K, the self-check 1)."""
     slots: int
-    """How many profiles fit, the unsteered slot 0 included."""
+    """How many profiles fit, and two more: slot 0 is unsteered, the last belongs to the self-check."""
     op_version: int = OP_VERSION
 
     def to_additional_config(self) -> dict[str, Any]:
@@ -86,8 +85,8 @@ def engine_args(
         additional_config: the engine's own `additional_config`, kept beside ours.
 
     Raises:
-        StartupError: vLLM is missing or outside the supported range, `VLLM_PLUGINS` keeps trimtab out, a profile asks
-            for what is not served, or the model lacks a layer or cannot be armed.
+        StartupError: vLLM is missing or outside the supported range, `VLLM_PLUGINS` keeps trimtab out, or the model
+            lacks a layer or cannot be armed.
         ProfileError: the folder, or a profile in it, is unusable.
     """
     check_vllm(installed_vllm())
@@ -97,8 +96,6 @@ def engine_args(
     folder = Path(profiles).resolve()
     identity = None if model is None else ModelIdentity.of(Path(model))
     registry = Registry.open(folder, identity)
-    for profile in registry.values():
-        check_served(profile)
     armed = sorted({*registry.armed(), *layers})
     if identity is not None:
         check_architecture(identity.architecture)
@@ -107,7 +104,7 @@ def engine_args(
         profiles=str(folder),
         digest=registry_digest(registry),
         rows={layer: 1 + _rows_used(registry, layer) + rows for layer in armed},
-        slots=1 + len(registry) + rows,
+        slots=2 + len(registry) + rows,
     )
     return {"additional_config": {**(additional_config or {}), **config.to_additional_config()}}
 
@@ -150,30 +147,6 @@ def check_layers(armed: Iterable[int], num_layers: int) -> None:
         )
 
 
-def check_served(profile: Profile) -> None:
-    """Refuse a valid profile that asks for what this version does not serve yet.
-
-    Raises:
-        StartupError: naming the field, what is served and the way out.
-    """
-    manifest = profile.manifest
-    if manifest.positions not in SERVED_POSITIONS:
-        raise StartupError(
-            f"profile {profile.name!r} steers positions {manifest.positions!r}; served are "
-            f"{' and '.join(SERVED_POSITIONS)}. Build it with one of these"
-        )
-    if manifest.gate is not None and manifest.gate != Gate():
-        raise StartupError(
-            f"profile {profile.name!r} has a gate with {_differences(manifest.gate)}; served is a gate that decides at "
-            "every token, by Euclidean distance, without a maximum. Build it with the default gate"
-        )
-
-
-def _differences(gate: Gate) -> str:
-    default = Gate().model_dump()
-    return ", ".join(f"{name} {value!r}" for name, value in gate.model_dump().items() if value != default[name])
-
-
 def registry_digest(registry: Registry) -> str:
     """Digest over names and contents: equal for two processes exactly when they serve the same."""
     listing = "\n".join(f"{name} {profile.digest}" for name, profile in registry.items())
@@ -200,8 +173,13 @@ def model_folder(model: str, revision: str | None = None) -> Path:
     return folder
 
 
+def rows_of(tensors: Layer) -> int:
+    """How many rows of a table a profile takes at a layer: 1 coarse, 2 K fine (its centroids, then its vectors)."""
+    return sum(1 if array.ndim == 1 else len(array) for array in tensors.named.values())
+
+
 def _rows_used(registry: Registry, layer: int) -> int:
-    return sum(profile.tensors[layer].rows for profile in registry.values() if layer in profile.layers)
+    return sum(rows_of(profile.tensors[layer]) for profile in registry.values() if layer in profile.layers)
 
 
 def _check_plugin_allowed() -> None:

@@ -1,15 +1,19 @@
-"""Before a server answers: every worker, on every node, is armed with exactly the profiles that the front end resolves.
+"""Before anything is served: every worker is armed with exactly the profiles that requests are resolved with, and adds.
 
 A worker that is not armed, because its node was started without trimtab or with another folder, would serve steered
-requests unsteered and say nothing.
+requests unsteered and say nothing. Asked twice: by the engine, once its model is warm, which covers `LLM` too; and by
+the HTTP front end, which knows what it resolves with and reaches engines that were started elsewhere.
 
-Leans on vllm/v1/worker/worker_base.py: a method of WorkerBase can be called by `collective_rpc` (0.27.1 to 0.32).
+Leans on vllm/v1/worker/worker_base.py: a method of WorkerBase can be called by `collective_rpc`, and on
+vllm/v1/executor/abstract.py: Executor.compile_or_warm_up_model (0.27.1 to 0.32).
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from .config import SteeringConfig
 from .errors import StartupError
 
 __all__ = ["check_workers", "install"]
@@ -18,10 +22,25 @@ _METHOD = "trimtab_check"
 
 
 def install() -> None:
-    """Give workers the method that `check_workers` calls. Safe to call again."""
+    """Give workers the method that asks, and let the engine ask it. Safe to call again."""
+    from vllm.v1.executor.abstract import Executor
     from vllm.v1.worker.worker_base import WorkerBase
 
     setattr(WorkerBase, _METHOD, _check)
+    warm_up = Executor.compile_or_warm_up_model
+    if hasattr(warm_up, _METHOD):
+        return
+
+    @functools.wraps(warm_up)
+    def compile_or_warm_up_model(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = warm_up(self, *args, **kwargs)
+        config = SteeringConfig.of(self.vllm_config)
+        if config is not None:
+            self.collective_rpc(_METHOD, args=(config.digest, True))
+        return found
+
+    setattr(compile_or_warm_up_model, _METHOD, True)
+    Executor.compile_or_warm_up_model = compile_or_warm_up_model
 
 
 async def check_workers(engine_client: Any, digest: str) -> None:
@@ -33,7 +52,8 @@ async def check_workers(engine_client: Any, digest: str) -> None:
     await engine_client.collective_rpc(_METHOD, args=(digest,))
 
 
-def _check(worker: Any, digest: str) -> None:
+def _check(worker: Any, digest: str, probe: bool = False) -> None:
+    from .probe import check_layers_add
     from .wrapper import tables_of
 
     tables = tables_of(worker.get_model())
@@ -42,3 +62,5 @@ def _check(worker: Any, digest: str) -> None:
         raise StartupError(
             f"a worker is armed with {found}: start every node with serve.py and the same --steering-profiles"
         )
+    if probe:
+        check_layers_add(worker.model_runner, tables)

@@ -1,11 +1,15 @@
 """Which cached KV blocks a steered request may share: derived, not guessed.
 
-A vector added after block l changes what blocks l+1, l+2, … write to the cache from the first steered position p0 on.
-So a profile that acts only after the last block changes no KV, and every prefix block is shared with everybody. For the
-others, blocks wholly before p0 hold unsteered KV and are shared as well; the block that holds p0 gets an extra key, and
-vLLM's hash chain hands it on to all later blocks. The key holds all that decides the steered bits: the profile's digest
-(tensors, gate, positions), alpha, p0 and the version of the op. p0 is in it because a token that was generated, and so
-steered, must not be taken for a prompt token, which `answer` leaves alone, in the next turn of a conversation.
+A vector added after block l changes what blocks l+1, l+2, … write to the cache, at the steered positions and at all
+that attend to them. So a profile that acts only after the last block changes no KV, and every prefix block is shared
+with everybody. For the others, the KV of a position is decided by the tokens up to it and by the steering up to it:
+every block gets an extra key that says which of its positions each profile steers, and with what, and vLLM's hash chain
+carries the keys of the blocks before. Blocks before the first steered position have no key and are shared with
+everybody. Two requests share a block exactly when tokens and steering agree up to its end: a token that was generated,
+and so steered, is not taken for a prompt token, which `answer` leaves alone, in the next turn of a conversation.
+
+The key of a profile holds all that decides the steered bits: its digest (tensors, gate, positions), alpha and the
+version of the op.
 
 Leans on vllm/v1/core/kv_cache_utils.py: generate_block_hash_extra_keys (0.27.1 to 0.32), which the block hasher looks
 up as a module global and two more modules import by name.
@@ -23,9 +27,10 @@ from typing import Any
 
 from trimtab.vectors import Profile
 
+from .positions import clipped
 from .versions import OP_VERSION
 
-__all__ = ["WIRE_KEY", "acts_after_last_block_only", "install", "kv_key"]
+__all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_key", "install", "kv_key"]
 
 WIRE_KEY = "trimtab"
 """Where a resolved request carries its steering in `SamplingParams.extra_args`. Reserved: nobody else may write it."""
@@ -42,20 +47,21 @@ def acts_after_last_block_only(profile: Profile) -> bool:
     return tuple(profile.manifest.layers) == (profile.manifest.base_model.num_layers - 1,)
 
 
-def kv_key(profile: Profile, alpha: float, first: int) -> str | None:
-    """The extra key of the block that holds position `first`; None where no block needs one."""
+def kv_key(profile: Profile, alpha: float) -> str | None:
+    """What the KV of positions that a profile steers depends on; None where it changes no KV."""
     if acts_after_last_block_only(profile):
         return None
-    decisive = json.dumps([OP_VERSION, profile.digest, alpha.hex(), first])
+    decisive = json.dumps([OP_VERSION, profile.digest, alpha.hex()])
     return hashlib.sha256(decisive.encode()).hexdigest()
 
 
-def block_key(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple[str, str] | None:
+def block_key(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple[Any, ...] | None:
     """The key that steering adds to the block of positions start ≤ p < end, or None."""
-    steering = (extra_args or {}).get(WIRE_KEY)
-    if steering is None or steering["kv_key"] is None or not start <= steering["first"] < end:
-        return None
-    return (WIRE_KEY, steering["kv_key"])
+    parts = (extra_args or {}).get(WIRE_KEY, ())
+    # Sorted, because the sum does not depend on the order of its parts.
+    keys = sorted((part["kv_key"], clipped(part["spans"], start, end)) for part in parts if part["kv_key"] is not None)
+    keys = [(key, spans) for key, spans in keys if spans]
+    return (WIRE_KEY, *keys) if keys else None
 
 
 def install() -> None:

@@ -1,51 +1,60 @@
-"""The addition: delta = alpha · v(h), where v(h) is the row of the profile's nearest centroid (DESIGN, "The op").
+"""The addition: delta = Σ_i alpha_i · v_i(h), v_i(h) the row of profile i's nearest centroid (DESIGN, "The op").
 
     score_k = h·c_k − ½‖c_k‖²      h = hidden + residual in float32; the lowest index wins a tie
 
-A custom op, so that torch.compile and CUDA graphs see one opaque, functional node whose shape depends on nothing but
-its input's. A coarse profile has one row: the nearest of one, so it is never scored. Rows are grouped by profile; [T,
-K, D] is never built. The CPU form looks at active rows alone; the CUDA form is the kernel in `op_triton`.
+A custom op, so that torch.compile and CUDA graphs see one opaque node whose shape depends on nothing but its input's.
+Its only side effect is on `decided`, where a gate that decides once for a whole answer leaves its choice. A coarse
+profile has one row, which is never scored. Rows are grouped by profile; [T, K, D] is never built. The CPU form looks at
+active rows alone; the CUDA form is the kernel in `op_triton`.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-__all__ = ["steer"]
+from .batch import ALPHA, DECISION, SLOT
+
+__all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"]
+
+# Fields of a slot. FIRST: its first row, or NOT_HERE. COUNT: 0 for a coarse profile, whose row is FIRST; K for a fine
+# one, with centroids at FIRST and vectors at FIRST + K. LIMIT: which distance is limited, 0 for none.
+FIRST, COUNT, LIMIT = range(3)
+NOT_HERE = -1  # in place of a row, wherever one is named: nothing is added
+EUCLIDEAN, COSINE = 1, 2
 
 _LIBRARY = torch.library.Library("trimtab", "DEF")
 _LIBRARY.define(
-    "steer(Tensor hidden, Tensor residual, Tensor token_slot, Tensor token_alpha, Tensor start, Tensor count, "
-    "Tensor centroids, Tensor bias, Tensor vectors) -> Tensor"
+    "steer(Tensor hidden, Tensor residual, Tensor tokens, Tensor slots, Tensor limits, Tensor bias, Tensor rows, "
+    "Tensor(a!) decided) -> Tensor"
 )
 
 
 def steer(
     hidden: torch.Tensor,
     residual: torch.Tensor,
-    token_slot: torch.Tensor,
-    token_alpha: torch.Tensor,
-    start: torch.Tensor,
-    count: torch.Tensor,
-    centroids: torch.Tensor,
+    tokens: torch.Tensor,
+    slots: torch.Tensor,
+    limits: torch.Tensor,
     bias: torch.Tensor,
-    vectors: torch.Tensor,
+    rows: torch.Tensor,
+    decided: torch.Tensor,
 ) -> torch.Tensor:
     """What to add to `residual`.
 
     Args:
         hidden, residual: [T, D], the two parts of the stream after a decoder layer, any float dtype.
-        token_slot: int32 [≥ T]; 0 is unsteered. token_alpha: float32 [≥ T].
-        start, count: int32 [S], where the rows of a slot begin and how many there are (0: not at this layer).
-        centroids, vectors: float32 [R, D]. bias: float32 [R], ½‖c‖².
+        tokens: int32 [≥ T, 3, P], slot, strength and decision of each token's parts, see `batch.token_rows`.
+        slots: int32 [S, 3], see FIRST, COUNT and LIMIT. Slot 0 is unsteered.
+        limits: float32 [S], the largest distance (inclusive) at which a fine profile adds; squared if Euclidean.
+        bias: float32 [R], ½‖c‖² of rows that are centroids. rows: float32 [R, D].
+        decided: int32 [P′], rows that gates chose for whole answers; read and written here.
 
     Returns:
         [T, D] in the dtype of `residual`: accumulated in float32, cast once.
     """
-    delta: torch.Tensor = torch.ops.trimtab.steer(
-        hidden, residual, token_slot, token_alpha, start, count, centroids, bias, vectors
-    )
+    delta: torch.Tensor = torch.ops.trimtab.steer(hidden, residual, tokens, slots, limits, bias, rows, decided)
     return delta
 
 
@@ -53,49 +62,80 @@ def steer(
 def _steer_cpu(
     hidden: torch.Tensor,
     residual: torch.Tensor,
-    token_slot: torch.Tensor,
-    token_alpha: torch.Tensor,
-    start: torch.Tensor,
-    count: torch.Tensor,
-    centroids: torch.Tensor,
+    tokens: torch.Tensor,
+    slots: torch.Tensor,
+    limits: torch.Tensor,
     bias: torch.Tensor,
-    vectors: torch.Tensor,
+    rows: torch.Tensor,
+    decided: torch.Tensor,
 ) -> torch.Tensor:
     # The indices are host memory here: numpy reads them without a torch call for each, of which a step affords few.
-    slot_of = token_slot[: residual.shape[0]].numpy()
-    slots = np.flatnonzero(np.bincount(slot_of, minlength=1))
-    if len(slots) == 1 and slots[0] != 0:
-        return _delta(
-            int(slots[0]), hidden, residual, token_alpha[: len(slot_of)], start, count, centroids, bias, vectors
-        )
-    delta = torch.zeros_like(residual)
-    for slot in slots[slots != 0].tolist():
-        at = torch.from_numpy(np.flatnonzero(slot_of == slot))
-        delta[at] = _delta(slot, hidden[at], residual[at], token_alpha[at], start, count, centroids, bias, vectors)
-    return delta
+    of_token = tokens.numpy()[: len(residual)]
+    token, part = of_token[:, SLOT].nonzero()
+    if not len(token):
+        return torch.zeros_like(residual)
+    slot = of_token[token, SLOT, part]
+    row = slots.numpy()[slot, FIRST]
+    whole = len(token) == len(residual) and not part.any()  # one part a token, in their order
+    if slots.numpy()[slot, COUNT].any():
+        decision = of_token[token, DECISION, part]
+        _through_gates(row, token, slot, decision, whole, hidden, residual, slots, limits, bias, rows, decided)
+    adds = row != NOT_HERE
+    if not adds.all():
+        token, part, row, whole = token[adds], part[adds], row[adds], False
+    strength = torch.from_numpy(of_token[token, ALPHA, part].view(np.float32))
+    added = rows.index_select(0, torch.from_numpy(row)).mul_(strength[:, None])
+    if whole:
+        return added.to(residual.dtype)
+    # One after the other, in the order of the parts, whoever shares the batch.
+    delta = torch.zeros(residual.shape, dtype=torch.float32).index_add_(0, torch.from_numpy(token), added)
+    return delta.to(residual.dtype)
 
 
-def _delta(
-    slot: int,
+def _through_gates(
+    row: npt.NDArray[np.int32],
+    token: npt.NDArray[np.intp],
+    slot: npt.NDArray[np.int32],
+    decision: npt.NDArray[np.int32],
+    whole: bool,
     hidden: torch.Tensor,
     residual: torch.Tensor,
-    alpha: torch.Tensor,
-    start: torch.Tensor,
-    count: torch.Tensor,
-    centroids: torch.Tensor,
+    slots: torch.Tensor,
+    limits: torch.Tensor,
     bias: torch.Tensor,
-    vectors: torch.Tensor,
-) -> torch.Tensor:
-    """[N, D] in the dtype of `residual`, for N tokens of one slot."""
-    first, n = int(start.numpy()[slot]), int(count.numpy()[slot])
-    if n == 0:
-        return torch.zeros_like(residual)
-    rows = vectors[first : first + n]
-    if n > 1:
+    rows: torch.Tensor,
+    decided: torch.Tensor,
+) -> None:
+    """Replace the first row of a fine profile in `row` [N] by the row that its gate chooses for the token."""
+    row[decision > 0] = decided.numpy()[decision[decision > 0]]
+    asks = np.flatnonzero((slots.numpy()[slot, COUNT] > 0) & (decision <= 0))
+    if whole and len(asks) == len(token):
         h = hidden.to(torch.float32, copy=True).add_(residual)
-        score = torch.addmm(bias[first : first + n], h, centroids[first : first + n].T, beta=-1)
-        rows = rows.index_select(0, score.argmax(dim=1))
-    return (alpha[:, None] * rows).to(residual.dtype)
+    else:
+        at = torch.from_numpy(token[asks])
+        h = hidden[at].to(torch.float32).add_(residual[at])
+    asking = slot[asks]
+    for one in np.flatnonzero(np.bincount(asking)).tolist():
+        first, count, limit = slots[one].tolist()
+        mine = np.flatnonzero(asking == one)
+        stream = h if len(mine) == len(asks) else h[torch.from_numpy(mine)]
+        centroids = rows[first : first + count]
+        score = torch.addmm(bias[first : first + count], stream, centroids.T, beta=-1)
+        nearest = score.argmax(dim=1)
+        chosen = nearest + (first + count)
+        if limit:
+            inside = _distance(stream, centroids[nearest], cosine=limit == COSINE) <= limits[one]
+            chosen = chosen.where(inside, NOT_HERE)
+        row[asks[mine]] = chosen.numpy()
+    decided.numpy()[-decision[decision < 0]] = row[decision < 0]
+
+
+def _distance(stream: torch.Tensor, centroids: torch.Tensor, *, cosine: bool) -> torch.Tensor:
+    """[N], squared if Euclidean. NaN, which is inside no limit, for the cosine of a zero vector."""
+    if cosine:
+        norms = stream.square().sum(dim=1) * centroids.square().sum(dim=1)
+        return 1 - (stream * centroids).sum(dim=1) / norms.sqrt()
+    return (stream - centroids).square().sum(dim=1)
 
 
 @torch.library.impl(_LIBRARY, "steer", "CUDA")
@@ -105,6 +145,6 @@ def _steer_cuda(*tensors: torch.Tensor) -> torch.Tensor:
     return launch(*tensors)
 
 
-@torch.library.register_fake("trimtab::steer", lib=_LIBRARY)
+@torch.library.register_fake("trimtab::steer", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(residual)

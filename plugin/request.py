@@ -5,7 +5,7 @@ Pure: neither vLLM nor torch. Every error is a `RequestError` that names the fie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,12 +13,16 @@ from trimtab.vectors import Profile, Registry
 from trimtab.vectors.errors import RequestError
 
 from .kv import kv_key
+from .positions import Spans, spans_of
 
-__all__ = ["NONE", "Asked", "Steering", "parse", "resolve"]
+__all__ = ["MOST_PROFILES", "NONE", "Asked", "Part", "Steering", "choose", "parse", "resolve"]
 
 NONE = "none"
+MOST_PROFILES = 4
+"""How many profiles one request may add up."""
+
 _FIELDS = ("profile", "alpha")
-_FORMS = '"NAME", {"profile": "NAME", "alpha": 0.8} or "none"'
+_FORMS = f'"NAME", {{"profile": "NAME", "alpha": 0.8}}, a list of up to {MOST_PROFILES} of these, or "none"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,47 +34,65 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Steering:
-    """What the worker and the KV cache need to know of one steered request. Plain values: it crosses processes."""
+class Part:
+    """One profile of a steered request. Plain values: it crosses processes."""
 
-    profile: str
     digest: str
     alpha: float
-    first: int
-    """First steered position, counted from the prompt's start; every later position is steered as well."""
+    spans: Spans
+    """The steered positions, see `positions`."""
     kv_key: str | None
-    """Extra key of the block that holds `first`; None where steering changes no KV, so that all blocks are shared."""
+    """What the KV of steered positions depends on beside their tokens; None where this part changes no KV."""
+    once: bool
+    """Whether the gate decides at the first steered position for all of them (`gate.scope` "sequence")."""
 
-    def to_wire(self) -> dict[str, Any]:
-        return asdict(self)
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What the worker and the KV cache need to know of one steered request.
+
+    parts: 1 to MOST_PROFILES, in an order that does not depend on the request's, so that sums round alike.
+    """
+
+    parts: tuple[Part, ...]
+
+    def to_wire(self) -> list[dict[str, Any]]:
+        return [asdict(part) for part in self.parts]
 
     @classmethod
-    def of_wire(cls, wire: Mapping[str, Any]) -> Steering:
-        return cls(**wire)
+    def of_wire(cls, wire: Sequence[Mapping[str, Any]]) -> Steering:
+        return cls(tuple(Part(**{**part, "spans": tuple(map(tuple, part["spans"]))}) for part in wire))
 
 
-def parse(value: object) -> Asked | None:
-    """Read the value of a `steering` field; None means unsteered.
+def parse(value: object) -> tuple[Asked, ...]:
+    """Read the value of a `steering` field; empty means unsteered.
 
     Raises:
-        RequestError: any other form than a name, an object with `profile` and `alpha`, a list of one such, or "none".
+        RequestError: any other form than a name, an object with `profile` and `alpha`, a list of those, or "none".
     """
     if value is None or value == NONE:
-        return None
+        return ()
+    if not isinstance(value, list | tuple):
+        return (_parse_one(value),)
+    if not 1 <= len(value) <= MOST_PROFILES:
+        raise RequestError(
+            f"steering is a list of {len(value)}; allowed are 1 to {MOST_PROFILES} profiles; write {_FORMS}",
+            param="steering",
+        )
+    asked = tuple(map(_parse_one, value))
+    names = [one.profile for one in asked]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise RequestError(
+            f"steering names {twice[:80]!r} twice; name it once, with the strength that you want", param="steering"
+        )
+    return asked
+
+
+def _parse_one(value: object) -> Asked:
+    if value == NONE:
+        raise RequestError(f'"none" stands alone, not in a list; write {_FORMS}', param="steering")
     if isinstance(value, str):
         return Asked(value)
-    if isinstance(value, list | tuple):
-        if len(value) != 1:
-            raise RequestError(
-                f"steering with a list of {len(value)} is not served: one profile a request; write {_FORMS}",
-                param="steering",
-            )
-        if isinstance(value[0], list | tuple):
-            raise RequestError(f"steering is a list in a list; write {_FORMS}", param="steering")
-        asked = parse(value[0])
-        if asked is None:
-            raise RequestError(f'"none" stands alone, not in a list; write {_FORMS}', param="steering")
-        return asked
     if isinstance(value, Mapping):
         return _parse_object(value)
     raise RequestError(f"steering must be {_FORMS}, not {type(value).__name__}", param="steering")
@@ -93,30 +115,47 @@ def _parse_object(value: Mapping[Any, Any]) -> Asked:
     return Asked(profile, value.get("alpha"))
 
 
-def choose(asked: Asked, registry: Registry | None) -> tuple[Profile, float]:
-    """The profile and strength that a wish stands for.
+def choose(asked: Sequence[Asked], registry: Registry | None) -> list[tuple[Profile, float]]:
+    """The profiles and strengths that a wish stands for, in its order.
 
     Raises:
         UnknownProfileError: no such profile is loaded (the nearest name is suggested).
         AlphaError: the strength is no finite number or outside the profile's range.
     """
-    if registry is None:
+    if asked and registry is None:
         raise RequestError(
             "this server was started without steering profiles; leave `steering` out, or start it with "
             "--steering-profiles DIR",
             param="steering",
         )
+    return [_choose_one(one, registry) for one in asked if registry is not None]
+
+
+def _choose_one(asked: Asked, registry: Registry) -> tuple[Profile, float]:
     profile = registry[asked.profile]
     alphas = profile.manifest.alpha
     return profile, alphas.default if asked.alpha is None else alphas.check(asked.alpha)
 
 
-def resolve(asked: Asked, registry: Registry | None, *, prompt_length: int) -> Steering:
-    """Fix everything about a steered request, given the length of its tokenised prompt (≥ 1).
+def resolve(asked: Sequence[Asked], registry: Registry | None, *, prompt_length: int, pictures: Spans = ()) -> Steering:
+    """Fix everything about a steered request, given its tokenised prompt: its length (≥ 1) and where pictures lie.
 
-    `answer` steers the positions that predict an answer token: the last prompt position and every later one. `all`
-    steers every position. Both are "from `first` on", which chunked prefill, preemption and prefix hits do not change.
+    Raises:
+        RequestError: as `choose`, and for a profile that steers positions which this prompt does not have.
     """
-    profile, alpha = choose(asked, registry)
-    first = 0 if profile.manifest.positions == "all" else prompt_length - 1
-    return Steering(profile.name, profile.digest, alpha, first, kv_key(profile, alpha, first))
+    parts = [_part(profile, alpha, prompt_length, pictures) for profile, alpha in choose(asked, registry)]
+    return Steering(tuple(sorted(parts, key=lambda part: (part.digest, part.alpha))))
+
+
+def _part(profile: Profile, alpha: float, prompt_length: int, pictures: Spans) -> Part:
+    manifest = profile.manifest
+    spans = spans_of(manifest.positions, prompt_length, pictures)
+    if not spans:
+        raise RequestError(
+            f"profile {profile.name!r} steers positions {manifest.positions!r}, and this prompt has none; "
+            + ("send it with a picture" if manifest.positions == "image" else "send a longer prompt")
+            + ", or choose a profile for other positions",
+            param="steering",
+        )
+    once = manifest.gate is not None and manifest.gate.scope == "sequence"
+    return Part(profile.digest, alpha, spans, kv_key(profile, alpha), once)

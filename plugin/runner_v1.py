@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from .gates import SteeredRequest
 from .kv import WIRE_KEY
 from .request import Steering
 from .table import SteeringTables
@@ -17,7 +18,7 @@ __all__ = ["install"]
 
 
 def install() -> None:
-    """Let the runner fill the token rows of every step. Called where an armed model is served; safe to call again."""
+    """Let the runner set the token rows of every step. Called where an armed model is served; safe to call again."""
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
     original = GPUModelRunner._prepare_inputs
@@ -31,26 +32,26 @@ def install() -> None:
 
         tables = tables_of(self.get_model())
         if tables is not None:
-            _fill(tables, self, num_scheduled_tokens)
+            _step(tables, self, num_scheduled_tokens)
         return prepared
 
     setattr(prepare_inputs, WIRE_KEY, True)
     GPUModelRunner._prepare_inputs = prepare_inputs  # type: ignore[method-assign]
 
 
-def _fill(tables: SteeringTables, runner: Any, scheduled: Any) -> None:
+def _step(tables: SteeringTables, runner: Any, scheduled: Any) -> None:
     batch = runner.input_batch
     n = batch.num_reqs
-    steerings = [_steering_of(runner.requests[req_id]) for req_id in batch.req_ids[:n]]
-    tables.tokens.fill(steerings, tables.slots, batch.num_computed_tokens_cpu[:n], scheduled)
+    requests = [_steered(tables, runner.requests[req_id]) for req_id in batch.req_ids[:n]]
+    tables.step(requests, batch.num_computed_tokens_cpu[:n], scheduled)
 
 
-def _steering_of(request: Any) -> Steering | None:
-    """What a request was given, read once and kept on the runner's own record of it, which ends with the request."""
+def _steered(tables: SteeringTables, request: Any) -> SteeredRequest | None:
+    """A request as we hold it, on the runner's own record of it, which stays through preemption and ends with it."""
     try:
-        kept: Steering | None = request.trimtab_steering
+        held: SteeredRequest | None = request.trimtab
     except AttributeError:
         params = request.sampling_params  # None for pooling requests
         wire = params.extra_args.get(WIRE_KEY) if params is not None and params.extra_args else None
-        kept = request.trimtab_steering = None if wire is None else Steering.of_wire(wire)
-    return kept
+        held = request.trimtab = None if wire is None else tables.take(Steering.of_wire(wire))
+    return held

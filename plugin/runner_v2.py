@@ -2,19 +2,22 @@
 
 Leans on vllm/v1/worker/gpu/model_states: ModelState.add_request, remove_request, prepare_inputs (0.27.1 to 0.32).
 `prepare_inputs` runs outside the compiled graph on every step, dummy ones included; those carry made-up request ids,
-which have no steering. A preempted request is removed and comes back as a new one.
+which have no steering. A preempted request is removed and comes back as a new one; that it was preempted, and what has
+ended for good, only vllm/v1/worker/gpu/model_runner.py: GPUModelRunner.finish_requests is told (0.27.1 to 0.32).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
+from .gates import SteeredRequest
 from .kv import WIRE_KEY
 from .request import Steering
+from .table import SteeringTables
 
 __all__ = ["steered_model_state"]
 
@@ -47,32 +50,75 @@ class _Unwrapped:
 
 @functools.cache
 def _with_steering(base: type) -> type:
+    _tell_what_ends()
+
     class SteeredModelState(base):  # type: ignore[misc]
         def __init__(self, vllm_config: Any, model: nn.Module, *args: Any, **kwargs: Any) -> None:
             from .wrapper import tables_of
 
             super().__init__(vllm_config, model, *args, **kwargs)
-            self._tables = tables_of(model)
-            self._steerings: dict[str, Steering] = {}
+            self._requests = _Requests(tables_of(model))
 
         def add_request(self, req_index: int, new_req_data: Any) -> None:
             super().add_request(req_index, new_req_data)
             params = new_req_data.sampling_params
             wire = params.extra_args.get(WIRE_KEY) if params is not None and params.extra_args else None
-            if wire is not None:
-                self._steerings[new_req_data.req_id] = Steering.of_wire(wire)
+            self._requests.add(new_req_data.req_id, wire)
 
         def remove_request(self, req_id: str) -> None:
             super().remove_request(req_id)
-            self._steerings.pop(req_id, None)
+            self._requests.remove(req_id)
+
+        def trimtab_ends(self, finished: Iterable[str], preempted: Iterable[str]) -> None:
+            self._requests.end(finished, preempted)
 
         def prepare_inputs(self, input_batch: Any, req_states: Any) -> Any:
-            if self._tables is not None:
-                n = input_batch.num_reqs
-                steerings = [self._steerings.get(req_id) for req_id in input_batch.req_ids[:n]]
-                computed, scheduled = input_batch.num_computed_tokens_np[:n], input_batch.num_scheduled_tokens[:n]
-                self._tables.tokens.fill(steerings, self._tables.slots, computed, scheduled)
+            n = input_batch.num_reqs
+            computed, scheduled = input_batch.num_computed_tokens_np[:n], input_batch.num_scheduled_tokens[:n]
+            self._requests.step(input_batch.req_ids[:n], computed, scheduled)
             return super().prepare_inputs(input_batch, req_states)
 
     SteeredModelState.__name__ = SteeredModelState.__qualname__ = f"Steered{base.__name__}"
     return SteeredModelState
+
+
+class _Requests:
+    """The steered requests of a worker by id. A preempted one waits for its return with the decisions of its gates."""
+
+    def __init__(self, tables: SteeringTables | None) -> None:
+        self._tables = tables
+        self._running: dict[str, SteeredRequest] = {}
+        self._waiting: dict[str, SteeredRequest] = {}
+
+    def add(self, req_id: str, wire: Any) -> None:
+        if wire is not None and self._tables is not None:
+            held = self._waiting.pop(req_id) if req_id in self._waiting else self._tables.take(Steering.of_wire(wire))
+            self._running[req_id] = held
+
+    def remove(self, req_id: str) -> None:
+        self._running.pop(req_id, None)
+
+    def end(self, finished: Iterable[str], preempted: Iterable[str]) -> None:
+        self._waiting.update({req_id: self._running[req_id] for req_id in preempted if req_id in self._running})
+        for req_id in finished:
+            self._waiting.pop(req_id, None)
+
+    def step(self, req_ids: Iterable[str], computed: Any, scheduled: Any) -> None:
+        if self._tables is not None:
+            self._tables.step([self._running.get(req_id) for req_id in req_ids], computed, scheduled)
+
+
+def _tell_what_ends() -> None:
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    original = GPUModelRunner.finish_requests
+
+    @functools.wraps(original)
+    def finish_requests(self: Any, scheduler_output: Any) -> None:
+        if hasattr(self.model_state, "trimtab_ends"):
+            self.model_state.trimtab_ends(scheduler_output.finished_req_ids, scheduler_output.preempted_req_ids or ())
+        original(self, scheduler_output)
+
+    if not hasattr(original, WIRE_KEY):
+        setattr(finish_requests, WIRE_KEY, True)
+        GPUModelRunner.finish_requests = finish_requests  # type: ignore[method-assign]

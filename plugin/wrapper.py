@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from vllm.model_executor.models.utils import PPMissingLayer
 
 from trimtab.vectors import Profile
 
@@ -93,9 +94,16 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     check_layers(config.rows, len(layers))
     dtype = vllm_config.model_config.dtype
     assert isinstance(dtype, torch.dtype)  # vLLM has resolved "auto" by now
-    hidden_size = vllm_config.model_config.get_hidden_size()
-    tables = SteeringTables(config.rows, config.slots, hidden_size, _most_tokens(vllm_config), config.digest)
-    if tables.tokens.slot.is_meta:
+    tables = SteeringTables(
+        config.rows,
+        config.slots,
+        vllm_config.model_config.get_hidden_size(),
+        tokens=_most_tokens(vllm_config),
+        requests=vllm_config.scheduler_config.max_num_seqs,
+        here=[layer for layer, module in enumerate(layers) if not isinstance(module, PPMissingLayer)],
+        registry_digest=config.digest,
+    )
+    if tables.tokens.rows.is_meta:
         raise StartupError(
             "this --load-format builds the model without memory for the steering tables; use safetensors"
         )
@@ -105,12 +113,11 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     for layer, table in tables.layers.items():
         _arm_layer(layers[layer], table)
     setattr(model, _TABLES, tables)
-    logger.info(
-        "trimtab: %d profiles at layers %s, %.1f MiB of tables",
-        len(registry),
-        ", ".join(map(str, tables.layers)),
-        tables.nbytes / 2**20,
-    )
+    for layer, table in tables.layers.items():
+        logger.info(
+            "trimtab: layer %d: %d rows of %d x 4 bytes, %.1f MiB", layer, *table.rows.shape, table.rows.nbytes / 2**20
+        )
+    logger.info("trimtab: %d profiles, %.1f MiB of rows", len(registry), tables.nbytes / 2**20)
     if not vllm_config.use_v2_model_runner:
         from . import runner_v1
 
@@ -120,7 +127,9 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
 def _decoder_layers(model: Any) -> nn.ModuleList:
     language_model: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
     layers = getattr(getattr(language_model, "model", None), "layers", None)
-    if not isinstance(layers, nn.ModuleList) or type(layers[0]).__name__ not in _DECODER_LAYERS:
+    # A pipeline rank has stand-ins for the layers of the others, so that a layer's place is its number in the model.
+    kinds = {type(layer).__name__ for layer in layers or () if not isinstance(layer, PPMissingLayer)}
+    if not isinstance(layers, nn.ModuleList) or not kinds <= _DECODER_LAYERS:
         raise StartupError(
             f"trimtab cannot steer a {type(language_model).__name__} as text model; its decoder layers must be one of "
             f"{', '.join(sorted(_DECODER_LAYERS))}"
