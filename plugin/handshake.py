@@ -3,7 +3,7 @@
 A worker that is not armed, because its node was started without trimtab or with another folder, would serve steered
 requests unsteered and say nothing.
 
-Leans on vllm/v1/worker/worker_base.py: a method of WorkerBase can be called by `collective_rpc` (0.27.1 to 0.32).
+Leans on vllm/v1/worker/worker_base.py: a method of WorkerBase can be called by `collective_rpc` (0.29 to 0.32).
 """
 
 from __future__ import annotations
