@@ -7,7 +7,7 @@ vLLM's hash chain hands it on to all later blocks. The key holds all that decide
 (tensors, gate, positions), alpha, p0 and the version of the op. p0 is in it because a token that was generated, and so
 steered, must not be taken for a prompt token, which `answer` leaves alone, in the next turn of a conversation.
 
-Leans on vllm/v1/core/kv_cache_utils.py: generate_block_hash_extra_keys (0.27.1 to 0.32), which the block hasher looks
+Leans on vllm/v1/core/kv_cache_utils.py: generate_block_hash_extra_keys (0.29 to 0.32), which the block hasher looks
 up as a module global and two more modules import by name.
 """
 
