@@ -28,8 +28,9 @@ def _has(owner: object, attribute: str) -> bool:
     if hasattr(owner, attribute):
         return True
     bases = owner.__mro__[:-1] if isinstance(owner, type) else (type(owner),)
+    is_set = re.compile(rf"\bself\.{attribute}(: [^=]+)? = ")
     return any(
-        attribute in vars(base).get("__annotations__", {}) or f"self.{attribute}" in inspect.getsource(base)
+        attribute in vars(base).get("__annotations__", {}) or is_set.search(inspect.getsource(base))
         for base in bases
         if base.__module__.startswith("vllm.")
     )
