@@ -1,16 +1,6 @@
-"""What trimtab leans on in vLLM, and what it refuses to run with.
+"""Which releases of vLLM trimtab runs with, and which of vLLM's features it refuses.
 
-Seams used, paths under `vllm/`, all present from 0.27.1 to 0.32:
-
-    model_executor/models/registry.py   ModelRegistry.register_model            wrapper   (official)
-    v1/worker/gpu/model_states          get_model_state_cls                     runner_v2 (official)
-    plugins/endpoint_plugins            EndpointPlugin                          api       (official)
-    v1/worker/worker_base.py            WorkerBase                              handshake (method added)
-    config/vllm.py                      VllmConfig.additional_config            config    (official)
-    v1/engine/input_processor.py        InputProcessor.process_inputs           admission (wrapped)
-    v1/core/kv_cache_utils.py           generate_block_hash_extra_keys          kv        (wrapped)
-    v1/worker/gpu_model_runner.py       GPUModelRunner._prepare_inputs          runner_v1 (wrapped)
-    model_executor/models/*             decoder layers return (hidden, residual) wrapper
+What it leans on inside vLLM, name by name, is the table in `seams`.
 """
 
 from __future__ import annotations
@@ -30,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OP_VERSION", "SUPPORTED", "check_features", "check_vllm", "installed_vllm"]
 
-SUPPORTED = SpecifierSet(">=0.27.1,<0.33")
+SUPPORTED = SpecifierSet(">=0.29,<0.33")
 
 # Part of every KV key and of vLLM's compile-cache key: raise it when the arithmetic of the op changes.
 OP_VERSION = 1

@@ -82,6 +82,7 @@ def test_the_engine_serves_and_steers_after_all_of_them(engine: Engine) -> None:
     assert steered == listed != plain
 
 
+@pytest.mark.smoke
 def test_the_picture_of_a_refused_request_is_served_to_the_next_who_sends_it(engine: Engine) -> None:
     # vLLM's front end takes a picture that it has rendered for sent, and sends the next one without its data.
     new = [caption(seed) for seed in (901, 902, 903)]

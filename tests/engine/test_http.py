@@ -35,6 +35,7 @@ def expected(engine: Engine) -> list[str]:
     return [answer.text for answer in engine.ask_alone(ASKS)]
 
 
+@pytest.mark.smoke
 def test_the_openai_client_gets_what_llm_chat_gives(server: Server, expected: list[str]) -> None:
     assert [server.text(ask) for ask in ASKS] == expected
     assert expected[0] != expected[1]
@@ -96,6 +97,7 @@ def test_null_asks_for_nothing(server: Server) -> None:
     assert (reply.status_code, reply.headers["X-Steering-Profile"]) == (200, "none")
 
 
+@pytest.mark.smoke
 def test_profiles_are_listed(server: Server, registry: Registry) -> None:
     found = server.http.get("/v1/steering/profiles").json()
     assert found["object"] == "list"
@@ -130,6 +132,7 @@ def test_requests_are_counted_by_registered_names_only(server: Server, registry:
     assert "no-such-profile" not in server.http.get("/metrics").text
 
 
+@pytest.mark.smoke
 def test_the_schema_shows_the_field(server: Server) -> None:
     schema = server.http.get("/openapi.json").json()
     reference = schema["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.testclient import TestClient
+from vllm.entrypoints.openai.chat_completion.api_router import router as vllm_chat
 from vllm.exceptions import VLLMValidationError
+from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
 
-from trimtab.plugin.api import CHAT_ROUTE, EndpointPlugin, SteeredChatCompletionRequest
+from trimtab.plugin.api import (
+    CHAT_ROUTE,
+    EndpointPlugin,
+    SteeredChatCompletionRequest,
+    check_route,
+    create_steered_chat_completion,
+    router,
+)
+from trimtab.plugin.errors import StartupError
 from trimtab.vectors import Registry
 
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -45,6 +56,32 @@ def client(registry: Registry) -> TestClient:
     EndpointPlugin().attach_router(app)
     app.state.steering = registry
     return TestClient(app)
+
+
+def attach_as_vllm_does(app: FastAPI) -> None:
+    attach_endpoint_plugins(app, ("generate",))
+
+
+@pytest.mark.parametrize("attach", [EndpointPlugin().attach_router, attach_as_vllm_does])
+def test_no_other_chat_route_is_left_beside_ours(
+    attach: Callable[[FastAPI], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under vLLM before 0.32 its own would stay in front, and serve steered requests unsteered."""
+    monkeypatch.setenv("VLLM_PLUGINS", "trimtab")
+    app = FastAPI()
+    app.include_router(vllm_chat)
+    attach(app)
+    (route,) = (route for route in app.routes if getattr(route, "path", None) == CHAT_ROUTE)
+    assert getattr(route, "endpoint", None) is create_steered_chat_completion
+    check_route(app)
+
+
+def test_a_chat_route_of_another_plugin_stops_the_start() -> None:
+    app = FastAPI()
+    app.post(CHAT_ROUTE)(lambda: "unsteered")
+    app.include_router(router)
+    with pytest.raises(StartupError, match="another plugin serves /v1/chat/completions"):
+        check_route(app)
 
 
 def test_beam_search_is_refused_with_steering(client: TestClient) -> None:
