@@ -9,7 +9,11 @@ Seams used, paths under `vllm/`, all present from 0.27.1 to 0.32:
     config/vllm.py                      VllmConfig.additional_config            config    (official)
     v1/engine/input_processor.py        InputProcessor.process_inputs           admission (wrapped)
     v1/core/kv_cache_utils.py           generate_block_hash_extra_keys          kv        (wrapped)
+    v1/executor/abstract.py             Executor.compile_or_warm_up_model       handshake (wrapped)
     v1/worker/gpu_model_runner.py       GPUModelRunner._prepare_inputs          runner_v1 (wrapped)
+    v1/worker/gpu/model_runner.py       GPUModelRunner.finish_requests          runner_v2 (wrapped)
+    both of them                        GPUModelRunner._dummy_run               probe     (called)
+    multimodal/inputs.py                MultiModalFeatureSpec.mm_position       admission
     model_executor/models/*             decoder layers return (hidden, residual) wrapper
 """
 

@@ -9,9 +9,9 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.testclient import TestClient
+from vllm.entrypoints.openai.chat_completion import api_router
 from vllm.exceptions import VLLMValidationError
 
-from trimtab.plugin import api
 from trimtab.plugin.api import CHAT_ROUTE, EndpointPlugin, SteeredChatCompletionRequest
 from trimtab.vectors import Registry
 
@@ -22,7 +22,9 @@ def chat(**fields: Any) -> SteeredChatCompletionRequest:
     return SteeredChatCompletionRequest.model_validate({"model": "m", "messages": MESSAGES, **fields})
 
 
-@pytest.mark.parametrize("steering", ["polite", {"profile": "polite", "alpha": 0.5}, ["polite", {"profile": "brief", "alpha": 2}], "none"])
+@pytest.mark.parametrize(
+    "steering", ["polite", {"profile": "polite", "alpha": 0.5}, ["polite", {"profile": "brief", "alpha": 2}], "none"]
+)
 def test_the_field_reaches_the_sampling_parameters(steering: object) -> None:
     params = chat(steering=steering, vllm_xargs={"top": 1}).to_sampling_params(16, {})
     assert params.extra_args == {"top": 1, "steering": steering}
@@ -77,7 +79,7 @@ def test_the_headers_tell_what_was_served_in_the_requests_own_order(
     async def answered(request: object, raw_request: object) -> Response:  # vLLM's own part
         return JSONResponse({})
 
-    monkeypatch.setattr(api.vllm_chat, "create_chat_completion", answered)
+    monkeypatch.setattr(api_router, "create_chat_completion", answered)
     headers = client.post(CHAT_ROUTE, json={"model": "m", "messages": MESSAGES, "steering": steering}).headers
     assert headers["X-Steering-Profile"].split(", ") == profiles
     if alphas is None:

@@ -89,7 +89,7 @@ def test_a_request_in_chunks_gets_the_rows_it_gets_in_one_go(
 
 @given(steerings(), st.integers(1, 20), st.integers(0, 19))
 def test_a_preempted_request_that_starts_again_gets_the_same_rows(steering: Steering, total: int, cut: int) -> None:
-    # It comes back with its generated tokens as if they were prompt; the spans still count from the prompt's own length.
+    # It comes back with its generated tokens as if they were prompt; spans still count from the prompt's own length.
     cut, none = min(cut, total), (0,) * len(steering.parts)
     before, again = rows_of([Share(steering, none, 0, cut)]), rows_of([Share(steering, none, 0, total)])
     assert again[:cut] == before

@@ -59,9 +59,7 @@ def test_spans_ascend_and_never_touch(prompt: tuple[int, Spans], positions: Posi
     assert flat == sorted(set(flat))  # none is empty, and between two of them lies at least one position
 
 
-@pytest.mark.parametrize(
-    ("positions", "prompt"), [("prompt", (1, ())), ("image", (9, ())), ("text", (5, ((0, 5),)))]
-)
+@pytest.mark.parametrize(("positions", "prompt"), [("prompt", (1, ())), ("image", (9, ())), ("text", (5, ((0, 5),)))])
 def test_positions_that_a_prompt_has_none_of_are_no_spans(positions: Positions, prompt: tuple[int, Spans]) -> None:
     assert spans_of(positions, *prompt) == ()
 

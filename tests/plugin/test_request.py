@@ -31,7 +31,10 @@ def test_nothing_and_none_are_unsteered(value: object) -> None:
         ([{"profile": "polite", "alpha": 0}], [Asked("polite", 0)]),
         (["polite"], [Asked("polite")]),
         (({"profile": "polite"},), [Asked("polite")]),
-        (["b", {"profile": "a", "alpha": 2}, "d", {"profile": "c"}], [Asked("b"), Asked("a", 2), Asked("d"), Asked("c")]),
+        (
+            ["b", {"profile": "a", "alpha": 2}, "d", {"profile": "c"}],
+            [Asked("b"), Asked("a", 2), Asked("d"), Asked("c")],
+        ),
     ],
 )
 def test_the_forms_of_a_wish(value: object, asked: list[Asked]) -> None:
@@ -186,7 +189,11 @@ def test_the_spans_follow_the_prompt_and_its_pictures(
 
 @pytest.mark.parametrize(
     ("positions", "length", "way_out"),
-    [("image", 9, "send it with a picture"), ("prompt", 1, "send a longer prompt"), ("text", 2, "send a longer prompt")],
+    [
+        ("image", 9, "send it with a picture"),
+        ("prompt", 1, "send a longer prompt"),
+        ("text", 2, "send a longer prompt"),
+    ],
 )
 def test_positions_that_a_prompt_has_none_of_are_refused(
     positions: Any, length: int, way_out: str, model: ModelIdentity
