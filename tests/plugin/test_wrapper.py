@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from vllm.model_executor.models.utils import PPMissingLayer
 
 from tests.plugin.conftest import DEPTH, SIZE
 from tests.plugin.small_model import Decoder, LlamaDecoderLayer, engine_of
