@@ -108,12 +108,12 @@ def _through_gates(
 ) -> None:
     """Replace the first row of a fine profile in `row` [N] by the row that its gate chooses for the token."""
     described = slots.numpy()
-    asks = described[slot, COUNT] > 0
-    reads = decision > 0
+    # A profile that is coarse or not at this layer decides nothing here: its place holds what a former holder left.
+    fine = described[slot, COUNT] > 0
+    reads = fine & (decision > 0)
     if reads.any():
         row[reads] = decided.numpy()[decision[reads]]
-        asks &= ~reads
-    asking = np.flatnonzero(asks)
+    asking = np.flatnonzero(fine & ~reads)
     if whole and len(asking) == len(token):
         h = hidden.float() + residual.float()
     else:
@@ -132,7 +132,7 @@ def _through_gates(
             distance = _distance(stream, centroids[torch.from_numpy(nearest)], cosine=limit == COSINE)
             chosen[~(distance <= limits[one]).numpy()] = NOT_HERE
         row[asking[mine]] = chosen
-    if (makes := decision < 0).any():
+    if (makes := fine & (decision < 0)).any():
         decided.numpy()[-decision[makes]] = row[makes]
 
 

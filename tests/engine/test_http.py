@@ -24,8 +24,7 @@ ASKS = [
     yes_no("yes", 1)[0].steered("none"),
     Ask("who is there?", steering=[{"profile": "coarse-middle-answer", "alpha": -1}]),
     Ask("who is there?"),
-    caption(2, max_tokens=12, steering=["coarse-middle-all", {"profile": NAME, "alpha": 0.5}]),
-    caption(2, max_tokens=12),
+    caption(1, max_tokens=12, steering=["coarse-last-answer", {"profile": "coarse-middle-all", "alpha": 0.5}]),
 ]
 
 
@@ -40,7 +39,7 @@ def test_the_openai_client_gets_what_llm_chat_gives(server: Server, expected: li
     assert [server.text(ask) for ask in ASKS] == expected
     assert expected[0] != expected[1]
     assert expected[4] != expected[5]
-    assert expected[8] != expected[9]
+    assert len({expected[0], expected[1], expected[8]}) == 3
 
 
 def test_concurrent_requests_get_what_they_get_alone(server: Server, expected: list[str]) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.testclient import TestClient
+from vllm.entrypoints.openai.chat_completion import api_router
 from vllm.entrypoints.openai.chat_completion.api_router import router as vllm_chat
 from vllm.exceptions import VLLMValidationError
 from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
@@ -31,7 +33,9 @@ def chat(**fields: Any) -> SteeredChatCompletionRequest:
     return SteeredChatCompletionRequest.model_validate({"model": "m", "messages": MESSAGES, **fields})
 
 
-@pytest.mark.parametrize("steering", ["polite", {"profile": "polite", "alpha": 0.5}, "none"])
+@pytest.mark.parametrize(
+    "steering", ["polite", {"profile": "polite", "alpha": 0.5}, ["polite", {"profile": "brief", "alpha": 2}], "none"]
+)
 def test_the_field_reaches_the_sampling_parameters(steering: object) -> None:
     params = chat(steering=steering, vllm_xargs={"top": 1}).to_sampling_params(16, {})
     assert params.extra_args == {"top": 1, "steering": steering}
@@ -91,6 +95,44 @@ def test_beam_search_is_refused_with_steering(client: TestClient) -> None:
         client.post(CHAT_ROUTE, json=asked)
 
 
+@pytest.mark.parametrize(
+    ("steering", "profiles", "alphas"),
+    [
+        ("polite", ["polite"], ["0.5"]),
+        (["polite", {"profile": "brief", "alpha": 2}], ["polite", "brief"], ["0.5", "2.0"]),
+        ([{"profile": "brief", "alpha": 0.1}, "polite"], ["brief", "polite"], ["0.1", "0.5"]),
+        ("none", ["none"], None),
+        (None, ["none"], None),
+    ],
+)
+def test_the_headers_tell_what_was_served_in_the_requests_own_order(
+    steering: object,
+    profiles: list[str],
+    alphas: list[str] | None,
+    client: TestClient,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answered(request: object, raw_request: object) -> Response:  # vLLM's own part
+        return JSONResponse({})
+
+    monkeypatch.setattr(api_router, "create_chat_completion", answered)
+    headers = client.post(CHAT_ROUTE, json={"model": "m", "messages": MESSAGES, "steering": steering}).headers
+    assert headers["X-Steering-Profile"].split(", ") == profiles
+    if alphas is None:
+        assert not {"X-Steering-Alpha", "X-Steering-Digest"} & set(headers)
+    else:
+        assert headers["X-Steering-Alpha"].split(", ") == alphas
+        assert headers["X-Steering-Digest"].split(", ") == [registry[name].digest for name in profiles]
+
+
+@pytest.mark.parametrize("steering", [["polite", "polite"], ["polite", "none"], [], ["a", "b", "c", "d", "e"]])
+def test_a_list_that_cannot_be_served_is_refused_at_the_door(steering: object, client: TestClient) -> None:
+    with pytest.raises(VLLMValidationError) as caught:
+        client.post(CHAT_ROUTE, json={"model": "m", "messages": MESSAGES, "steering": steering})
+    assert caught.value.parameter == "steering"
+
+
 def test_discovery_lists_every_profile_by_name(client: TestClient, registry: Registry) -> None:
     listed = client.get("/v1/steering/profiles").json()
     assert [card["id"] for card in listed["data"]] == list(registry.names)
@@ -113,4 +155,4 @@ def test_discovery_without_profiles_is_an_empty_list(client: TestClient) -> None
 def test_the_field_is_in_the_openapi_document(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     schema = document["components"]["schemas"]["SteeredChatCompletionRequest"]["properties"]["steering"]
-    assert [form.get("type") for form in schema["anyOf"]] == ["string", "object", "null"]
+    assert [form.get("type") for form in schema["anyOf"]] == ["string", "object", "array", "null"]
