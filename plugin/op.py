@@ -151,6 +151,6 @@ def _steer_cuda(*tensors: torch.Tensor) -> torch.Tensor:
     return launch(*tensors)
 
 
-@torch.library.register_fake("trimtab::steer", lib=_LIBRARY)  # type: ignore[untyped-decorator]
+@torch.library.register_fake("trimtab::steer", lib=_LIBRARY)
 def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(residual)
