@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -66,6 +66,18 @@ def check_vllm(version: Version | None) -> None:
 
 _LOAD_FORMATS = frozenset({"auto", "hf", "safetensors", "fastsafetensors", "instanttensor", "mistral"})
 
+_SPECULATION = ("ngram", "draft_model")
+
+
+def _speculates_as_tried(config: Any) -> bool:
+    """Whether a drafter sees tokens alone and the target's verdict on every draft counts."""
+    return config is None or (
+        config.method in _SPECULATION
+        and getattr(config, "rejection_sample_method", "standard") == "standard"
+        and not getattr(config, "enable_adaptive_verification", False)
+    )
+
+
 # Features under which a steered answer could be wrong. Each is a question to the configuration and a reason.
 _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
     (
@@ -89,9 +101,10 @@ _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
         "it has not been tested with steering yet",
     ),
     (
-        "speculative decoding",
-        lambda c: c.speculative_config is not None,
-        "it has not been tested with steering yet",
+        "this way of speculative decoding",
+        lambda c: not _speculates_as_tried(c.speculative_config),
+        f"tried were the methods {' and '.join(_SPECULATION)}, with standard rejection; another drafter may read steered "
+        "states, or leave rows out that the front of the step still counts",
     ),
     (
         "a KV connector (--kv-transfer-config)",
