@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ def main() -> None:
         try:
             reply = {"reply": getattr(host, command.pop("do"))(**command)}
         except Exception as error:
+            traceback.print_exc()  # into the log
             reply = {"refused": asdict(_refusal(error))}
         replies.write(json.dumps(reply) + "\n")
     os._exit(0)  # there is nothing to save, and an orderly end takes seconds
@@ -99,6 +101,14 @@ class Host:
         """How many tokens were drafted, and how many of them were accepted, since the engine started."""
         counted = {metric.name: metric for metric in self.llm.get_metrics()}
         return {name: int(counted[f"vllm:spec_decode_num_{name}_tokens"].value) for name in ("draft", "accepted")}
+
+    def drafter(self) -> list[str]:
+        """The classes that a draft model is made of; none where no model drafts (V1 only)."""
+        runner = self.llm.llm_engine.model_executor.driver_worker.worker.model_runner
+        model = getattr(runner.drafter, "model", None)
+        if model is None:
+            return []
+        return sorted({f"{type(module).__module__}.{type(module).__name__}" for module in model.modules()})
 
     def reuse_names(self) -> None:
         """Name requests from 0 again; with VLLM_DISABLE_REQUEST_ID_RANDOMIZATION the core sees the same names."""
