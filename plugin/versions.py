@@ -119,8 +119,8 @@ _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
     (
         "this way of speculative decoding",
         _speculates_otherwise,
-        f"the methods {' and '.join(_SPECULATION)} with standard rejection were tried; others read steered states, accept "
-        "what was not verified, or leave rows out of a step after they were counted",
+        f"the methods {' and '.join(_SPECULATION)} with standard rejection were tried; others read steered states, "
+        "accept what was not verified, or leave rows out of a step after they were counted",
     ),
     (
         "weights that are offloaded to the CPU (--cpu-offload-gb, --offload-group-size)",
