@@ -22,7 +22,8 @@ def _check(model: Path, **settings: Any) -> None:
     from vllm import EngineArgs
 
     register_models()
-    config = EngineArgs(str(model), dtype="float32", max_model_len=256, block_size=32, **settings).create_engine_config()
+    args = EngineArgs(str(model), dtype="float32", max_model_len=256, block_size=32, **settings)
+    config = args.create_engine_config()
     check_registered(config.model_config)
     check_features(config)
 
