@@ -65,7 +65,7 @@ def test_a_name_that_is_used_again_brings_nothing_of_its_former_steering(engine:
         "coarse-middle-all",
         None,
         {"profile": "fine-last-answer", "alpha": -2},
-        "coarse-last-answer",
+        {"profile": "coarse-last-answer", "alpha": 2},
         None,
     ]
     told = []
@@ -76,4 +76,4 @@ def test_a_name_that_is_used_again_brings_nothing_of_its_former_steering(engine:
         tight.call("reuse_names")
         told += [answer.tokens for answer in tight.ask([ask.steered(steering)])]
     assert told == [answer.tokens for answer in engine.ask_alone([ask.steered(steering) for steering in steerings])]
-    assert len({tuple(tokens) for tokens in told}) == 4
+    assert len({tuple(tokens) for tokens in told}) >= 3
