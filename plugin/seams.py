@@ -64,7 +64,6 @@ SEAMS = (
     Seam("config/model.py", "ModelConfig", "runner_type is_diffusion is_encoder_decoder", "read", "versions"),
     Seam("config/model.py", "ModelConfig", "dtype get_hidden_size", "read", "wrapper"),
     Seam("config/parallel.py", "ParallelConfig", "prefill_context_parallel_size use_ubatching", "read", "versions"),
-    Seam("config/parallel.py", "ParallelConfig", "pipeline_parallel_size", "read", "versions"),
     Seam("config/cache.py", "CacheConfig", "kv_sharing_fast_prefill", "read", "versions"),
     Seam("config/load.py", "LoadConfig", "load_format", "read", "versions"),
     Seam("config/scheduler.py", "SchedulerConfig", "max_num_batched_tokens max_num_seqs", "read", "wrapper"),

@@ -24,7 +24,7 @@ ASKS = [
     yes_no("yes", 1)[0].steered("none"),
     Ask("who is there?", steering=[{"profile": "coarse-middle-answer", "alpha": -1}]),
     Ask("who is there?"),
-    caption(1, max_tokens=12, steering=["coarse-last-answer", {"profile": "coarse-middle-all", "alpha": 0.5}]),
+    caption(1, max_tokens=12, steering=[{"profile": "coarse-middle-all", "alpha": -2}, "coarse-last-answer"]),
 ]
 
 

@@ -54,7 +54,7 @@ def engine_of(profiles: Path, model: Path, **arm: Any) -> Any:
     engine = plain_engine(
         additional_config=engine_args(profiles, model=model, **arm)["additional_config"],
         scheduler_config=SimpleNamespace(max_num_batched_tokens=16, max_num_seqs=4),
-        compilation_config=SimpleNamespace(max_cudagraph_capture_size=None),
+        compilation_config__max_cudagraph_capture_size=None,
         use_v2_model_runner=True,
     )
     engine.model_config.architecture = "LlamaForCausalLM"
