@@ -107,3 +107,12 @@ def test_a_layer_beyond_the_whole_model_stops_the_start(folder: Path, model_fold
     engine.additional_config["trimtab"]["rows"]["3"] = 1
     with pytest.raises(StartupError, match="layer 3 cannot be armed: the model has layers 0 to 2"):
         arm(Decoder(range(1)), engine)
+
+
+def test_a_layer_with_a_forward_of_its_own_stops_the_start(folder: Path, model_folder: Path) -> None:
+    # As weight offloading leaves them: the layer would go on to call that one, and never add.
+    model = Decoder()
+    for layer in model.model.layers:
+        layer.forward = layer.forward
+    with pytest.raises(StartupError, match="which would hide the addition"):
+        arm(model, engine_of(folder, model_folder))
