@@ -9,11 +9,16 @@ runs, and its figures mean nothing.
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +28,14 @@ from rich.progress import Progress
 from rich.table import Table
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
+
 from bench import profiles
-from bench.engine import Engine
+from bench.machine import machine
 from bench.pairs import Run, alternate, estimate, ratios
 
 BATCHES = (1, 8, 64, 256)
 TOKENS = 64
-PAIRS = 30
 
 
 @dataclass(frozen=True)
@@ -71,33 +77,25 @@ def write_model(folder: Path, shape: Shape) -> Path:
     return folder
 
 
-class Host:
-    """The commands of an engine, see `bench.engine.Engine`."""
+def serve(requests: Connection, model: str, profiles: str | None) -> None:
+    """The life of an engine's process: runs what it is asked to, and answers with tokens a second."""
+    os.environ["VLLM_PLUGINS"] = "trimtab" if profiles else ""  # a plain engine is vLLM as it comes
+    from vllm import LLM, SamplingParams
 
-    def __init__(self, model: str, profiles: str | None) -> None:
-        from vllm import LLM
+    from trimtab.plugin import engine_args
 
-        steered: dict[str, Any] = {}
-        if profiles is not None:
-            from trimtab.plugin import engine_args
-
-            steered = engine_args(profiles, model=model)
-        self._llm: Any = LLM(
-            model,
-            skip_tokenizer_init=True,
-            max_model_len=512,
-            max_num_seqs=max(BATCHES),
-            gpu_memory_utilization=0.4,  # both engines lie on one GPU
-            enable_prefix_caching=False,
-            **steered,
-        )
-
-    def run(self, steerings: list[Any], tokens: int) -> float:
-        """Tokens a second of a batch of answers to short prompts."""
-        import time
-
-        from vllm import SamplingParams
-
+    llm = LLM(
+        model,
+        skip_tokenizer_init=True,
+        max_model_len=512,
+        max_num_seqs=max(BATCHES),
+        gpu_memory_utilization=0.4,  # both engines lie on one GPU
+        enable_prefix_caching=False,
+        **(engine_args(profiles, model=model) if profiles else {}),
+    )
+    requests.send(None)
+    while (asked := requests.recv()) is not None:
+        steerings, tokens = asked
         params = [
             SamplingParams(
                 temperature=0,
@@ -108,7 +106,76 @@ class Host:
             )
             for steering in steerings
         ]
-        prompts = [{"prompt_token_ids": [1 + (number * 7 + k) % 400 for k in range(32)]} for number in range(len(params))]
+        prompts: Any = [{"prompt_token_ids": [1 + (7 * n + k) % 400 for k in range(32)]} for n in range(len(params))]
         started = time.perf_counter()
-        self._llm.generate(prompts, params, use_tqdm=False)
-        return len(params) * tokens / (time.perf_counter() - started)
+        llm.generate(prompts, params, use_tqdm=False)
+        requests.send(len(params) * tokens / (time.perf_counter() - started))
+
+
+class Engine:
+    """An engine in a process of its own."""
+
+    def __init__(self, model: Path, profiles: Path | None) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._requests, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=serve, args=(theirs, str(model), str(profiles) if profiles else None))
+        self._process.start()
+        theirs.close()  # so that an engine that dies ends our wait for it
+        self._requests.recv()
+
+    def run(self, steerings: Sequence[Any], tokens: int) -> Run[float]:
+        """One turn, which is the whole run: tokens a second."""
+        self._requests.send((steerings, tokens))
+        return float(self._requests.recv())
+        yield
+
+    def close(self) -> None:
+        self._requests.send(None)
+        self._process.join(60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python bench/gpu.py", description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, default="7b")
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--work", type=Path, default=Path("out/bench"), help="the model (13 GB at 7b) and the profiles")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured")
+    asked = parser.parse_args()
+    console = Console()
+    if asked.shape != "tiny" and not torch.cuda.is_available():
+        console.print("no GPU here: --shape tiny shows that this runs, and its figures mean nothing")
+        sys.exit(1)
+    model = write_model((asked.work / asked.shape).resolve(), SHAPES[asked.shape])
+    folder = profiles.write_many((asked.work / f"{asked.shape}-profiles").resolve(), model)
+    console.print("starting two engines")
+    plain, armed = Engine(model, None), Engine(model, folder)
+    sides: dict[str, tuple[Engine, Callable[[int], list[Any]]]] = {
+        "aa": (plain, lambda n: [None] * n),
+        "idle": (armed, lambda n: [None] * n),
+        "coarse": (armed, lambda n: [profiles.COARSE] * n),
+        "mixed": (armed, lambda n: [profiles.mixed(32)[number % 32] for number in range(n)]),
+    }
+    rows = []
+    with Progress(console=console) as progress:
+        for name, batch in progress.track(list(itertools.product(sides, BATCHES)), description="measuring"):
+            engine, steerings = sides[name]
+            pairs = list(
+                alternate(
+                    functools.partial(plain.run, [None] * batch, TOKENS),
+                    functools.partial(engine.run, steerings(batch), TOKENS),
+                    1 + asked.pairs,
+                )
+            )[1:]
+            rows.append({"case": name, "batch": batch, **asdict(estimate(ratios(pairs, float)))})
+    plain.close()
+    armed.close()
+    table = Table("case", "batch", "armed / plain", "95 %", title="tokens a second")
+    for row in rows:
+        table.add_row(row["case"], str(row["batch"]), f"{row['median']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}")
+    console.print(table)
+    if asked.json:
+        asked.json.write_text(json.dumps({"shape": asked.shape, "machine": machine(), "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

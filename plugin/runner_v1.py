@@ -13,6 +13,7 @@ from .gates import SteeredRequest
 from .kv import WIRE_KEY
 from .request import Steering
 from .table import SteeringTables
+from .wrapper import tables_of
 
 __all__ = ["install"]
 
@@ -28,8 +29,6 @@ def install() -> None:
     @functools.wraps(original)
     def prepare_inputs(self: Any, scheduler_output: Any, num_scheduled_tokens: Any, *args: Any, **kwargs: Any) -> Any:
         prepared = original(self, scheduler_output, num_scheduled_tokens, *args, **kwargs)
-        from .wrapper import tables_of
-
         tables = tables_of(self.get_model())
         if tables is not None:
             _step(tables, self, num_scheduled_tokens)
