@@ -1,0 +1,78 @@
+"""Ratios of two things that are measured in turn on a machine that is never quite still.
+
+Both sides run one after the other, and who goes first changes with every pair: what drifts slowly then favours neither.
+Each pair gives one ratio; their median hangs on no single disturbance, and the bootstrap says how far it can be trusted.
+
+All in logarithms, so that a ratio and its inverse are treated alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+__all__ = ["Estimate", "Pair", "alternate", "estimate", "ratios"]
+
+T = TypeVar("T")
+
+_RESAMPLES = 10_000
+_TAIL = 2.5  # percent at each end: an interval of 95 %
+
+
+@dataclass(frozen=True)
+class Pair(Generic[T]):
+    """What one run of either side gave; `base` is what the other is compared with."""
+
+    base: T
+    other: T
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The median of `pairs` ratios, and the ends of its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+    pairs: int
+
+
+def alternate(base: Callable[[], T], other: Callable[[], T], pairs: int) -> Iterator[Pair[T]]:
+    """Run both sides `pairs` times: base first in pairs 0, 2, 4, …, the other one first in pairs 1, 3, 5, …"""
+    for number in range(pairs):
+        if number % 2 == 0:
+            first = base()
+            yield Pair(first, other())
+        else:
+            first = other()
+            yield Pair(base(), first)
+
+
+def ratios(pairs: Sequence[Pair[T]], of: Callable[[T], float]) -> list[float]:
+    """other / base of each pair, in what `of` reads from a run.
+
+    Raises:
+        ValueError: a value that is not positive and finite, of which there is no ratio.
+    """
+    values = [(of(pair.base), of(pair.other)) for pair in pairs]
+    if not all(0 < value < math.inf for both in values for value in both):
+        raise ValueError("a ratio needs positive, finite values on both sides")
+    return [other / base for base, other in values]
+
+
+def estimate(ratios: Sequence[float], seed: int = 0) -> Estimate:
+    """Median and percentile bootstrap of the median. The order of the ratios does not matter.
+
+    Raises:
+        ValueError: no ratios.
+    """
+    if not ratios:
+        raise ValueError("there is no median of no ratios")
+    logs = np.sort(np.log(ratios))
+    drawn = np.random.default_rng(seed).integers(0, len(logs), (_RESAMPLES, len(logs)))
+    low, high = np.percentile(np.median(logs[drawn], axis=1), (_TAIL, 100 - _TAIL))
+    return Estimate(math.exp(np.median(logs)), math.exp(low), math.exp(high), len(logs))
