@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import profiles
-from bench.engine import Steering
+from bench.profiles import COARSE, FINE_K20, FINE_K64, mixed
+from bench.served import Steering
 
 __all__ = [
     "CONCURRENCY",
     "FULL",
     "HEADLINE",
     "OVER_COARSE",
-    "PLAIN",
     "QUICK",
     "SIDES",
     "TARGETS",
@@ -23,10 +22,10 @@ __all__ = [
     "cases",
 ]
 
-CONCURRENCY = 8
-OTHERS = (1, 32)
-TARGETS = {"idle": 0.99, "coarse": 0.98, "fine_k20": 0.97, "profiles256_over_coarse": 0.98}
-"""Of throughput over plain vLLM's, by the upper end of the interval."""
+CONCURRENCY, OTHERS = 8, (1, 32)
+OVER_COARSE = "profiles256_over_coarse"
+TARGETS = {"idle": 0.99, "coarse": 0.98, "fine_k20": 0.97, OVER_COARSE: 0.98}
+"""Of the throughput's ratio, by the upper end of its interval."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Case:
-    """`other` over `base`, with so many requests at once, measured in so many pairs."""
+    """`other` over `base`, with so many requests at once, in so many pairs."""
 
     key: str
     base: Side
@@ -50,43 +49,43 @@ class Case:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. pairs: of the headline ratios; elsewhere: of those at other concurrencies."""
+    """How much is measured. pairs: of the headline; elsewhere: at other concurrencies. tokens: of an answer."""
 
     pairs: int
     elsewhere: int
     tokens: int
 
 
-QUICK, FULL = Size(pairs=30, elsewhere=8, tokens=32), Size(pairs=60, elsewhere=30, tokens=128)
+QUICK = Size(pairs=30, elsewhere=6, tokens=64)
+FULL = Size(pairs=60, elsewhere=30, tokens=128)
 
 
 def _unsteered(n: int) -> list[Steering]:
     return [None] * n
 
 
-def _by(name: str) -> Callable[[int], list[Steering]]:
+def _all_by(name: str) -> Callable[[int], list[Steering]]:
     return lambda n: [{"profile": name} for _ in range(n)]
 
 
 PLAIN = Side("plain", _unsteered)
 SIDES = {
-    "aa": PLAIN,
-    "aa_twin": Side("twin", _unsteered),
+    "aa": Side("twin", _unsteered),
     "idle": Side("many", _unsteered),
-    "coarse": Side("few", _by(profiles.COARSE)),
-    "fine_k20": Side("few", _by(profiles.FINE_K20)),
-    "fine_k64": Side("few", _by(profiles.FINE_K64)),
-    "mixed32": Side("many", lambda n: list(profiles.mixed(n))),
-    "profiles256": Side("many", _by(profiles.COARSE)),
+    "coarse": Side("few", _all_by(COARSE)),
+    "fine_k20": Side("few", _all_by(FINE_K20)),
+    "fine_k64": Side("few", _all_by(FINE_K64)),
+    "mixed32": Side("many", lambda n: list(mixed(n))),
+    "profiles256": Side("many", _all_by(COARSE)),
 }
-OVER_COARSE = "profiles256_over_coarse"
-HEADLINE = ("aa", "idle", "coarse", "fine_k20", "fine_k64", "mixed32", "profiles256")
+HEADLINE = {key: 32 if key == "mixed32" else CONCURRENCY for key in SIDES}
+"""Key → how many requests at once."""
 
 
 def cases(size: Size) -> list[Case]:
-    """All that is measured. The headline's requests are 8 at once, but for `mixed32`, which is 32 different ones."""
+    """All of them."""
     found = [
-        Case(key, PLAIN, side, n, size.pairs if n == (32 if key == "mixed32" else CONCURRENCY) else size.elsewhere)
+        Case(key, PLAIN, side, n, size.pairs if n == HEADLINE[key] else size.elsewhere)
         for key, side in SIDES.items()
         for n in (CONCURRENCY, *OTHERS)
     ]

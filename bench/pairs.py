@@ -1,7 +1,9 @@
 """Ratios of two things that are measured in turn on a machine that is never quite still.
 
-Both sides run one after the other, and who goes first changes with every pair: what drifts slowly then favours neither.
-Each pair gives one ratio; their median hangs on no single disturbance, and the bootstrap says how far it can be trusted.
+The speed of a shared machine wanders within milliseconds as well as within minutes. So the two runs of a pair are cut
+into turns and take them alternately: A B, B A, A B, … Whatever is slower than a turn then meets both alike. Who takes
+the first turn changes with every pair. Each pair gives one ratio; their median hangs on no single disturbance, and the
+bootstrap says how far it can be trusted.
 
 All in logarithms, so that a ratio and its inverse are treated alike.
 """
@@ -9,15 +11,18 @@ All in logarithms, so that a ratio and its inverse are treated alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
-__all__ = ["Estimate", "Pair", "alternate", "estimate", "ratios"]
+__all__ = ["Estimate", "Pair", "Run", "alternate", "estimate", "ratios"]
 
 T = TypeVar("T")
+
+Run = Generator[None, None, T]
+"""A run that is cut into turns: it yields after each of them, and returns what was measured."""
 
 _RESAMPLES = 10_000
 _TAIL = 2.5  # percent at each end: an interval of 95 %
@@ -41,15 +46,30 @@ class Estimate:
     pairs: int
 
 
-def alternate(base: Callable[[], T], other: Callable[[], T], pairs: int) -> Iterator[Pair[T]]:
-    """Run both sides `pairs` times: base first in pairs 0, 2, 4, …, the other one first in pairs 1, 3, 5, …"""
+def alternate(base: Callable[[], Run[T]], other: Callable[[], Run[T]], pairs: int) -> Iterator[Pair[T]]:
+    """Run both sides `pairs` times; the other one takes the first turn in every second pair."""
     for number in range(pairs):
         if number % 2 == 0:
-            first = base()
-            yield Pair(first, other())
+            yield Pair(*_interleave(base(), other()))
         else:
-            first = other()
-            yield Pair(base(), first)
+            second, first = _interleave(other(), base())
+            yield Pair(first, second)
+
+
+def _interleave(first: Run[T], second: Run[T]) -> tuple[T, T]:
+    """Both results. Turns are taken 1 2, 2 1, 1 2, …; who has more of them ends alone."""
+    results: dict[int, T] = {}
+    runs = [(0, first), (1, second)]
+    while runs:
+        left = []
+        for place, run in runs:
+            try:
+                next(run)
+                left.append((place, run))
+            except StopIteration as end:
+                results[place] = end.value
+        runs = left[::-1]
+    return results[0], results[1]
 
 
 def ratios(pairs: Sequence[Pair[T]], of: Callable[[T], float]) -> list[float]:
