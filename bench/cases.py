@@ -56,7 +56,7 @@ class Size:
     tokens: int
 
 
-QUICK = Size(pairs=30, elsewhere=6, tokens=64)
+QUICK = Size(pairs=30, elsewhere=4, tokens=40)
 FULL = Size(pairs=60, elsewhere=30, tokens=128)
 
 

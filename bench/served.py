@@ -19,6 +19,7 @@ from examples.tinyworld.draw import draw
 from examples.tinyworld.scene import sample_split
 
 MOST_REQUESTS = 32
+_ARRIVAL_STEPS = 8
 
 _LLM = {"max_model_len": 512, "max_num_seqs": 64, "block_size": 32, "kv_cache_memory_bytes": 256 << 20}
 
@@ -76,38 +77,47 @@ class Host:
 
 
 class _Run:
-    """Requests that come one a step; after its own step each has its first token, and with every further one another."""
+    """Requests that come over the first steps; in its own step and in each that follows a request gets a token."""
 
     def __init__(self, llm: Any, chats: Sequence[Any], params: Sequence[Any]) -> None:
         self._llm, self._chats, self._params = llm, chats, params
         self._tokens: int = params[0].max_tokens
+        self._at_once = -(-len(params) // _ARRIVAL_STEPS)
         self._seconds: list[float] = []  # of each step
         self._ended = 0
 
     def step(self) -> bool:
-        """Admit the next request, if one is left, and let the engine take a step. Whether it has more to do."""
-        started, number = time.perf_counter(), len(self._seconds)
-        if number < len(self._params):
-            self._llm.enqueue_chat([self._chats[number]], self._params[number], use_tqdm=False)
+        """Admit the next requests, if any are left, and let the engine take a step. Whether it has more to do."""
+        started, step = time.perf_counter(), len(self._seconds)
+        coming = slice(step * self._at_once, (step + 1) * self._at_once)
+        if self._params[coming]:
+            self._llm.enqueue_chat(self._chats[: len(self._params)][coming], self._params[coming], use_tqdm=False)
         outputs = self._llm.llm_engine.step()
         self._seconds.append(time.perf_counter() - started)
         for output in outputs:
             # Only if every step gave a token to every request do the latencies below hold.
-            if number != self._ended + self._tokens - 1 or len(output.outputs[0].token_ids) != self._tokens:
-                raise RuntimeError(f"answer {self._ended} has {len(output.outputs[0].token_ids)} tokens at {number}")
+            if step != self._came(self._ended) + self._tokens - 1 or len(output.outputs[0].token_ids) != self._tokens:
+                raise RuntimeError(
+                    f"answer {self._ended} ended at step {step} of the run, which is not when it was due"
+                )
             self._ended += 1
         return self._ended < len(self._params)
 
     def result(self) -> dict[str, float]:
-        """throughput: tokens a second of this engine's own time. ttft, tpot: seconds to the first and to each further
-        token, mean of the requests."""
-        requests = range(len(self._params))
-        later = [sum(self._seconds[number + 1 : number + self._tokens]) for number in requests]
+        """What the run came to, on this engine's own clock.
+
+        throughput: tokens a second. ttft, tpot: seconds to the first and to each further token, mean of the requests.
+        """
+        came = [self._came(number) for number in range(len(self._params))]
+        later = [sum(self._seconds[step + 1 : step + self._tokens]) for step in came]
         return {
-            "throughput": len(requests) * self._tokens / sum(self._seconds),
-            "ttft": sum(self._seconds[number] for number in requests) / len(requests),
-            "tpot": sum(later) / len(requests) / (self._tokens - 1),
+            "throughput": len(came) * self._tokens / sum(self._seconds),
+            "ttft": sum(self._seconds[step] for step in came) / len(came),
+            "tpot": sum(later) / len(came) / (self._tokens - 1),
         }
+
+    def _came(self, number: int) -> int:
+        return number // self._at_once
 
 
 def _params(steerings: Sequence[Steering], tokens: int) -> list[Any]:
