@@ -1,6 +1,7 @@
 # make install    a virtual environment with everything, once
 # make demo       builds the profiles, serves them and writes out/demo.json
 # make test       the tests
+# make bench      what steering costs beside plain vLLM, in five minutes (see bench/README.md)
 # make serve      the demo's model and profiles on PORT
 # make lint       style, types, import rules, Dockerfile
 
@@ -14,7 +15,7 @@ endif
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(BACKEND)
 
-.PHONY: install demo test serve lint
+.PHONY: install demo test bench serve lint
 
 install: $(INSTALLED)
 
@@ -31,6 +32,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python -m bench.host
+	$(BIN)/python -m bench.serving --quick --json out/bench.json --plot out/bench.png
 
 # vLLM's CPU build would take most of the memory for its KV cache; this model needs next to nothing.
 serve: export VLLM_CPU_KVCACHE_SPACE ?= 1
