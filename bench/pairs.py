@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-__all__ = ["Estimate", "Pair", "Run", "alternate", "estimate", "ratios"]
+__all__ = ["Estimate", "Pair", "Run", "alternate", "estimate", "ratios", "whole"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,16 @@ class Estimate:
     low: float
     high: float
     pairs: int
+
+
+def whole(measure: Callable[[], T]) -> Callable[[], Run[T]]:
+    """The run of a single turn, for what cannot be cut."""
+
+    def run() -> Run[T]:
+        yield from ()
+        return measure()
+
+    return run
 
 
 def alternate(base: Callable[[], Run[T]], other: Callable[[], Run[T]], pairs: int) -> Iterator[Pair[T]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from trimtab.vectors import AlphaRange, ModelIdentity, Profile, SteeringVector, save_profile
 
@@ -20,7 +21,7 @@ COARSE, FINE_K20, FINE_K64 = "coarse", "fine-k20", "fine-k64"
 MANY = 256
 _FINE_OF_MANY = 16
 _NORM = 0.05
-"""Length of the vectors: small beside a state of this model (about 20 after its last layer)."""
+"""Length of the vectors, small beside any state of the model."""
 
 
 def write_few(folder: Path, model: Path) -> Path:
@@ -75,9 +76,9 @@ def _fine_profile(name: str, concepts: int, model: ModelIdentity, rng: np.random
     return Profile.fine(name, {model.num_layers - 1: (centroids, vectors)}, model=model, alpha=AlphaRange())
 
 
-def _rows(rows: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def _rows(rows: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     values = rng.standard_normal((rows, size))
-    return _NORM * values / np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(_NORM * values / np.linalg.norm(values, axis=1, keepdims=True))
 
 
 def _write(folder: Path, profiles: Iterator[Profile]) -> Path:

@@ -21,7 +21,7 @@ from examples.tinyworld.scene import sample_split
 MOST_REQUESTS = 32
 _ARRIVAL_STEPS = 8
 
-_LLM = {"max_model_len": 512, "max_num_seqs": 64, "block_size": 32, "kv_cache_memory_bytes": 256 << 20}
+_LLM: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 64, "block_size": 32, "kv_cache_memory_bytes": 256 << 20}
 
 Steering = dict[str, Any] | None
 

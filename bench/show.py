@@ -70,6 +70,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         if key in found["targets"]:
             axes.plot(found["targets"][key]["least"], height, "|", color="C3", markersize=14)
     axes.set_yticks(range(len(keys)), list(reversed(keys)))
+    axes.set_ylim(-0.6, len(keys) - 0.4)
     axes.set_xlabel("throughput over plain vLLM (dot: median, line: 95 % interval, red: target)")
     axes.legend(loc="best")
     figure.savefig(path)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.pairs import Pair, Run, alternate, estimate, ratios
+from bench.pairs import Pair, Run, alternate, estimate, ratios, whole
 
 positive = st.floats(1e-3, 1e3)
 some_ratios = st.lists(positive, min_size=1, max_size=40)
@@ -33,6 +33,22 @@ def test_turns_alternate_and_the_first_one_changes_sides_with_every_pair() -> No
     for _ in alternate(_logging("a", 3, log), _logging("b", 3, log), pairs=4):
         log.append("|")
     assert "".join(log) == "abbaab|baabba|abbaab|baabba|"
+
+
+def test_what_cannot_be_cut_takes_its_only_turn_first_in_every_second_pair() -> None:
+    log: list[str] = []
+
+    def measure_a() -> str:
+        log.append("a")
+        return "a"
+
+    def measure_b() -> str:
+        log.append("b")
+        return "b"
+
+    found = list(alternate(whole(measure_a), whole(measure_b), pairs=4))
+    assert "".join(log) == "abbaabba"
+    assert found == [Pair("a", "b")] * 4
 
 
 def test_who_has_more_turns_ends_alone_and_loses_none() -> None:
