@@ -49,15 +49,20 @@ class Case:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. pairs: of the headline; elsewhere: at other concurrencies. tokens: of an answer."""
+    """How much is measured.
 
+    starts: how often all engines are started, since two starts of the same engine differ a little in speed. pairs: in
+    each start, of the headline; elsewhere: at other concurrencies. tokens: of an answer.
+    """
+
+    starts: int
     pairs: int
     elsewhere: int
     tokens: int
 
 
-QUICK = Size(pairs=30, elsewhere=4, tokens=40)
-FULL = Size(pairs=60, elsewhere=30, tokens=128)
+QUICK = Size(starts=1, pairs=30, elsewhere=4, tokens=40)
+FULL = Size(starts=4, pairs=20, elsewhere=8, tokens=128)
 
 
 def _unsteered(n: int) -> list[Steering]:

@@ -19,9 +19,9 @@ def table(found: dict[str, Any], console: Console) -> None:
     headline = Table(title="Throughput over plain vLLM")
     for name in ("case", "ratio", "95 % interval", "pairs", "target (upper end)", ""):
         headline.add_column(name, justify="left" if name in ("case", "") else "right")
-    rows = {key: [found[part][key] for part in ("ratio", "interval", "pairs")] for key in HEADLINE}
-    rows[OVER_COARSE] = [found[OVER_COARSE][part] for part in ("ratio", "interval", "pairs")]
-    for key, (ratio, interval, pairs) in rows.items():
+    parts = ("ratio", "interval", "pairs")
+    rows = {key: [found[part][key] for part in parts] for key in HEADLINE}
+    for key, (ratio, interval, pairs) in {**rows, OVER_COARSE: [found[OVER_COARSE][part] for part in parts]}.items():
         target = targets.get(key)
         verdict = "" if target is None else "[green]held[/]" if target["held"] else "[red]missed[/]"
         headline.add_row(
@@ -32,20 +32,16 @@ def table(found: dict[str, Any], console: Console) -> None:
         details = Table(
             title=f"{concurrency} at once, {found['details']['tokens']} tokens an answer: ratios over plain"
         )
-        for name in (
-            "case",
-            "tokens/s",
-            "throughput",
-            "tokens per CPU second",
-            "time to first token",
-            "time per token",
-        ):
+        names = ("case", "tokens/s", "throughput", "time to first token", "time per token", "µs more per token")
+        for name in names:
             details.add_column(name, justify="left" if name == "case" else "right")
         for key, metrics in cases.items():
             cells = [f"{m['ratio']:.3f} {_interval(m['interval'], 3)}" for m in metrics.values()]
-            details.add_row(key, f"{metrics['throughput']['other']:.0f}", *cells)
+            more = 1e6 * (metrics["tpot"]["ratio"] - 1) * metrics["tpot"]["base"]
+            details.add_row(key, f"{metrics['throughput']['other']:.0f}", *cells, f"{more:+.0f}")
         console.print(details)
-    hits = Table(title="Prompt tokens from the prefix cache")
+    equal = "equal" if targets["prefix_cache_hits"]["held"] else "[red]not equal[/]"
+    hits = Table(title=f"Prompt tokens from the prefix cache: {equal}")
     for name in found["details"]["prefix_cache_hits"]:
         hits.add_column(name, justify="right")
     hits.add_row(*(f"{100 * share:.1f} %" for share in found["details"]["prefix_cache_hits"].values()))
