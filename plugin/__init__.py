@@ -29,12 +29,13 @@ __all__ = ["engine_args", "register"]
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
-    from . import admission, handshake, kv, wrapper
+    from . import admission, capture_runners, handshake, kv, wrapper
 
     wrapper.register_models()
     admission.install()
     kv.install()
     handshake.install()
+    capture_runners.install()
 
 
 def __getattr__(name: str) -> object:

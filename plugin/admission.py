@@ -11,6 +11,7 @@ from typing import Any
 from trimtab.vectors import Registry
 from trimtab.vectors.errors import RequestError
 
+from . import capture, capture_request
 from .config import MODELS_MODULE, SteeringConfig, check_architecture, open_registry
 from .errors import StartupError
 from .kv import WIRE_KEY
@@ -21,7 +22,7 @@ __all__ = ["ASKED_KEY", "admit", "install", "registry_of"]
 ASKED_KEY = "steering"
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
 
-_KEYS = frozenset({ASKED_KEY, WIRE_KEY})
+_KEYS = frozenset({ASKED_KEY, WIRE_KEY, capture_request.ASKED_KEY, capture_request.WIRE_KEY})
 
 
 def install() -> None:
@@ -34,8 +35,11 @@ def install() -> None:
 
     @functools.wraps(make)
     def init(self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
-        if SteeringConfig.of(vllm_config) is not None:
+        captures = capture_request.CaptureConfig.of(vllm_config) is not None
+        if captures or SteeringConfig.of(vllm_config) is not None:
             check_registered(vllm_config.model_config)
+        if captures:
+            capture.install_release()
         make(self, vllm_config, *args, **kwargs)
 
     @functools.wraps(process)
@@ -45,6 +49,7 @@ def install() -> None:
             return request
         try:
             admit(request, registry_of(self.vllm_config))
+            capture_request.admit(request, self.vllm_config)
         except Exception:
             _unsend_pictures(self.renderer.mm_processor_cache, request)
             raise
@@ -74,7 +79,7 @@ def check_registered(model: Any) -> None:
 
 
 def mentions_steering(request: Any) -> bool:
-    """Whether an `EngineCoreRequest` asks for steering, or pretends to have been given it."""
+    """Whether an `EngineCoreRequest` asks for steering or capture, or pretends to have been given it."""
     params = request.sampling_params
     return params is not None and bool(params.extra_args) and not params.extra_args.keys().isdisjoint(_KEYS)
 

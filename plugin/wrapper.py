@@ -56,6 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _wrap(base: type[nn.Module]) -> type[nn.Module]:
+    from . import capture_runners
     from .runner_v2 import steered_model_state
 
     class Steered(base):  # type: ignore[misc, valid-type]
@@ -63,9 +64,10 @@ def _wrap(base: type[nn.Module]) -> type[nn.Module]:
             super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
             if not prefix:
                 arm(self, vllm_config)
+                capture_runners.arm(self, vllm_config)
 
         def get_model_state_cls(self) -> type:
-            return steered_model_state(self, base)
+            return capture_runners.capturing_state(self, steered_model_state(self, base))
 
     Steered.__name__ = Steered.__qualname__ = base.__name__
     return Steered

@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from examples.tinyworld.draw import draw
 from tests.engine.asking import Answer, Ask, Refusal, scene_of
 
@@ -45,13 +47,19 @@ def main() -> None:
 class Host:
     """Public methods are the commands."""
 
-    def __init__(self, model: str, profiles: str | None, arm: dict[str, Any], llm: dict[str, Any]) -> None:
+    def __init__(
+        self, model: str, profiles: str | None, arm: dict[str, Any], capture: list[int], llm: dict[str, Any]
+    ) -> None:
         from vllm import LLM
 
         if profiles is not None:
             from trimtab.plugin import engine_args
 
             llm = {**llm, **engine_args(profiles, model=model, **arm)}
+        if capture:
+            from trimtab.plugin.capture import capture_args
+
+            llm |= capture_args(capture, model=model, additional_config=llm.get("additional_config"))
         self.llm: Any = LLM(model, **llm)
 
     def ask(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -82,6 +90,46 @@ class Host:
         shared = [params.setdefault(repr(replace(ask, text="", scene=None)), _params(ask)) for ask in found]
         outputs = self.llm.chat([_turns(ask) for ask in found], shared, use_tqdm=False)
         return [asdict(_answer(output)) for output in outputs]
+
+    def capture(self, asks: list[dict[str, Any]], positions: str, out: str) -> list[dict[str, Any]]:
+        """`capture` with all of them; the rows go to files in the folder `out`, one a request."""
+        from trimtab.plugin.capture import capture
+
+        found = [Ask.of_json(ask) for ask in asks]
+        prompts = [_turns(ask) if ask.ids is None else {"prompt_token_ids": list(ask.ids)} for ask in found]
+        captured = capture(self.llm, prompts, positions=positions, sampling_params=[_params(a) for a in found])
+        return [_captured(one, Path(out) / f"{number}.npz") for number, one in enumerate(captured)]
+
+    def write_rows(self, asks: list[dict[str, Any]], folder: str) -> None:
+        """`capture` the last prompt positions of all of them and `write_rows`."""
+        from trimtab.plugin.capture import capture
+        from trimtab.plugin.capture_folder import write_rows
+
+        found = [Ask.of_json(ask) for ask in asks]
+        write_rows(
+            self.llm,
+            capture(self.llm, [_turns(ask) for ask in found], sampling_params=[_params(ask) for ask in found]),
+            Path(folder),
+        )
+
+    def kept(self) -> dict[str, int]:
+        """Bytes of captured rows that wait to be taken, by request."""
+        return dict(self.llm.collective_rpc("trimtab_capture_kept")[0])
+
+    def release(self) -> None:
+        """Let go of them."""
+        self.llm.collective_rpc("trimtab_capture_release", args=(list(self.kept()),))
+
+    def abandon(self, asks: list[dict[str, Any]], steps: int) -> list[dict[str, int]]:
+        """Start all of them, run a few steps, abort: what is kept before and after."""
+        names = [self._enqueue(Ask.of_json(ask)) for ask in asks]
+        for _ in range(steps):
+            self.llm.llm_engine.step()
+        before = self.kept()
+        self.llm.llm_engine.abort_request(names)
+        while self.llm.llm_engine.has_unfinished_requests():
+            self.llm.llm_engine.step()
+        return [before, self.kept()]
 
     def forget(self) -> bool:
         """Empty the prefix cache."""
@@ -179,6 +227,11 @@ def _answer(output: Any) -> Answer:
         all_tokens=[list(one.token_ids) for one in output.outputs],
         logprobs=list(_by_token(first.logprobs or [])),
     )
+
+
+def _captured(one: Any, path: Path) -> dict[str, Any]:
+    np.savez(path, positions=one.positions, **{str(layer): values for layer, values in one.rows.items()})
+    return {"prompt": one.prompt, "tokens": one.tokens, "text": one.text, "path": str(path)}
 
 
 def _by_token(steps: Any) -> Iterator[list[float]]:
