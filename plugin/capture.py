@@ -131,6 +131,7 @@ def take(llm: Any, outputs: Sequence[Any]) -> list[Captured]:
     config = CaptureConfig.of(llm.llm_engine.vllm_config)
     if config is None:
         raise StartupError("this engine was not started for capture; start it with capture_args(layers=…)")
+    size = llm.llm_engine.vllm_config.model_config.get_hidden_size()
     taken: list[Captured] = []
     for start in range(0, len(outputs), _AT_A_TIME):
         some = outputs[start : start + _AT_A_TIME]
@@ -143,22 +144,22 @@ def take(llm: Any, outputs: Sequence[Any]) -> list[Captured]:
                     f"request {output.request_id} has no rows to take: it did not ask for capture, or they were taken",
                     param=ASKED_KEY,
                 )
-            taken.append(_captured(output, *found[output.request_id]))
+            taken.append(_captured(output, size, *found[output.request_id]))
     return taken
 
 
-def _captured(output: Any, positions: bytes, rows: Mapping[str, bytes]) -> Captured:
+def _captured(output: Any, size: int, positions: bytes, rows: Mapping[str, bytes]) -> Captured:
     answer = output.outputs[0]
     at = np.frombuffer(positions, np.int64)
     # The engine may have begun the step after the last one before it knew that it was the last.
     at = at[at < len(output.prompt_token_ids) + len(answer.token_ids) - 1]
-    named = {int(layer): np.frombuffer(values, np.float32) for layer, values in rows.items()}
+    named = {int(layer): np.frombuffer(values, np.float32).reshape(-1, size) for layer, values in rows.items()}
     return Captured(
         prompt=tuple(output.prompt_token_ids),
         tokens=tuple(answer.token_ids),
         text=answer.text,
         positions=at.copy(),
-        rows={layer: values.reshape(len(positions) // 8, -1)[: len(at)].copy() for layer, values in named.items()},
+        rows={layer: values[: len(at)].copy() for layer, values in named.items()},
     )
 
 

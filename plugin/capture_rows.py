@@ -55,9 +55,7 @@ class _Kept:
 
     def take(self) -> Taken:
         if self.has_hole:
-            raise RequestError(
-                f"rows of request {self.key} were skipped by a cache and never computed", param=ASKED_KEY
-            )
+            raise RequestError(f"rows of request {self.key} came from a cache and were not computed", param=ASKED_KEY)
         positions = [np.arange(a, b, dtype=np.int64) for a, b in self.runs]
         rows = {str(layer): np.concatenate(parts).tobytes() if parts else b"" for layer, parts in self.rows.items()}
         return np.concatenate([np.empty(0, np.int64), *positions]).tobytes(), rows

@@ -16,7 +16,7 @@ import torch
 from examples.tinyworld.draw import draw
 from tests.engine.asking import Ask, Refusal, caption, questions, scene_of
 from tests.engine.conftest import LAST, MIDDLE
-from tests.engine.engine import Engine, RefusedError
+from tests.engine.engine import V2, Engine, RefusedError
 from tests.engine.reference import Reference
 from trimtab.offline import LastPrompt, load_rows, represent
 
@@ -57,6 +57,15 @@ def tight(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
     log = tmp_path_factory.mktemp("log") / "capturing-tight.log"
     small: dict[str, Any] = {"max_num_batched_tokens": 32, "max_num_seqs": 8, "num_gpu_blocks_override": 16}
     with Engine(log, model, None, capture=LAYERS, max_model_len=256, **small) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def compiled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Its worker lies in a process of its own, as a server's does."""
+    folder = tmp_path_factory.mktemp("compiled")
+    env = {"VLLM_CACHE_ROOT": str(folder / "cache"), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    with Engine(folder / "log", model, None, capture=LAYERS, env=env, enforce_eager=False) as running:
         yield running
 
 
@@ -187,8 +196,9 @@ def test_rows_are_kept_until_they_are_taken_and_go_with_an_aborted_request(captu
     assert capturing.call("kept") == {}
     asks = [replace(ask, extra={"capture": {"positions": "all"}}, max_tokens=30, ignore_eos=True) for ask in ASKS]
     before, after = capturing.call("abandon", asks=[ask.to_json() for ask in asks], steps=4)
-    assert len(before) == len(ASKS)
-    assert all(kept >= 4 * 192 * len(LAYERS) * 20 for kept in before.values())
+    prompts = [len(answer.prompt) for answer in capturing.ask(ASKS)]
+    a_row = 4 * 192 * len(LAYERS)
+    assert [kept // a_row for kept in before.values()] == [length + 3 for length in prompts]  # four steps
     assert after == {}
 
 
@@ -227,7 +237,9 @@ def test_the_reserved_key_and_an_engine_without_capture_are_refused(capturing: E
 
 
 def test_written_rows_are_those_that_offline_makes(capturing: Engine, reference: Reference, tmp_path: Path) -> None:
-    asks = [replace(ask, max_tokens=16) for ask in (*questions("number", 3), *questions("other", 3), TEXT)]
+    asks = [
+        replace(ask, max_tokens=16, ignore_eos=False) for ask in (*questions("number", 3), *questions("other", 3), TEXT)
+    ]
     (tmp_path / "images").mkdir()
     with (tmp_path / "data.jsonl").open("w") as file:
         for number, ask in enumerate(asks):
@@ -246,3 +258,25 @@ def test_written_rows_are_those_that_offline_makes(capturing: Engine, reference:
         for name in ("tokens", "positions"):
             assert getattr(served, name).tolist() == getattr(offline, name).tolist()
         np.testing.assert_allclose(served.values, offline.values, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["all", "answer"])
+def test_a_compiled_engine_in_another_process_hands_out_the_same_rows(
+    compiled: Engine, reference: Reference, kind: str, tmp_path: Path
+) -> None:
+    compiled.forget()
+    found = _capture(compiled, ASKS, kind, tmp_path)
+    _check(reference, kind, ASKS, found)
+    assert [rows.tokens for rows in found] == [answer.tokens for answer in compiled.ask(ASKS)]
+    assert compiled.call("kept") == {}
+
+
+def test_model_runner_v2_hands_out_the_same_rows(
+    model: Path, reference: Reference, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    asks = [replace(ask, max_tokens=min(ask.max_tokens, 3)) for ask in ASKS[:4]]
+    with Engine(tmp_path_factory.mktemp("log") / "capturing-v2.log", model, None, capture=LAYERS, env=V2) as v2:
+        v2.ask(asks[:1])
+        for kind in ("all", "answer"):
+            _check(reference, kind, asks, _capture(v2, asks, kind, tmp_path))
+        assert v2.call("kept") == {}
