@@ -11,6 +11,7 @@ A request's way through it, one file a step:
     wrapper     the armed layers
     op          the addition to the residual stream
 
+Rows of the stream leave through `capture` (capture_request, capture_runners, capture_rows, capture_op, capture_folder).
 Before the first request, `config` and `handshake` see to it that all processes serve the same profiles.
 
 Everything that leans on vLLM's internals is listed in `versions`.

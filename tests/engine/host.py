@@ -131,6 +131,26 @@ class Host:
             self.llm.llm_engine.step()
         return [before, self.kept()]
 
+    def interrupt(self, asks: list[dict[str, Any]], steps: int) -> list[Any]:
+        """Interrupt a `capture` of all positions after some steps: what is kept then, and what the engine still has."""
+        engine, before = self.llm.llm_engine, {}
+        step = engine.step
+
+        def stepping() -> Any:
+            nonlocal steps
+            steps -= 1
+            if steps < 0:
+                before.update(self.kept())
+                raise KeyboardInterrupt
+            return step()
+
+        engine.step = stepping
+        try:
+            self.capture(asks, "all", "")
+        except KeyboardInterrupt:
+            del engine.step
+        return [before, self.kept(), engine.has_unfinished_requests()]
+
     def forget(self) -> bool:
         """Empty the prefix cache."""
         return bool(self.llm.reset_prefix_cache())

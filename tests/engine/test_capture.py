@@ -209,6 +209,20 @@ def test_a_failed_capture_leaves_nothing_behind(capturing: Engine, tmp_path: Pat
     assert len(capturing.ask(ASKS)) == len(ASKS)
 
 
+def test_an_interrupted_capture_leaves_nothing_behind_but_what_others_have_yet_to_take(capturing: Engine) -> None:
+    other = replace(ASKS[4], extra={"capture": {"positions": "last_prompt"}})
+    capturing.ask([other])
+    waiting = capturing.call("kept")
+    assert len(waiting) == 1
+    asks = [replace(ask, max_tokens=30, ignore_eos=True) for ask in ASKS]
+    before, after, busy = capturing.call("interrupt", asks=[ask.to_json() for ask in asks], steps=3)
+    assert len(before) == len(ASKS) + 1
+    assert after == waiting
+    assert not busy
+    capturing.call("release")
+    assert len(capturing.ask(ASKS)) == len(ASKS)
+
+
 @pytest.mark.parametrize(
     ("value", "param", "message"),
     [
