@@ -5,7 +5,7 @@ Seams used, paths under `vllm/`, all present from 0.27.1 to 0.32:
     model_executor/models/registry.py   ModelRegistry.register_model            wrapper   (official)
     v1/worker/gpu/model_states          get_model_state_cls                     runner_v2 (official)
     plugins/endpoint_plugins            EndpointPlugin                          api       (official)
-    v1/worker/worker_base.py            WorkerBase                              handshake, capture_runners (methods added)
+    v1/worker/worker_base.py            WorkerBase                              handshake, capture_runners (added)
     config/vllm.py                      VllmConfig.additional_config            config    (official)
     v1/engine/input_processor.py        InputProcessor.process_inputs           admission (wrapped)
     v1/core/kv_cache_utils.py           generate_block_hash_extra_keys          kv        (wrapped)
