@@ -33,7 +33,8 @@ def _copy_cpu(hidden: torch.Tensor, residual: torch.Tensor, token_row: torch.Ten
     wanted = np.flatnonzero(row_of >= 0)
     if len(wanted):
         at, to = torch.from_numpy(wanted), torch.from_numpy(row_of[wanted].astype(np.int64))
-        rows[to] = hidden[at].to(torch.float32) + residual[at]
+        h = hidden.index_select(0, at).to(torch.float32)
+        rows.index_copy_(0, to, h.add_(residual.index_select(0, at)))
 
 
 @torch.library.impl(_LIBRARY, "copy_rows", "CUDA")

@@ -41,7 +41,8 @@ class _Kept:
     passed: int = 0
     has_hole: bool = False
     runs: list[Span] = field(default_factory=list)
-    rows: dict[int, list[Float32]] = field(default_factory=dict)
+    rows: list[Float32] = field(default_factory=list)
+    """[L, b - a, D] of each run a ≤ p < b, for the L captured layers."""
 
     def step(self, computed: int, scheduled: int) -> Iterator[Span]:
         """What is wanted of the positions computed ≤ p < computed + scheduled and not kept yet."""
@@ -53,20 +54,22 @@ class _Kept:
             if first < stop:
                 yield first, stop
 
-    def take(self) -> Taken:
+    def take(self, layers: Iterable[int]) -> Taken:
         if self.has_hole:
             raise RequestError(f"rows of request {self.key} came from a cache and were not computed", param=ASKED_KEY)
         positions = [np.arange(a, b, dtype=np.int64) for a, b in self.runs]
-        rows = {str(layer): np.concatenate(parts).tobytes() if parts else b"" for layer, parts in self.rows.items()}
-        return np.concatenate([np.empty(0, np.int64), *positions]).tobytes(), rows
+        return (
+            b"".join(run.tobytes() for run in positions),
+            {str(layer): b"".join(run[at].tobytes() for run in self.rows) for at, layer in enumerate(layers)},
+        )
 
 
 @dataclass
 class _Step:
-    """The rows of one step, on their way. places: request, its positions, and their first row."""
+    """The rows of one step on their way, float32 [L, R, D]. places: a request, its positions, and their first row."""
 
     places: list[tuple[_Kept, Span, int]]
-    rows: dict[int, torch.Tensor]
+    rows: torch.Tensor
     arrived: torch.cuda.Event | None
 
 
@@ -138,7 +141,7 @@ class CaptureRows(nn.Module):
         self._fetch()
         self._land()
         names = self._named(keys)
-        return {kept.key: kept.take() for kept in [self._kept.pop(name) for name in names]}
+        return {kept.key: kept.take(self.layers) for kept in [self._kept.pop(name) for name in names]}
 
     def release(self, keys: Iterable[str]) -> None:
         """Keep nothing of these requests any longer, whether by their caller's id or by the engine's."""
@@ -149,9 +152,7 @@ class CaptureRows(nn.Module):
         """Bytes of the rows that wait to be taken, by the id that the caller knows."""
         self._fetch()
         self._land()
-        return {
-            kept.key: sum(part.nbytes for parts in kept.rows.values() for part in parts) for kept in self._kept.values()
-        }
+        return {kept.key: sum(run.nbytes for run in kept.rows) for kept in self._kept.values()}
 
     def _named(self, keys: Iterable[str]) -> list[str]:
         wanted = set(keys)
@@ -159,7 +160,7 @@ class CaptureRows(nn.Module):
 
     def _request(self, name: str, wire: Mapping[str, Any]) -> _Kept:
         if name not in self._kept:
-            self._kept[name] = _Kept(wire["key"], wire["spans"], rows={layer: [] for layer in self.layers})
+            self._kept[name] = _Kept(wire["key"], wire["spans"])
         return self._kept[name]
 
     def _fetch(self) -> None:
@@ -168,14 +169,12 @@ class CaptureRows(nn.Module):
         if not self._places:
             return
         _, (a, b), row = self._places[-1]
-        rows = {layer: module.rows[: row + b - a].to("cpu", non_blocking=True) for layer, module in self.layers.items()}
-        arrived = None
-        if self.wanted.row.is_cuda:
-            arrived = torch.cuda.Event()
-            arrived.record()
-        self._moving, self._places = _Step(self._places, rows, arrived), []
-        if arrived is None:
-            self._land()  # these are the buffers themselves
+        rows = torch.stack([module.rows[: row + b - a] for module in self.layers.values()])
+        self._moving = _Step(self._places, rows.to("cpu", non_blocking=True), None)
+        self._places = []
+        if rows.is_cuda:
+            self._moving.arrived = torch.cuda.Event()
+            self._moving.arrived.record()
 
     def _land(self) -> None:
         """Give the rows that have arrived to their requests."""
@@ -183,10 +182,8 @@ class CaptureRows(nn.Module):
             return
         if self._moving.arrived is not None:
             self._moving.arrived.synchronize()
-        for layer, tensor in self._moving.rows.items():
-            rows = tensor.numpy()
-            for kept, (a, b), row in self._moving.places:
-                kept.rows[layer].append(rows[row : row + b - a].copy())
-        for kept, run, _ in self._moving.places:
-            kept.runs.append(run)
+        rows = self._moving.rows.numpy()
+        for kept, (a, b), row in self._moving.places:
+            kept.runs.append((a, b))
+            kept.rows.append(rows[:, row : row + b - a].copy())  # what others want of the step goes when they go
         self._moving = None
