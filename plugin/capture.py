@@ -107,6 +107,8 @@ def capture(
     """
     from vllm import SamplingParams
 
+    if not prompts:
+        return []
     asked = sampling_params or SamplingParams(temperature=0.0, max_tokens=1)
     each = asked if isinstance(asked, Sequence) else [asked] * len(prompts)
     params = [one.clone() for one in each]

@@ -72,7 +72,7 @@ def admit(request: Any, vllm_config: VllmConfig) -> None:
         _check_servable(request, CaptureConfig.of(vllm_config))
     except RequestError as error:
         raise VLLMValidationError(str(error), parameter=error.param) from error
-    length = len(request.prompt_token_ids if request.prompt_token_ids is not None else request.prompt_embeds)
+    length = len(request.prompt_token_ids)
     spans = spans_of(kind, length, _pictures(request.mm_features or ()))
     # The caller's dictionary may be shared by many requests: leave it as it is.
     others = {key: value for key, value in params.extra_args.items() if key != ASKED_KEY}
@@ -110,6 +110,8 @@ def _check_servable(request: Any, config: CaptureConfig | None) -> None:
         raise RequestError("capture is served for one answer a request; leave n at 1", param="n")
     if request.resumable:
         raise RequestError("capture is not served on resumable (streaming-input) requests", param=ASKED_KEY)
+    if request.prompt_token_ids is None:
+        raise RequestError("capture is not served on prompts of embeddings; give tokens or text", param=ASKED_KEY)
 
 
 def spans_of(kind: str, length: int, pictures: Sequence[Span] = ()) -> list[Span]:
