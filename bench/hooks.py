@@ -1,6 +1,6 @@
 """Our engine beside the published way, forward hooks at batch 1: `python -m bench.hooks [--quick] [--json PATH]`.
 
-The same questions about the same pictures, in float32 and with one thread on both sides: transformers answers them one
+The same questions about the same pictures, in float32 and with equal threads on both sides: transformers answers them one
 after the other with a hook on a block, the compiled engine all at once. Both read text and picture anew in every run.
 Steering adds one vector after the last block; tokens have to be equal. Rows are those that wrote the answers; the hooks
 keep one layer a run, as published code does, and the engine all layers at once.
@@ -8,22 +8,11 @@ keep one layer a run, as published code does, and the engine all layers at once.
 
 from __future__ import annotations
 
-import os
-
-if __name__ == "__main__":  # before torch or vllm is imported
-    os.environ |= {
-        "OMP_NUM_THREADS": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_PLUGINS": "trimtab",
-        "HF_HUB_OFFLINE": "1",
-    }
-
 import argparse
 import functools
+import itertools
 import json
+import os
 import sys
 import tempfile
 import time
@@ -48,6 +37,14 @@ from trimtab.offline.reader import Question
 from trimtab.vectors import ModelIdentity, Profile, SteeringVector, save_profile
 
 TARGET = 10.0
+_SETTINGS = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_PLUGINS": "trimtab",
+    "HF_HUB_OFFLINE": "1",
+}
 BATCH = 256
 """Questions that the engine is asked at once."""
 _NORM = 4.0
@@ -59,21 +56,30 @@ Float32 = npt.NDArray[np.float32]
 CASES = (
     Case("answers of 1 token", "answers", 1, steered=True),
     Case("answers of 32 tokens", "answers", 32, steered=True, target=TARGET),
-    Case("the same, no picture asked about twice", "answers", 32, steered=True, apart=True),
+    Case("answers of 32 tokens, a picture each", "answers", 32, steered=True, apart=True),
     Case("rows of the last prompt position", "rows", 1, steered=False, target=TARGET),
-    Case("the same, no picture asked about twice", "rows", 1, steered=False, apart=True),
+    Case("rows of the last prompt position, a picture each", "rows", 1, steered=False, apart=True),
     Case("rows of answers of 32 tokens", "rows", 32, steered=False, target=TARGET),
 )
 
 
-def hooked(published: Published, case: Case, questions: Sequence[Question], layer: int, shift: Float32) -> Run:
-    """The same by hooks, one question after the other."""
-    started = time.perf_counter()
-    if case.steered:
-        tokens = published.answer(questions, case.tokens, layer, shift)
-        return Run(len(tokens), time.perf_counter() - started, tokens, {})
-    rows = published.rows(questions, case.tokens, layer)
-    return Run(len(rows), time.perf_counter() - started, [], {layer: rows})
+class Hooked:
+    """The same by hooks, one question after the other; each run takes the next few questions."""
+
+    def __init__(self, layer: int, shift: Float32, some: int) -> None:
+        self._published = Published(MODEL)
+        self._layer, self._shift, self._some = layer, shift, some
+        self._runs = itertools.count()
+
+    def run(self, case: Case, questions: Sequence[Question]) -> Run:
+        first = next(self._runs) * self._some % len(questions)
+        asked = questions[first : first + self._some]
+        started = time.perf_counter()
+        if case.steered:
+            tokens = self._published.answer(asked, case.tokens, self._layer, self._shift)
+            return Run(len(tokens), time.perf_counter() - started, tokens, {}, first)
+        rows = self._published.rows(asked, case.tokens, self._layer)
+        return Run(len(rows), time.perf_counter() - started, [], {self._layer: rows}, first)
 
 
 def measure(case: Case, pairs: int, slow: Callable[[], Run], fast: Callable[[], Run]) -> dict[str, Any]:
@@ -99,7 +105,11 @@ def measure(case: Case, pairs: int, slow: Callable[[], Run], fast: Callable[[], 
 
 
 def _compare_tokens(runs: Sequence[Pair[Run]]) -> dict[str, Any]:
-    both = [(one, other) for pair in runs for one, other in zip(pair.base.tokens, pair.other.tokens, strict=False)]
+    both = [
+        (one, pair.other.tokens[number])
+        for pair in runs
+        for number, one in enumerate(pair.base.tokens, start=pair.base.first)
+    ]
     equal = sum(one == other for one, other in both)
     if equal != len(both):
         raise SystemExit(f"bench.hooks: only {equal} of {len(both)} answers have equal tokens")
@@ -109,8 +119,9 @@ def _compare_tokens(runs: Sequence[Pair[Run]]) -> dict[str, Any]:
 def _compare_rows(runs: Sequence[Pair[Run]]) -> dict[str, Any]:
     compared, least = 0, 1.0
     for pair in runs:
+        each = len(pair.other.tokens[0])
         for layer, rows in pair.base.rows.items():
-            ours = pair.other.rows[layer][: len(rows)]
+            ours = pair.other.rows[layer][pair.base.first * each :][: len(rows)]
             scale = np.linalg.norm(rows, axis=1) * np.linalg.norm(ours, axis=1)
             least = min(least, float(((rows * ours).sum(axis=1) / scale).min()))
             compared += len(rows)
@@ -134,11 +145,15 @@ def _questions(apart: bool) -> list[Question]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.hooks", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two pairs of few questions: does it run?")
+    parser.add_argument("--threads", type=int, default=1, help="of either side (default: 1)")
     parser.add_argument("--json", type=Path, help="write what was found")
     parser.add_argument("--plot", type=Path, help="draw it")
     wanted = parser.parse_args(arguments)
+    settings = {**_SETTINGS, "OMP_NUM_THREADS": str(wanted.threads)}
+    if any(os.environ.get(name) != value for name, value in settings.items()):  # read when torch and vllm are imported
+        os.execve(sys.executable, [sys.executable, "-m", "bench.hooks", *arguments], {**os.environ, **settings})
     pairs, some = (2, 4) if wanted.quick else (7, 16)
-    torch.set_num_threads(1)
+    torch.set_num_threads(wanted.threads)
     identity = ModelIdentity.of(MODEL)
     last = identity.num_layers - 1
     shift = np.random.default_rng(0).standard_normal(identity.hidden_size).astype(np.float32)
@@ -148,18 +163,19 @@ def main(arguments: list[str]) -> int:
         profile = Profile.coarse(PROFILE, [SteeringVector(last, shift)], model=identity)
         save_profile(profile, Path(folder) / "profiles" / PROFILE)
         served = Served(Path(folder) / "profiles", identity.num_layers, BATCH)
-        published = Published(MODEL)
+        hooked = Hooked(last, shift, some)
         cases: list[dict[str, Any]] = []
         with Progress(console=Console(stderr=True)) as progress:
             for case in progress.track(CASES, description="measuring"):
                 asked = questions[case.apart]
-                slow = functools.partial(hooked, published, case, asked[:some], last, shift)
+                slow = functools.partial(hooked.run, case, asked)
                 fast = functools.partial(served.run, case, asked)
                 slow(), fast()  # warm
                 cases.append(measure(case, pairs, slow, fast))
     found = {
         "batch": BATCH,
         "layers": identity.num_layers,
+        "threads": wanted.threads,
         "quick": wanted.quick,
         "cases": cases,
         "machine": machine(),

@@ -39,12 +39,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """What one side did: how many answers or rows in how many seconds, and what they are."""
+    """What one side did: how many answers or rows in how many seconds, what they are, and of which questions on."""
 
     count: int
     seconds: float
     tokens: list[list[int]]
     rows: dict[int, Float32]
+    first: int = 0
 
 
 class Served:
