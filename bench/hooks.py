@@ -1,9 +1,10 @@
 """Our engine beside the published way, forward hooks at batch 1: `python -m bench.hooks [--quick] [--json PATH]`.
 
-The same questions about the same pictures, in float32 and with equal threads on both sides: transformers answers them one
-after the other with a hook on a block, the compiled engine all at once. Both read text and picture anew in every run.
-Steering adds one vector after the last block; tokens have to be equal. Rows are those that wrote the answers; the hooks
-keep one layer a run, as published code does, and the engine all layers at once.
+The same questions about the same pictures, in float32 and with equal threads on both sides: transformers answers them
+one after the other with a hook on a block, the compiled engine all at once. Nothing is left of an earlier run; within a
+run the engine keeps what its own caches keep, so that a picture that is asked about six times is read once, and cases
+named so ask about each picture once. Steering adds one vector after the last block; tokens have to be equal. Rows are
+those that wrote the answers; the hooks keep one layer a run, as published code does, and the engine all layers at once.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _questions(apart: bool) -> list[Question]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.hooks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.hooks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two pairs of few questions: does it run?")
     parser.add_argument("--threads", type=int, default=1, help="of either side (default: 1)")
     parser.add_argument("--json", type=Path, help="write what was found")
@@ -186,13 +187,6 @@ def main(arguments: list[str]) -> int:
     if wanted.plot:
         _plot(found, wanted.plot)
     return 0
-
-
-def _warm(
-    case: Case, published: Published, served: Served, questions: Sequence[Question], layer: int, shift: Float32
-) -> None:
-    hooked(published, case, questions[:1], layer, shift)
-    served.run(case, questions)
 
 
 def _table(found: dict[str, Any], console: Console) -> None:
