@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.vectors.errors import RequestError
 
+from .errors import StartupError
+
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["ASKED_KEY", "KINDS", "WIRE_KEY", "CaptureConfig", "Span", "admit", "spans_of"]
+__all__ = ["ASKED_KEY", "KINDS", "WIRE_KEY", "CaptureConfig", "Span", "admit", "check_capturable", "spans_of"]
 
 ASKED_KEY = "capture"
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
@@ -50,6 +52,27 @@ class CaptureConfig:
         additional = vllm_config.additional_config
         found = additional.get(WIRE_KEY) if isinstance(additional, Mapping) else None
         return None if found is None else cls(tuple(found["layers"]), found["op_version"])
+
+
+def check_capturable(vllm_config: VllmConfig) -> None:
+    """Refuse what could make rows wrong, beside what `versions.check_features` refuses for steering.
+
+    Raises:
+        StartupError: naming the feature, the reason and the way out.
+    """
+    refused = {
+        "speculative decoding": (
+            vllm_config.speculative_config is not None,
+            "rows of drafts that are not accepted would be handed out",
+        ),
+        "pipeline parallelism": (
+            vllm_config.parallel_config.pipeline_parallel_size > 1,
+            "no single worker has the rows of all layers",
+        ),
+    }
+    for feature, (is_on, reason) in refused.items():
+        if is_on:
+            raise StartupError(f"trimtab cannot capture with {feature}: {reason}; switch it off")
 
 
 def admit(request: Any, vllm_config: VllmConfig) -> None:

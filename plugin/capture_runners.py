@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .capture_request import WIRE_KEY, CaptureConfig
+from .capture_request import WIRE_KEY, CaptureConfig, check_capturable
 from .capture_rows import CaptureRows, LayerRows, Taken
 from .config import check_layers
 from .errors import StartupError
@@ -80,6 +80,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         return
     check_vllm(installed_vllm())
     check_features(vllm_config)
+    check_capturable(vllm_config)
     layers = _decoder_layers(model)
     check_layers(config.layers, len(layers))
     keeps = get_tensor_model_parallel_rank() == 0  # the stream is the same on all of them

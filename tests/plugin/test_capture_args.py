@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.plugin.conftest import DEPTH
 from trimtab.plugin.capture import capture_args
-from trimtab.plugin.capture_request import CaptureConfig
+from trimtab.plugin.capture_request import CaptureConfig, check_capturable
 from trimtab.plugin.config import SteeringConfig, engine_args
 from trimtab.plugin.errors import StartupError
 
@@ -41,3 +42,19 @@ def test_an_allow_list_that_keeps_the_plugin_out_is_refused(monkeypatch: pytest.
     monkeypatch.setenv("VLLM_PLUGINS", "another")
     with pytest.raises(StartupError, match="VLLM_PLUGINS"):
         capture_args([0])
+
+
+@pytest.mark.parametrize(
+    ("speculative", "ranks", "refused"), [(None, 1, None), (object(), 1, "speculative"), (None, 2, "pipeline")]
+)
+def test_what_could_make_rows_wrong_keeps_an_engine_from_starting(
+    speculative: object, ranks: int, refused: str | None
+) -> None:
+    config: Any = SimpleNamespace(
+        speculative_config=speculative, parallel_config=SimpleNamespace(pipeline_parallel_size=ranks)
+    )
+    if refused is None:
+        check_capturable(config)
+    else:
+        with pytest.raises(StartupError, match=refused):
+            check_capturable(config)
