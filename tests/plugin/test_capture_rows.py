@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.plugin import capture_op
-from trimtab.plugin.capture_request import KINDS, spans_of
+from trimtab.plugin.capture import take
+from trimtab.plugin.capture_request import KINDS, CaptureConfig, spans_of
 from trimtab.plugin.capture_rows import CaptureRows
 from trimtab.vectors.errors import RequestError
 
@@ -92,6 +94,27 @@ def test_a_released_request_is_forgotten_by_either_of_its_ids() -> None:
     assert list(rows.kept()) == ["2"]
     check(rows, 2, [0, 1, 2, 3])
     assert rows.take(["2"]) == {}
+
+
+def test_rows_of_steps_that_the_engine_began_too_many_are_left_out() -> None:
+    rows = CaptureRows(LAYERS, TOKENS, SIZE)
+    for computed, scheduled in ((0, 5), (5, 1), (6, 1), (7, 1)):
+        compute(rows, [(0, computed, scheduled)], {0: wire(0, spans_of("answer", 5))})
+    config = SimpleNamespace(
+        additional_config=CaptureConfig(LAYERS).to_additional_config(),
+        model_config=SimpleNamespace(get_hidden_size=lambda: SIZE),
+    )
+    llm = SimpleNamespace(
+        llm_engine=SimpleNamespace(vllm_config=config), collective_rpc=lambda method, args: [rows.take(*args), {}]
+    )
+    answer = SimpleNamespace(token_ids=[7, 8], text="")  # a stop string was found in it two steps ago
+    output = SimpleNamespace(request_id="0", prompt_token_ids=[1, 2, 3, 4, 5], outputs=[answer])
+    (taken,) = take(llm, [output])
+    assert taken.positions.tolist() == [4, 5]
+    for layer in LAYERS:
+        np.testing.assert_array_equal(taken.rows[layer], stream(layer, 0, np.array([4, 5])).numpy())
+    with pytest.raises(RequestError, match="no rows to take"):
+        take(llm, [output])
 
 
 def test_a_worker_that_keeps_nothing_keeps_nothing() -> None:
