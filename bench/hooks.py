@@ -29,9 +29,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench.machine import machine
-from bench.pairs import Pair, alternate, estimate, ratios
+from bench.ours import MODEL, PROFILE, Case, Run, Served
+from bench.pairs import Pair, alternate, estimate, ratios, whole
 from bench.published import Published
-from bench.served import MODEL, PROFILE, Case, Run, Served
 from examples.tinyworld.data import FILES, samples
 from examples.tinyworld.draw import draw
 from trimtab.offline.reader import Question
@@ -89,7 +89,7 @@ def measure(case: Case, pairs: int, slow: Callable[[], Run], fast: Callable[[], 
     Raises:
         SystemExit: tokens or rows differ.
     """
-    runs: list[Pair[Run]] = list(alternate(slow, fast, pairs))
+    runs: list[Pair[Run]] = list(alternate(whole(slow), whole(fast), pairs))
     found = estimate(ratios(runs, lambda run: run.count / run.seconds))
     return {
         "case": case.name,

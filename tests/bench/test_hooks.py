@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.hooks import measure
-from bench.served import Case, Run
+from bench.ours import Case, Run
 
 ANSWERS = Case("answers", "answers", 2, steered=True, target=10.0)
 ROWS = Case("rows", "rows", 2, steered=False)
