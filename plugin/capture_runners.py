@@ -73,7 +73,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     """
     from vllm.distributed import get_tensor_model_parallel_rank
 
-    from .wrapper import _decoder_layers, _most_tokens
+    from .wrapper import _most_tokens
 
     config = CaptureConfig.of(vllm_config)
     if config is None:
@@ -94,6 +94,22 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     logger.info("trimtab: rows of layers %s can be captured", ", ".join(map(str, config.layers)))
     if not vllm_config.use_v2_model_runner:
         _install_v1()
+
+
+def _decoder_layers(model: Any) -> nn.ModuleList:
+    """Those of the text model, armed for steering or not."""
+    from .wrapper import _DECODER_LAYERS
+
+    language_model: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
+    layers = getattr(getattr(language_model, "model", None), "layers", None)
+    if not isinstance(layers, nn.ModuleList) or not all(
+        any(base.__name__ in _DECODER_LAYERS for base in type(layer).__mro__) for layer in layers
+    ):
+        raise StartupError(
+            f"trimtab cannot capture a {type(language_model).__name__}; its decoder layers must be one of "
+            f"{', '.join(sorted(_DECODER_LAYERS))}"
+        )
+    return layers
 
 
 @functools.cache
