@@ -87,6 +87,11 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     size = vllm_config.model_config.get_hidden_size()
     rows = CaptureRows(config.layers, _most_tokens(vllm_config), size, keeps)
     for number, buffer in rows.layers.items():
+        if "forward" in vars(layers[number]):
+            raise StartupError(
+                "something has put a forward of its own on the model's layers (weight offloading does), which would "
+                "hide the copy of their rows; start without it, or without capture"
+            )
         layers[number].trimtab_rows = buffer
         base: Any = type(layers[number])
         layers[number].__class__ = _captured_class(base)
