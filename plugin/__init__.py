@@ -16,8 +16,9 @@ A request's way through it, one file a step:
 
 Before the first request, `config` and `handshake` see to it that all processes serve the same profiles, and `probe`
 that every armed layer adds.
+Rows of the stream leave through `capture` (capture_request, capture_runners, capture_rows, capture_op, capture_folder).
 
-Everything that leans on vLLM's internals is listed in `versions`.
+Everything that leans on vLLM's internals is listed in `seams`.
 This module stays light: vLLM loads it in every process and torch loads a neighbour of it at `import torch`.
 """
 
@@ -33,12 +34,13 @@ __all__ = ["engine_args", "register"]
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
-    from . import admission, handshake, kv, wrapper
+    from . import admission, capture_runners, handshake, kv, wrapper
 
     wrapper.register_models()
     admission.install()
     kv.install()
     handshake.install()
+    capture_runners.install()
 
 
 def __getattr__(name: str) -> object:

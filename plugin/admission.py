@@ -6,16 +6,16 @@ Leans on vllm/v1/engine/input_processor.py: InputProcessor.process_inputs (0.29 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from typing import Any
 
 from trimtab.vectors import Registry
 from trimtab.vectors.errors import RequestError
 
+from . import capture, capture_request
 from .config import MODELS_MODULE, SteeringConfig, check_architecture, open_registry
 from .errors import StartupError
 from .kv import WIRE_KEY
-from .positions import Spans, merged
+from .positions import pictures
 from .request import parse, resolve
 
 __all__ = ["ASKED_KEY", "admit", "install", "registry_of"]
@@ -23,7 +23,7 @@ __all__ = ["ASKED_KEY", "admit", "install", "registry_of"]
 ASKED_KEY = "steering"
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
 
-_KEYS = frozenset({ASKED_KEY, WIRE_KEY})
+_KEYS = frozenset({ASKED_KEY, WIRE_KEY, capture_request.ASKED_KEY, capture_request.WIRE_KEY})
 
 
 def install() -> None:
@@ -36,8 +36,11 @@ def install() -> None:
 
     @functools.wraps(make)
     def init(self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
-        if SteeringConfig.of(vllm_config) is not None:
+        captures = capture_request.CaptureConfig.of(vllm_config) is not None
+        if captures or SteeringConfig.of(vllm_config) is not None:
             check_registered(vllm_config.model_config)
+        if captures:
+            capture.install_release()
         make(self, vllm_config, *args, **kwargs)
 
     @functools.wraps(process)
@@ -47,6 +50,7 @@ def install() -> None:
             return request
         try:
             admit(request, registry_of(self.vllm_config))
+            capture_request.admit(request, self.vllm_config)
         except Exception:
             _unsend_pictures(self.renderer.mm_processor_cache, request)
             raise
@@ -76,7 +80,7 @@ def check_registered(model: Any) -> None:
 
 
 def mentions_steering(request: Any) -> bool:
-    """Whether an `EngineCoreRequest` asks for steering, or pretends to have been given it."""
+    """Whether an `EngineCoreRequest` asks for steering or capture, or pretends to have been given it."""
     params = request.sampling_params
     return params is not None and bool(params.extra_args) and not params.extra_args.keys().isdisjoint(_KEYS)
 
@@ -136,19 +140,3 @@ def prompt_length(request: Any) -> int:
     """Positions that the prompt takes, image placeholders included."""
     tokens = request.prompt_token_ids if request.prompt_token_ids is not None else request.prompt_embeds
     return len(tokens)
-
-
-def pictures(features: Iterable[Any]) -> Spans:
-    """The positions that are filled by pictures or videos, of a request's multimodal features.
-
-    Leans on vllm/multimodal/inputs: MultiModalFeatureSpec.mm_position, whose mask leaves out the marks between the
-    tiles of a picture (0.29 to 0.32). Nothing else than pictures and videos comes with a served architecture.
-    """
-    spans: list[tuple[int, int]] = []
-    for feature in features:
-        place = feature.mm_position
-        if place.is_embed is None:
-            spans.append((place.offset, place.offset + place.length))
-        else:
-            spans += [(place.offset + int(at), place.offset + int(at) + 1) for at in place.is_embed.nonzero()]
-    return merged(spans)

@@ -71,12 +71,13 @@ def token_rows(entries: Entries, request: Ints, computed: Ints, scheduled: Ints)
         int32 [T, 3, MOST_PROFILES]: of each row and part the slot (0 where nothing acts), the strength (the bits of a
         float32) and the decision (see `entries_of`).
     """
-    return _token_rows(
+    found: npt.NDArray[np.int32] = _token_rows(
         np.ascontiguousarray(entries.T),
         request.astype(np.int64, copy=False),
         computed.astype(np.int64, copy=False),
         scheduled.astype(np.int64, copy=False),
     )
+    return found
 
 
 @numba.njit(cache=True)

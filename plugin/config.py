@@ -90,7 +90,7 @@ def engine_args(
         ProfileError: the folder, or a profile in it, is unusable.
     """
     check_vllm(installed_vllm())
-    _check_plugin_allowed()
+    check_plugin_allowed()
     if rows < 0:
         raise StartupError(f"rows must be 0 or more, not {rows}")
     folder = Path(profiles).resolve()
@@ -182,7 +182,7 @@ def _rows_used(registry: Registry, layer: int) -> int:
     return sum(rows_of(profile.tensors[layer]) for profile in registry.values() if layer in profile.layers)
 
 
-def _check_plugin_allowed() -> None:
+def check_plugin_allowed() -> None:
     allowed = os.environ.get("VLLM_PLUGINS")
     # As vLLM compares: a space beside a name makes it another name.
     if allowed is not None and PLUGIN_NAME not in allowed.split(","):

@@ -79,8 +79,9 @@ SEAMS = (
     Seam("renderers/base.py", "BaseRenderer", "mm_processor_cache", "read", "admission"),
     # A module until 0.30, a package since.
     Seam("multimodal/cache", "BaseMultiModalProcessorCache", "invalidate", "called", "admission"),
-    Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_hash mm_position", "read", "admission"),
-    Seam("multimodal/inputs.py", "PlaceholderRange", "offset length is_embed", "read", "admission"),
+    Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_hash", "read", "admission"),
+    Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_position", "read", "positions"),
+    Seam("multimodal/inputs.py", "PlaceholderRange", "offset length is_embed", "read", "positions"),
     Seam("exceptions.py", "VLLMValidationError", "parameter", "called", "admission api guard"),
     Seam("exceptions.py", "VLLMNotFoundError", "", "called", "api"),
     # The cached blocks that it may share: looked up where it is defined, and imported by name elsewhere.
@@ -88,7 +89,7 @@ SEAMS = (
     Seam("v1/core/block_pool.py", "generate_block_hash_extra_keys", "", "wrapped", "kv"),
     Seam("v1/simple_kv_offload/manager.py", "generate_block_hash_extra_keys", "", "wrapped", "kv", since="0.30.0"),
     # Its rows in the batch of a step, under either model runner.
-    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_prepare_inputs", "wrapped", "runner_v1"),
+    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_prepare_inputs", "wrapped", "runner_v1 capture_runners"),
     Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "get_model input_batch requests", "read", "runner_v1"),
     Seam("v1/worker/gpu_input_batch.py", "InputBatch", "num_reqs req_ids num_computed_tokens_cpu", "read", "runner_v1"),
     Seam("v1/worker/gpu_input_batch.py", "CachedRequestState", "sampling_params", "read", "runner_v1"),
@@ -104,6 +105,10 @@ SEAMS = (
     Seam("v1/worker/gpu/model_runner.py", "GPUModelRunner", "model_state", "read", "runner_v2"),
     Seam("v1/core/sched/output.py", "SchedulerOutput", "finished_req_ids preempted_req_ids", "read", "runner_v2"),
     Seam("v1/core/sched/output.py", "NewRequestData", "req_id sampling_params", "read", "runner_v2"),
+    # Rows that leave. WorkerBase gets methods that `collective_rpc` calls.
+    Seam("v1/engine/llm_engine.py", "LLMEngine", "abort_request", "wrapped", "capture"),
+    Seam("distributed", "get_tensor_model_parallel_rank", "", "called", "capture_runners"),
+    Seam("sampling_params.py", "SamplingParams", "skip_reading_prefix_cache", "official", "capture_request"),
     # The checks before anything is served.
     Seam("v1/executor/abstract.py", "Executor", "compile_or_warm_up_model", "wrapped", "handshake"),
     Seam("v1/executor/abstract.py", "Executor", "collective_rpc vllm_config", "called", "handshake"),

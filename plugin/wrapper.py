@@ -30,11 +30,12 @@ from .versions import check_features, check_vllm, installed_vllm
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["arm", "register_models", "tables_of"]
+__all__ = ["arm", "decoder_layers", "most_tokens", "register_models", "tables_of"]
 
 logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the handlers
 
 _TABLES = "trimtab"
+_ARMED = "Armed"
 
 # Those whose output is known to be (hidden, residual).
 _DECODER_LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
@@ -57,6 +58,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _wrap(base: type[nn.Module]) -> type[nn.Module]:
+    from . import capture_runners
     from .runner_v2 import steered_model_state
 
     class Steered(base):  # type: ignore[misc, valid-type]
@@ -64,9 +66,10 @@ def _wrap(base: type[nn.Module]) -> type[nn.Module]:
             super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
             if not prefix:
                 arm(self, vllm_config)
+                capture_runners.arm(self, vllm_config)
 
         def get_model_state_cls(self) -> type:
-            return steered_model_state(self, base)
+            return capture_runners.capturing_state(self, steered_model_state(self, base))
 
     Steered.__name__ = Steered.__qualname__ = base.__name__
     return Steered
@@ -90,7 +93,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     check_vllm(installed_vllm())
     check_features(vllm_config)
     registry = open_registry(config, vllm_config.model_config)
-    layers = _decoder_layers(model)
+    layers = decoder_layers(model)
     check_layers(config.rows, len(layers))
     dtype = vllm_config.model_config.dtype
     assert isinstance(dtype, torch.dtype)  # vLLM has resolved "auto" by now
@@ -98,7 +101,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         config.rows,
         config.slots,
         vllm_config.model_config.get_hidden_size(),
-        tokens=_most_tokens(vllm_config),
+        tokens=most_tokens(vllm_config),
         requests=vllm_config.scheduler_config.max_num_seqs,
         here=[layer for layer, module in enumerate(layers) if not isinstance(module, PPMissingLayer)],
         registry_digest=config.digest,
@@ -124,14 +127,17 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         runner_v1.install()
 
 
-def _decoder_layers(model: Any) -> nn.ModuleList:
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """Those of the text model, armed or not, by their numbers. Raises a StartupError where there are none we know."""
     language_model: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
     layers = getattr(getattr(language_model, "model", None), "layers", None)
     # A pipeline rank has stand-ins for the layers of the others, so that a layer's place is its number in the model.
-    kinds = {type(layer).__name__ for layer in layers or () if not isinstance(layer, PPMissingLayer)}
+    kinds = {
+        type(layer).__name__.removeprefix(_ARMED) for layer in layers or () if not isinstance(layer, PPMissingLayer)
+    }
     if not isinstance(layers, nn.ModuleList) or not kinds <= _DECODER_LAYERS:
         raise StartupError(
-            f"trimtab cannot steer a {type(language_model).__name__} as text model; its decoder layers must be one of "
+            f"trimtab cannot reach into a {type(language_model).__name__}; its decoder layers must be one of "
             f"{', '.join(sorted(_DECODER_LAYERS))}"
         )
     return layers
@@ -155,11 +161,12 @@ def _armed_class(base: Any) -> type[nn.Module]:
             hidden, residual = super().forward(*args, **kwargs)
             return hidden, residual + self.trimtab_table(hidden, residual)
 
-    Armed.__name__ = Armed.__qualname__ = f"Armed{base.__name__}"
+    Armed.__name__ = Armed.__qualname__ = _ARMED + base.__name__
     return Armed
 
 
-def _most_tokens(vllm_config: VllmConfig) -> int:
+def most_tokens(vllm_config: VllmConfig) -> int:
+    """Rows of the largest batch, padding included."""
     captured = vllm_config.compilation_config.max_cudagraph_capture_size or 0
     return max(vllm_config.scheduler_config.max_num_batched_tokens, captured)
 

@@ -50,6 +50,7 @@ class Engine:
         plugin: bool = True,
         env: Mapping[str, str] | None = None,
         arm: Mapping[str, Any] | None = None,
+        capture: Sequence[int] = (),
         **llm: Any,
     ) -> None:
         defaults = {
@@ -66,6 +67,7 @@ class Engine:
             "model": str(model),
             "profiles": None if profiles is None else str(profiles),
             "arm": dict(arm or {}),
+            "capture": list(capture),
             "llm": {**defaults, **llm},
         }
         self._log = log

@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from examples.tinyworld.draw import draw
 from tests.engine.asking import Answer, Ask, Refusal, scene_of
 
@@ -47,13 +49,19 @@ def main() -> None:
 class Host:
     """Public methods are the commands."""
 
-    def __init__(self, model: str, profiles: str | None, arm: dict[str, Any], llm: dict[str, Any]) -> None:
+    def __init__(
+        self, model: str, profiles: str | None, arm: dict[str, Any], capture: list[int], llm: dict[str, Any]
+    ) -> None:
         from vllm import LLM
 
         if profiles is not None:
             from trimtab.plugin import engine_args
 
             llm = {**llm, **engine_args(profiles, model=model, **arm)}
+        if capture:
+            from trimtab.plugin.capture import capture_args
+
+            llm |= capture_args(capture, model=model, additional_config=llm.get("additional_config"))
         self.llm: Any = LLM(model, **llm)
 
     def ask(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -88,6 +96,66 @@ class Host:
         shared = [params.setdefault(repr(replace(ask, text="", scene=None)), _params(ask)) for ask in found]
         outputs = self.llm.chat([_turns(ask) for ask in found], shared, use_tqdm=False)
         return [asdict(_answer(output)) for output in outputs]
+
+    def capture(self, asks: list[dict[str, Any]], positions: str, out: str) -> list[dict[str, Any]]:
+        """`capture` with all of them; the rows go to files in the folder `out`, one a request."""
+        from trimtab.plugin.capture import capture
+
+        found = [Ask.of_json(ask) for ask in asks]
+        prompts = [_turns(ask) if ask.ids is None else {"prompt_token_ids": list(ask.ids)} for ask in found]
+        captured = capture(self.llm, prompts, positions=positions, sampling_params=[_params(a) for a in found])
+        return [_captured(one, Path(out) / f"{number}.npz") for number, one in enumerate(captured)]
+
+    def write_rows(self, asks: list[dict[str, Any]], folder: str) -> None:
+        """`capture` the last prompt positions of all of them and `write_rows`."""
+        from trimtab.plugin.capture import capture
+        from trimtab.plugin.capture_folder import write_rows
+
+        found = [Ask.of_json(ask) for ask in asks]
+        write_rows(
+            self.llm,
+            capture(self.llm, [_turns(ask) for ask in found], sampling_params=[_params(ask) for ask in found]),
+            Path(folder),
+        )
+
+    def kept(self) -> dict[str, int]:
+        """Bytes of captured rows that wait to be taken, by request."""
+        return dict(self.llm.collective_rpc("trimtab_capture_kept")[0])
+
+    def release(self) -> None:
+        """Let go of them."""
+        self.llm.collective_rpc("trimtab_capture_release", args=(list(self.kept()),))
+
+    def abandon(self, asks: list[dict[str, Any]], steps: int) -> list[dict[str, int]]:
+        """Start all of them, run a few steps, abort: what is kept before and after."""
+        names = [self._enqueue(Ask.of_json(ask)) for ask in asks]
+        for _ in range(steps):
+            self.llm.llm_engine.step()
+        before = self.kept()
+        self.llm.llm_engine.abort_request(names)
+        while self.llm.llm_engine.has_unfinished_requests():
+            self.llm.llm_engine.step()
+        return [before, self.kept()]
+
+    def interrupt(self, asks: list[dict[str, Any]], steps: int) -> list[Any]:
+        """Interrupt a `capture` of all positions after some steps: what is kept then, and what the engine still has."""
+        engine, before = self.llm.llm_engine, {}
+        step = engine.step
+
+        def stepping() -> Any:
+            nonlocal steps
+            steps -= 1
+            if steps < 0:
+                before.update(self.kept())
+                raise KeyboardInterrupt
+            return step()
+
+        engine.step = stepping
+        try:
+            self.capture(asks, "all", "")
+        except KeyboardInterrupt:
+            del engine.step
+        return [before, self.kept(), engine.has_unfinished_requests()]
 
     def forget(self) -> bool:
         """Empty the prefix cache."""
@@ -124,7 +192,8 @@ class Host:
         """What arming did to the model."""
 
         def look(model: Any) -> dict[str, Any]:
-            from trimtab.plugin.table import LayerTable, TokenRows
+            from trimtab.plugin.table import LayerTable
+            from trimtab.plugin.tokens import TokenRows
             from trimtab.plugin.wrapper import tables_of
 
             language_model = model.get_language_model() if hasattr(model, "get_language_model") else model
@@ -136,7 +205,7 @@ class Host:
                 "token_rows": sum(isinstance(module, TokenRows) for module in modules),
                 "tables": None if tables is None else sorted(tables.layers),
                 "inner_tables": language_model is not model and tables_of(language_model) is not None,
-                "rows": {} if tables is None else {n: len(table.vectors) for n, table in tables.layers.items()},
+                "rows": {} if tables is None else {n: len(table.rows) for n, table in tables.layers.items()},
             }
 
         return dict(self.llm.apply_model(look)[0])
@@ -221,6 +290,11 @@ def _answer(output: Any) -> Answer:
         prompt_logprobs=list(_by_token((output.prompt_logprobs or [])[1:])),
         texts=[one.text for one in output.outputs],
     )
+
+
+def _captured(one: Any, path: Path) -> dict[str, Any]:
+    np.savez(path, positions=one.positions, **{str(layer): values for layer, values in one.rows.items()})
+    return {"prompt": one.prompt, "tokens": one.tokens, "text": one.text, "path": str(path)}
 
 
 def _by_token(steps: Any) -> Iterator[list[float]]:

@@ -19,7 +19,7 @@ from trimtab.plugin import admission, wrapper
 from trimtab.plugin.admission import ASKED_KEY, admit
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.kv import WIRE_KEY
-from trimtab.plugin.positions import END
+from trimtab.plugin.positions import END, pictures
 from trimtab.plugin.request import Asked, resolve
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 
@@ -88,7 +88,7 @@ def test_a_list_of_wishes_is_replaced_by_as_many_parts(registry: Registry) -> No
 def test_pictures_fill_the_positions_that_their_features_name(
     features: list[MultiModalFeatureSpec], spans: tuple[tuple[int, int], ...]
 ) -> None:
-    assert admission.pictures(features) == spans
+    assert pictures(features) == spans
 
 
 def test_image_and_text_positions_are_taken_from_the_requests_own_pictures(model: ModelIdentity) -> None:

@@ -15,7 +15,7 @@ from tests.plugin.small_model import Decoder, LlamaDecoderLayer, engine_of
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.positions import END
 from trimtab.plugin.request import Part, Steering
-from trimtab.plugin.wrapper import arm, tables_of
+from trimtab.plugin.wrapper import arm, decoder_layers, tables_of
 from trimtab.vectors import Profile, Registry
 
 
@@ -92,13 +92,13 @@ class OtherDecoderLayer(LlamaDecoderLayer):
 @pytest.mark.parametrize("here", [range(DEPTH), range(2, 3)])
 def test_decoder_layers_of_an_unknown_class_stop_the_start(here: range, folder: Path, model_folder: Path) -> None:
     model = Decoder(here, OtherDecoderLayer)
-    with pytest.raises(StartupError, match="cannot steer a Decoder as text model; its decoder layers must be one of"):
+    with pytest.raises(StartupError, match="cannot reach into a Decoder; its decoder layers must be one of"):
         arm(model, engine_of(folder, model_folder))
     assert tables_of(model) is None
 
 
 def test_a_model_without_decoder_layers_stops_the_start(folder: Path, model_folder: Path) -> None:
-    with pytest.raises(StartupError, match="cannot steer a Linear as text model"):
+    with pytest.raises(StartupError, match="cannot reach into a Linear"):
         arm(nn.Linear(1, 1), engine_of(folder, model_folder))
 
 
@@ -112,7 +112,7 @@ def test_a_layer_beyond_the_whole_model_stops_the_start(folder: Path, model_fold
 def test_a_layer_with_a_forward_of_its_own_stops_the_start(folder: Path, model_folder: Path) -> None:
     # As weight offloading leaves them: the layer would go on to call that one, and never add.
     model = Decoder()
-    for layer in model.model.layers:
+    for layer in decoder_layers(model):
         layer.forward = layer.forward
     with pytest.raises(StartupError, match="which would hide the addition"):
         arm(model, engine_of(folder, model_folder))
