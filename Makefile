@@ -1,6 +1,7 @@
 # make install    a virtual environment with everything, once
 # make demo       builds the profiles, serves them and writes out/demo.json
 # make test       the tests
+# make conformance  500 random batches against each request alone; writes docs/conformance.md
 # make serve      the demo's model and profiles on PORT
 # make lint       style, types, import rules, Dockerfile
 
@@ -14,7 +15,7 @@ endif
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(BACKEND)
 
-.PHONY: install demo test serve lint
+.PHONY: install demo test conformance serve lint
 
 install: $(INSTALLED)
 
@@ -31,6 +32,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+conformance: install
+	$(BIN)/python -m tests.conformance.run
 
 # vLLM's CPU build would take most of the memory for its KV cache; this model needs next to nothing.
 serve: export VLLM_CPU_KVCACHE_SPACE ?= 1

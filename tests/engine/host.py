@@ -140,6 +140,14 @@ class Host:
         dynamo = {name: sum(counts.values()) for name, counts in counters.items() if name in ("frames", "stats")}
         return {**asdict(compilation_counter), **dynamo}
 
+    def conformance(self, do: str, **arguments: Any) -> Any:
+        """A command of `tests.conformance.serving.Serving`."""
+        from tests.conformance.serving import Serving
+
+        if not hasattr(self, "serving"):
+            self.serving = Serving(self.llm)
+        return getattr(self.serving, do)(**arguments)
+
     def _enqueue(self, ask: Ask) -> str:
         if ask.ids is not None:
             (name,) = self.llm.enqueue([{"prompt_token_ids": list(ask.ids)}], _params(ask), use_tqdm=False)
