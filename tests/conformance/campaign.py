@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -127,25 +127,27 @@ class Campaign:
             tick()
         return found
 
-    def serve(self, engine: Engine, batches: Iterable[Batch], tick: Tick) -> Tally:
-        """Serve the batches one after the other and compare."""
+    def serve(self, engine: Engine, batches: Iterable[Batch], tick: Tick, fault: str | None = None) -> Tally:
+        """Serve the batches one after the other and compare; with a fault of `mutations` in the worker, if asked."""
+        engine.call("conformance", what="mutate", kind=fault)
         _know(engine, self.requests)
         tally = Tally()
         for batch in batches:
-            reply = engine.call("conformance", do="serve", batch=batch.to_json())
+            reply = engine.call("conformance", what="serve", batch=batch.to_json())
             tally.batches += 1
             tally.aborted += len(reply["aborted"])
             tally.preempted += reply["preempted"]
             tally.with_preemptions += reply["preempted"] > 0
             tally.cached += reply["cached"]
             tally.steps += reply["steps"]
-            self._compare(batch, reply["told"], set(reply["aborted"]), set(reply["changed"]), tally)
+            self._compare(batch, reply, tally, margins=fault is None)
             tick()
+        if fault is not None:
+            engine.call("conformance", what="mutate", kind=None)
         return tally
 
-    def _compare(
-        self, batch: Batch, answers: list[list[int]], aborted: set[int], changed: set[int], tally: Tally
-    ) -> None:
+    def _compare(self, batch: Batch, reply: Mapping[str, Any], tally: Tally, *, margins: bool) -> None:
+        answers, aborted, changed = reply["told"], set(reply["aborted"]), set(reply["changed"])
         for place, (entry, told) in enumerate(zip(batch.entries, answers, strict=True)):
             alone = self.alone[entry.request]
             expected = alone.tokens[: len(told)] if place in aborted else alone.tokens
@@ -159,8 +161,7 @@ class Campaign:
             if told != expected:
                 at = _first_difference(told, expected)
                 lead = alone.leads[at] if at < len(alone.leads) else np.inf
-                # Only where nothing was broken on purpose: it costs a pass through the model.
-                routing = self._routing(entry.request, at) if not changed else np.inf
+                routing = self._routing(entry.request, at) if margins else np.inf  # costs a pass through the model
                 found = Difference(entry.request, batch.number, place, at, alone.tokens, told, lead, routing)
                 tally.differences.append(found)
 
@@ -176,11 +177,11 @@ class Campaign:
 
 
 def _know(engine: Engine, requests: Sequence[Request]) -> None:
-    engine.call("conformance", do="know", requests=[request.to_json() for request in requests])
+    engine.call("conformance", what="know", requests=[request.to_json() for request in requests])
 
 
 def _alone(engine: Engine, request: Request, tick: Tick) -> Alone:
-    found = Alone(**engine.call("conformance", do="alone", request=request.number))
+    found = Alone(**engine.call("conformance", what="alone", request=request.number))
     tick()
     return found
 

@@ -81,13 +81,14 @@ class Formula:
     def _mask(self, positions: str, tokens: npt.NDArray[np.int64], prompt: int) -> Bools:
         place = np.arange(len(tokens))
         asked, picture = place < prompt, (tokens == self.picture_token) & (place < prompt)
-        return {
+        found: dict[str, Bools] = {
             "answer": place >= prompt - 1,
             "prompt": place < prompt - 1,
             "all": place >= 0,
             "image": picture,
             "text": asked & ~picture,
-        }[positions]
+        }
+        return found[positions]
 
 
 def _hook(

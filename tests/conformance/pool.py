@@ -55,7 +55,7 @@ def first_turns(registry: Registry, count: int, seed: int) -> list[Request]:
         question = CAPTION_PROMPT if kind == "caption" else ASK[kind](scene_of(scene), rng).text  # type: ignore[index]
         text = rng.choice(_PREFIXES) + question
         steering = _steering(rng, registry, pictures=bool(scenes))
-        found[Request(len(found), text, scenes, steering, rng.randint(1, LONGEST))] = None
+        found[Request(len(found), text, scenes, steering, _length(rng))] = None
     return list(found)
 
 
@@ -79,8 +79,12 @@ def second_turns(
         prompt, answer = told[first.number]
         steering = first.steering if number % 2 else _steering(rng, registry, pictures=False)
         ids = (*prompt, *answer, *told[then.number][0])
-        found.append(Request(number, "", (), steering, rng.randint(1, LONGEST), ids))
+        found.append(Request(number, "", (), steering, _length(rng), ids))
     return found
+
+
+def _length(rng: random.Random) -> int:
+    return round(rng.triangular(1, LONGEST, 18))  # short ones are few: one token can hardly show what steered it
 
 
 def _steering(rng: random.Random, registry: Registry, *, pictures: bool) -> tuple[tuple[str, float], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def _page(record: Record) -> Iterator[str]:
         yield f"| {_FAULTS[name]} | {tally.batches} | {changed} | {share} | {len(tally.differences):,} |"
 
 
-_LINES = {
+_LINES: dict[str, Callable[[Tally], int]] = {
     "batches": lambda tally: tally.batches,
     "requests compared": lambda tally: tally.compared,
     "tokens compared": lambda tally: tally.tokens,

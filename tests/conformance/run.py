@@ -47,9 +47,9 @@ def _run(folder: Path, options: argparse.Namespace, progress: Progress, began: f
         task = progress.add_task(what, total=total)
         return lambda: progress.advance(task)
 
-    def serve(engine: Engine, what: str, numbers: range, seed: int) -> Tally:
+    def serve(engine: Engine, what: str, numbers: range, fault: str | None = None) -> Tally:
         batches = (batch(number, options.pool, seed) for number in numbers)
-        return campaign.serve(engine, batches, ticker(what, len(numbers)))
+        return campaign.serve(engine, batches, ticker(what, len(numbers)), fault)
 
     seed, every = options.seed, range(options.batches)
     few = every[: options.few]
@@ -62,16 +62,14 @@ def _run(folder: Path, options: argparse.Namespace, progress: Progress, began: f
         unlike = campaign.unlike_unsteered(engine, ticker("alone and unsteered", options.pool))
         differences = campaign.check_formula(ticker("formula", options.pool))
         numbers = every if options.only is None else range(options.only, options.only + 1)
-        series = [("as they come", serve(engine, "batches", numbers, seed))]
+        series = [("as they come", serve(engine, "batches", numbers))]
         for kind in ("shuffled", "stale", "unkeyed") if options.only is None else ():
-            engine.call("conformance", do="mutate", kind=kind)
-            mutated.append((kind, serve(engine, kind, few, seed)))
-        engine.call("conformance", do="mutate", kind=None)
-        scheduling = engine.call("conformance", do="facts")
+            mutated.append((kind, serve(engine, kind, few, kind)))
+        scheduling = engine.call("conformance", what="facts")
     if options.only is None:
         other = {"async_scheduling": not scheduling["async"], "scheduling_policy": "priority"}
         with start(folder / "other.log", MODEL, folder / "profiles", **other) as engine:
-            series.append(("by priority", serve(engine, "batches by priority", few, seed)))
+            series.append(("by priority", serve(engine, "batches by priority", few)))
     return Record(seed, campaign.alone, unlike, differences, series, mutated, time.monotonic() - began, scheduling)
 
 

@@ -140,13 +140,13 @@ class Host:
         dynamo = {name: sum(counts.values()) for name, counts in counters.items() if name in ("frames", "stats")}
         return {**asdict(compilation_counter), **dynamo}
 
-    def conformance(self, do: str, **arguments: Any) -> Any:
+    def conformance(self, what: str, **arguments: Any) -> Any:
         """A command of `tests.conformance.serving.Serving`."""
         from tests.conformance.serving import Serving
 
         if not hasattr(self, "serving"):
             self.serving = Serving(self.llm)
-        return getattr(self.serving, do)(**arguments)
+        return getattr(self.serving, what)(**arguments)
 
     def _enqueue(self, ask: Ask) -> str:
         if ask.ids is not None:
