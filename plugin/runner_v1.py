@@ -1,6 +1,6 @@
 """Model runner V1 (the CPU's, and the GPU's for features that V2 lacks): sees the final batch of each step.
 
-Leans on vllm/v1/worker/gpu_model_runner.py: GPUModelRunner._prepare_inputs (0.27.1 to 0.32), after which, and not
+Leans on vllm/v1/worker/gpu_model_runner.py: GPUModelRunner._prepare_inputs (0.29 to 0.32), after which, and not
 before, the order of the batch is final. Dummy runs do not pass through it, so they are never steered.
 """
 

@@ -13,11 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from .batch import ALPHA, SLOT, Ints, settled, token_rows
+from .batch import ALPHA, SLOT, Ints, settled, token_rows, unpack
 from .gates import SteeredRequest
 from .request import MOST_PROFILES
 
 __all__ = ["TokenRows"]
+
+_NO_ROWS = np.zeros((0, 3, MOST_PROFILES), np.int32)
 
 
 class TokenRows(nn.Module):
@@ -45,6 +47,10 @@ class TokenRows(nn.Module):
         """
         if self._probing:
             return
+        if not any(batch):
+            self._repeatable = None
+            self.write(_NO_ROWS)
+            return
         batch = tuple(batch)
         single = int(scheduled.max(initial=0)) == 1 == int(scheduled.min(initial=1))
         if single and self._repeatable is not None:
@@ -52,20 +58,14 @@ class TokenRows(nn.Module):
             if before == batch and bool((computed >= reached).all()):
                 return
         self._repeatable = None
-        steered = [request for request in batch if request is not None]
-        if not steered:
-            self.write(np.zeros((0, 3, MOST_PROFILES), np.int32))
-            return
-        entries = np.concatenate([request.entries for request in steered], axis=1)
-        sizes = [0 if request is None else request.entries.shape[1] for request in batch]
-        owner = np.repeat(np.arange(len(batch)), sizes)
+        entries, owner = unpack([b"" if request is None else request.packed for request in batch])
         self.write(token_rows(entries, owner, computed, scheduled))
         if single and settled(entries, owner, computed):
             self._repeatable = (batch, computed.copy())
 
     def write(self, rows: npt.NDArray[np.int32]) -> None:
         """Set this step's rows and clear what the last step left beyond them, which a padded batch would read."""
-        kept = len(rows) if rows[:, SLOT].any() else 0
+        kept = len(rows) if len(rows) and rows[:, SLOT].any() else 0
         if kept:
             found = torch.from_numpy(rows)
             if self.rows.device.type != "cpu":

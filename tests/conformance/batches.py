@@ -36,7 +36,7 @@ TOKENS, RUNNING, BLOCKS = 2048, 64, 640
 
 
 def batch(number: int, pool: int, seed: int, *, smallest: int = 8, largest: int = 64) -> Batch:
-    """Batch `number` of a series, of requests 0 to pool - 1. A third have little room for tokens, a third for KV."""
+    """Batch `number` of a series, of requests 0 to pool - 1. A third have little room for tokens, half for KV."""
     rng = random.Random(f"{seed} {number}")
     size, spread = rng.randint(smallest, largest), rng.choice((0, 0, 10, 30))
     entries = []
@@ -49,5 +49,5 @@ def batch(number: int, pool: int, seed: int, *, smallest: int = 8, largest: int 
         tuple(entries),
         tokens=rng.choice((TOKENS, TOKENS, rng.choice((32, 48, 100)))),
         running=rng.choice((RUNNING, RUNNING, 16, 7)),
-        blocks=rng.choice((BLOCKS, BLOCKS, rng.choice((24, 48)))),
+        blocks=rng.choice((BLOCKS, rng.choice((12, 16, 24)))),
     )

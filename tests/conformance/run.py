@@ -78,7 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batches", type=int, default=500)
     parser.add_argument("--pool", type=int, default=400, help="distinct requests")
-    parser.add_argument("--few", type=int, default=50, help="batches of the further series")
+    parser.add_argument("--few", type=int, default=40, help="batches of the further series")
     parser.add_argument("--only", type=int, help="run this one batch again")
     parser.add_argument("--out", default=str(ROOT / "docs" / "conformance.md"), help="file of the record, - for none")
     return parser.parse_args()

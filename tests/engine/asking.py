@@ -18,6 +18,8 @@ class Ask:
     text: one user turn. scene: seed of the picture that goes with it, None for none. ids: a raw prompt of tokens
     instead. steering: the value under `extra_args["steering"]`, None for no such key. extra: other `extra_args`.
     full: give the whole distribution of every step, and no text. late: the step of the engine at which it arrives.
+    sampling: further arguments of `SamplingParams`, which win over those made of the fields above. lora: folder of an
+    adapter. priority: lower goes first, where the engine schedules by it. abort: the step at which it is taken back.
     """
 
     text: str = ""
@@ -30,6 +32,10 @@ class Ask:
     full: bool = False
     n: int = 1
     late: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    lora: str | None = None
+    priority: int = 0
+    abort: int | None = None
 
     def steered(self, steering: Any) -> Ask:
         return replace(self, steering=steering)
@@ -59,6 +65,8 @@ class Answer:
     text: str
     all_tokens: list[list[int]]
     logprobs: list[list[float]]
+    prompt_logprobs: list[list[float]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     @property
     def tokens(self) -> list[int]:

@@ -42,6 +42,15 @@ class Reference:
         found: Float32 = torch.log_softmax(logits.float(), dim=-1).numpy()
         return found
 
+    @torch.inference_mode()
+    def prompt_logprobs(self, ask: Ask, profile: Profile | None = None, alpha: float = 0.0) -> Float32:
+        """Log-probabilities [P - 1, V] of the positions that predict the prompt's own tokens but the first."""
+        inputs = self._inputs(ask)
+        with self._steered(profile, alpha, inputs["input_ids"].shape[1]):
+            logits = self.reader.model(**inputs).logits[0, :-1]
+        found: Float32 = torch.log_softmax(logits.float(), dim=-1).numpy()
+        return found
+
     @contextmanager
     def _steered(self, profile: Profile | None, alpha: float, length: int) -> Iterator[None]:
         handles = []

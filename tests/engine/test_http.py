@@ -24,6 +24,7 @@ ASKS = [
     yes_no("yes", 1)[0].steered("none"),
     Ask("who is there?", steering=[{"profile": "coarse-middle-answer", "alpha": -1}]),
     Ask("who is there?"),
+    caption(1, max_tokens=12, steering=[{"profile": "coarse-middle-all", "alpha": -2}, "coarse-last-answer"]),
 ]
 
 
@@ -33,10 +34,12 @@ def expected(engine: Engine) -> list[str]:
     return [answer.text for answer in engine.ask_alone(ASKS)]
 
 
+@pytest.mark.smoke
 def test_the_openai_client_gets_what_llm_chat_gives(server: Server, expected: list[str]) -> None:
     assert [server.text(ask) for ask in ASKS] == expected
     assert expected[0] != expected[1]
     assert expected[4] != expected[5]
+    assert len({expected[0], expected[1], expected[8]}) == 3
 
 
 def test_concurrent_requests_get_what_they_get_alone(server: Server, expected: list[str]) -> None:
@@ -73,6 +76,13 @@ def test_headers_name_profile_alpha_and_digest(
     assert reply.headers["X-Steering-Digest"] == registry[NAME].digest
 
 
+def test_headers_name_every_profile_of_a_request_in_its_order(server: Server, registry: Registry) -> None:
+    reply = server.chat(caption(2, steering=["yes-to-no", {"profile": NAME, "alpha": 0.5}]))
+    assert reply.headers["X-Steering-Profile"] == f"yes-to-no, {NAME}"
+    assert reply.headers["X-Steering-Alpha"] == "1.0, 0.5"
+    assert reply.headers["X-Steering-Digest"] == f"{registry['yes-to-no'].digest}, {registry[NAME].digest}"
+
+
 @pytest.mark.parametrize("steering", [None, "none"])
 def test_the_header_of_an_unsteered_answer_says_none(server: Server, steering: str | None) -> None:
     headers = server.chat(caption(2, steering=steering)).headers
@@ -86,6 +96,7 @@ def test_null_asks_for_nothing(server: Server) -> None:
     assert (reply.status_code, reply.headers["X-Steering-Profile"]) == (200, "none")
 
 
+@pytest.mark.smoke
 def test_profiles_are_listed(server: Server, registry: Registry) -> None:
     found = server.http.get("/v1/steering/profiles").json()
     assert found["object"] == "list"
@@ -120,6 +131,7 @@ def test_requests_are_counted_by_registered_names_only(server: Server, registry:
     assert "no-such-profile" not in server.http.get("/metrics").text
 
 
+@pytest.mark.smoke
 def test_the_schema_shows_the_field(server: Server) -> None:
     schema = server.http.get("/openapi.json").json()
     reference = schema["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
