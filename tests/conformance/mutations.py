@@ -32,8 +32,12 @@ class Mutation:
         self._right, self._wrong = (TokenRows(len(self._tokens.rows)) for _ in range(2))
         self._before: _Fill = ((), np.zeros(0, np.int64), np.zeros(0, np.int64))
         self._block_key = kv.block_key
+        self._decisions = tables._decisions
+        self._take = self._decisions._take_from
         if kind == "unkeyed":
             setattr(kv, "block_key", lambda *_: None)  # noqa: B010
+        elif kind == "forgotten":
+            self._decisions._take_from = self._take_and_forget
         else:
             self._tokens.fill = self._fill_wrongly
 
@@ -42,6 +46,11 @@ class Mutation:
 
         setattr(kv, "block_key", self._block_key)  # noqa: B010
         self._tokens.fill = self._fill
+        self._decisions._take_from = self._take
+
+    def _take_and_forget(self, request: Any) -> None:
+        self._take(request)
+        request.kept = []
 
     def _fill_wrongly(self, *step: Any) -> None:
         batch, computed, scheduled = step

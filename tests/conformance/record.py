@@ -97,7 +97,7 @@ def _page(record: Record) -> Iterator[str]:
     for name, tally in record.mutated:
         share = f"{tally.noticed:,} ({tally.noticed / tally.changed:.1%})" if tally.changed else "–"
         changed = f"{tally.changed:,}" if tally.changed else "–"
-        yield f"| {_FAULTS[name]} | {tally.batches} | {changed} | {share} | {len(tally.differences):,} |"
+        yield f"| {FAULTS[name]} | {tally.batches} | {changed} | {share} | {len(tally.differences):,} |"
 
 
 _LINES: dict[str, Callable[[Tally], int]] = {
@@ -113,10 +113,11 @@ _LINES: dict[str, Callable[[Tally], int]] = {
     "steps": lambda tally: tally.steps,
 }
 
-_FAULTS = {
+FAULTS = {
     "shuffled": "every request gets the rows of another one of its step",
     "stale": "every step gets the rows of the step before",
     "unkeyed": "steering leaves no trace in the keys of cached blocks",
+    "forgotten": "a preempted request loses what its gates decided for the whole answer",
 }
 
 

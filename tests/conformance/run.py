@@ -19,7 +19,7 @@ from tests.conformance.batches import batch
 from tests.conformance.campaign import Campaign, Tally, start
 from tests.conformance.formula import Formula
 from tests.conformance.profiles import make_profiles
-from tests.conformance.record import Record
+from tests.conformance.record import FAULTS, Record
 from tests.engine.engine import ROOT, Engine
 
 MODEL = ROOT / "examples/tinyworld/model"
@@ -63,7 +63,7 @@ def _run(folder: Path, options: argparse.Namespace, progress: Progress, began: f
         differences = campaign.check_formula(ticker("formula", options.pool))
         numbers = every if options.only is None else range(options.only, options.only + 1)
         series = [("as they come", serve(engine, "batches", numbers))]
-        for kind in ("shuffled", "stale", "unkeyed") if options.only is None else ():
+        for kind in FAULTS if options.only is None else ():
             mutated.append((kind, serve(engine, kind, few, kind)))
         scheduling = engine.call("conformance", what="facts")
     if options.only is None:

