@@ -1,6 +1,7 @@
 # make install    a virtual environment with everything, once
 # make demo       builds the profiles, serves them and writes out/demo.json
 # make test       the tests
+# make conformance  500 random batches against each request alone; writes docs/conformance.md
 # make smoke      the few tests that show most of it, in about a minute
 # make compat     those few on the oldest vLLM that trimtab serves with, in .venv-oldest
 # make bench      what steering costs beside plain vLLM, in five minutes (see bench/README.md)
@@ -17,7 +18,7 @@ endif
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(BACKEND)
 
-.PHONY: install demo test smoke compat bench serve lint
+.PHONY: install demo test conformance smoke compat bench serve lint
 
 install: $(INSTALLED)
 
@@ -34,6 +35,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+conformance: install
+	$(BIN)/python -m tests.conformance.run
 
 smoke: install
 	$(BIN)/python -m pytest -m smoke

@@ -232,6 +232,14 @@ class Host:
         dynamo = {name: sum(counts.values()) for name, counts in counters.items() if name in ("frames", "stats")}
         return {**asdict(compilation_counter), **dynamo}
 
+    def conformance(self, what: str, **arguments: Any) -> Any:
+        """A command of `tests.conformance.serving.Serving`."""
+        from tests.conformance.serving import Serving
+
+        if not hasattr(self, "serving"):
+            self.serving = Serving(self.llm)
+        return getattr(self.serving, what)(**arguments)
+
     def _enqueue(self, ask: Ask) -> str:
         more = {"lora_request": _lora(ask), "priority": ask.priority or None, "use_tqdm": False}
         if ask.ids is not None:
