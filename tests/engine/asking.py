@@ -18,6 +18,8 @@ class Ask:
     text: one user turn. scene: seed of the picture that goes with it, None for none. ids: a raw prompt of tokens
     instead. steering: the value under `extra_args["steering"]`, None for no such key. extra: other `extra_args`.
     full: give the whole distribution of every step, and no text. late: the step of the engine at which it arrives.
+    abort: the step at which it is taken back. scenes: seeds of further pictures; with `ids`, each picture has one
+    placeholder there. salt: keeps its cached blocks apart from those of other salts; with `ids` only.
     """
 
     text: str = ""
@@ -30,6 +32,9 @@ class Ask:
     full: bool = False
     n: int = 1
     late: int = 0
+    abort: int | None = None
+    scenes: tuple[int, ...] = ()
+    salt: str | None = None
 
     def steered(self, steering: Any) -> Ask:
         return replace(self, steering=steering)
@@ -39,7 +44,13 @@ class Ask:
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> Ask:
-        return cls(**{**found, "ids": None if found["ids"] is None else tuple(found["ids"])})
+        ids = None if found["ids"] is None else tuple(found["ids"])
+        return cls(**{**found, "ids": ids, "scenes": tuple(found["scenes"])})
+
+    @property
+    def pictures(self) -> tuple[int, ...]:
+        """Seeds of all of its pictures, in their order."""
+        return (*(() if self.scene is None else (self.scene,)), *self.scenes)
 
     @property
     def extra_args(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,11 @@ class Host:
             llm = {**llm, **engine_args(profiles, model=model, **arm)}
         self.llm: Any = LLM(model, **llm)
 
-    def ask(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Put every request to the engine at its step, and run it until all are answered or refused."""
+    def ask(self, asks: list[dict[str, Any]], preempt: Sequence[int] = ()) -> list[dict[str, Any]]:
+        """Put every request to the engine at its step, and run it until all are answered or refused.
+
+        preempt: the steps before which every running request is sent back to the queue; its blocks stay cached.
+        """
         waiting = [(number, Ask.of_json(found)) for number, found in enumerate(asks)]
         numbers: dict[str, int] = {}
         replies: dict[int, Any] = {}
@@ -67,6 +70,12 @@ class Host:
                     numbers[self._enqueue(ask)] = number
                 except Exception as error:
                     replies[number] = _refusal(error)
+            for number, ask in enumerate(map(Ask.of_json, asks)):
+                if ask.abort == step:
+                    self.llm.llm_engine.abort_request([name for name, known in numbers.items() if known == number])
+                    replies[number] = Refusal("Aborted", f"at step {step}")
+            if step in preempt:
+                self._preempt()
             step += 1
             if step > _MOST_STEPS:
                 raise RuntimeError("the engine has requests that it never finishes")
@@ -86,6 +95,10 @@ class Host:
     def forget(self) -> bool:
         """Empty the prefix cache."""
         return bool(self.llm.reset_prefix_cache())
+
+    def chunk(self, size: int) -> None:
+        """From now on read prompts in pieces of at most `size` tokens; 0 reads them at once."""
+        self._scheduler.scheduler_config.long_prefill_token_threshold = size
 
     def preemptions(self) -> int:
         """How often a running request was sent back to the queue."""
@@ -113,13 +126,13 @@ class Host:
                 "token_rows": sum(isinstance(module, TokenRows) for module in modules),
                 "tables": None if tables is None else sorted(tables.layers),
                 "inner_tables": language_model is not model and tables_of(language_model) is not None,
-                "rows": {} if tables is None else {n: len(table.vectors) for n, table in tables.layers.items()},
+                "rows": {} if tables is None else {n: len(table.rows) for n, table in tables.layers.items()},
             }
 
         return dict(self.llm.apply_model(look)[0])
 
     def load(self, folder: str) -> str:
-        """Put one more profile into the tables of the running model, and let requests name it."""
+        """Put one more profile into the tables of the running model, and let requests name it, whoever had its name."""
         from trimtab.plugin import admission
         from trimtab.plugin.wrapper import tables_of
         from trimtab.vectors import Registry, load_profile
@@ -128,7 +141,7 @@ class Host:
         self.llm.apply_model(lambda model: tables_of(model).load(profile))  # type: ignore[union-attr]
         known = admission.registry_of(self.llm.llm_engine.vllm_config)
         assert known is not None
-        larger = Registry([*known.values(), profile])
+        larger = Registry([*(other for other in known.values() if other.name != profile.name), profile])
         setattr(admission, "registry_of", lambda vllm_config: larger)  # noqa: B010
         return profile.digest
 
@@ -142,17 +155,35 @@ class Host:
 
     def _enqueue(self, ask: Ask) -> str:
         if ask.ids is not None:
-            (name,) = self.llm.enqueue([{"prompt_token_ids": list(ask.ids)}], _params(ask), use_tqdm=False)
+            (name,) = self.llm.enqueue([_tokenised(ask)], _params(ask), use_tqdm=False)
         else:
             (name,) = self.llm.enqueue_chat([_turns(ask)], _params(ask), use_tqdm=False)
         return str(name).partition("-")[0]
 
+    @property
+    def _scheduler(self) -> Any:
+        return self.llm.llm_engine.engine_core.engine_core.scheduler
+
+    def _preempt(self) -> None:
+        scheduler = self._scheduler
+        while scheduler.running:
+            scheduler._preempt_request(scheduler.running.pop(), 0.0, drop_stale_output=True)
+        scheduler.prev_step_scheduled_req_ids.clear()
+
 
 def _turns(ask: Ask) -> list[Any]:
     content: list[dict[str, Any]] = [{"type": "text", "text": ask.text}]
-    if ask.scene is not None:
-        content.insert(0, {"type": "image_pil", "image_pil": draw(scene_of(ask.scene))})
-    return [{"role": "user", "content": content}]
+    pictures = [{"type": "image_pil", "image_pil": draw(scene_of(seed))} for seed in ask.pictures]
+    return [{"role": "user", "content": [*pictures, *content]}]
+
+
+def _tokenised(ask: Ask) -> dict[str, Any]:
+    prompt: dict[str, Any] = {"prompt_token_ids": list(ask.ids or ())}
+    if ask.pictures:
+        prompt["multi_modal_data"] = {"image": [draw(scene_of(seed)) for seed in ask.pictures]}
+    if ask.salt is not None:
+        prompt["cache_salt"] = ask.salt
+    return prompt
 
 
 def _params(ask: Ask) -> Any:
