@@ -77,15 +77,15 @@ def test_a_prompt_in_pieces_of_any_size_is_steered_as_a_whole_one(
     _hold(answers, whole, expected)
 
 
-@pytest.mark.parametrize("size", [0, 16])
+@pytest.mark.parametrize(("size", "every"), [(0, 1), (16, 3)])
 def test_preemption_changes_nothing(
-    court: Engine, whole: list[Answer], expected: list[Float32], size: int
+    court: Engine, whole: list[Answer], expected: list[Float32], size: int, every: int
 ) -> None:
     court.forget()
     court.call("chunk", size=size)
     before = court.call("preemptions")
     try:
-        answers = court.ask(ASKS, preempt=range(1, 30, 3))
+        answers = court.ask(ASKS, preempt=range(1, 60, every))
     finally:
         court.call("chunk", size=0)
     assert court.call("preemptions") >= before + 2 * len(ASKS)
