@@ -14,15 +14,15 @@ import numpy.typing as npt
 from .positions import END
 from .request import MOST_PROFILES, Steering
 
-__all__ = ["ALPHA", "DECISION", "SLOT", "Entries", "Ints", "entries_of", "token_rows"]
+__all__ = ["ALPHA", "DECISION", "SLOT", "Entries", "Ints", "entries_of", "pack", "settled", "token_rows", "unpack"]
 
 Ints = npt.NDArray[np.integer]
 Entries = npt.NDArray[np.float64]
-"""[6, E], a column for each span of each part of a request. float64 holds them all exactly, so that the entries of a
-batch are put together by one call."""
+"""[6, E], a column for each span of each part of a request. float64 holds all six exactly."""
 
 # Rows of Entries. _PART is the place of the part in its request.
 _PART, _SLOT, _ALPHA, _DECISION, _START, _END = range(6)
+_FIELDS = 6
 
 # Fields of a token row.
 SLOT, ALPHA, DECISION = range(3)
@@ -46,12 +46,23 @@ def entries_of(steering: Steering, slots: Mapping[str, int], decisions: Sequence
     ).T
 
 
+def pack(entries: Entries) -> bytes:
+    """A request's entries as bytes: those of a batch are put together by one join, in a tenth of numpy's time."""
+    return entries.T.tobytes()
+
+
+def unpack(packed: Sequence[bytes]) -> tuple[Entries, Ints]:
+    """The entries of a batch side by side, and the place in the batch of the request that each belongs to: int [E]."""
+    entries = np.frombuffer(b"".join(packed)).reshape(-1, _FIELDS)
+    sizes = np.array([len(one) for one in packed], np.int64) // (_FIELDS * entries.itemsize)
+    return entries.T, np.repeat(np.arange(len(packed)), sizes)
+
+
 def token_rows(entries: Entries, request: Ints, computed: Ints, scheduled: Ints) -> npt.NDArray[np.int32]:
     """Rows of one step, T = scheduled.sum().
 
     Args:
-        entries: of all steered requests of the batch, side by side.
-        request: int [E], the place in the batch of the request that an entry belongs to.
+        entries, request: of all steered requests of the batch, see `unpack`.
         computed: int [N], tokens of each request that lie before this step.
         scheduled: int [N], tokens of each request in this step.
 
@@ -59,26 +70,21 @@ def token_rows(entries: Entries, request: Ints, computed: Ints, scheduled: Ints)
         int32 [T, 3, MOST_PROFILES]: of each row and part the slot (0 where nothing acts), the strength (the bits of a
         float32) and the decision (see `entries_of`).
     """
-    rows = np.zeros((int(scheduled.sum()), 3, MOST_PROFILES), np.int32)
-    # Position p of a request whose rows end before row e stands at row p + e − (computed + scheduled).
-    reached = (computed + scheduled)[request]
-    first = np.maximum(entries[_START], computed[request]).astype(np.int64)
-    count = np.minimum(entries[_END], reached).astype(np.int64) - first
-    active = count > 0
-    if not active.all():
-        entries, request, reached, first, count = (
-            entries[:, active],
-            request[active],
-            reached[active],
-            first[active],
-            count[active],
-        )
-    first += np.cumsum(scheduled)[request] - reached
-    row = np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count)
-    part = np.repeat(entries[_PART].astype(np.int64), count)
-    rows[row, SLOT, part] = np.repeat(entries[_SLOT], count)
-    rows[row, ALPHA, part] = np.repeat(entries[_ALPHA].astype(np.float32).view(np.int32), count)
-    rows[row, DECISION, part] = np.repeat(entries[_DECISION], count)
+    ends = np.cumsum(scheduled)
+    reached = computed + scheduled
+    first = np.maximum(entries[_START], computed[request])
+    count = np.maximum(np.minimum(entries[_END], reached[request]) - first, 0).astype(np.int64)
+    # Position p of a request stands at row p + (its last row + 1) − (the positions it has reached).
+    first = first.astype(np.int64) + (ends - reached)[request]
+    acting = np.repeat(np.arange(len(count)), count)
+    row = np.arange(len(acting)) + (first - np.cumsum(count) + count)[acting]
+
+    fields = entries[:, acting]
+    rows = np.zeros((ends[-1] if len(ends) else 0, 3, MOST_PROFILES), np.int32)
+    part = fields[_PART].astype(np.int64)
+    rows[row, SLOT, part] = fields[_SLOT]
+    rows[row, ALPHA, part] = fields[_ALPHA].astype(np.float32).view(np.int32)
+    rows[row, DECISION, part] = fields[_DECISION]
     return rows
 
 
@@ -91,8 +97,3 @@ def settled(entries: Entries, request: Ints, computed: Ints) -> bool:
     gone = entries[_END] <= position
     stays = (entries[_START] <= position) & (entries[_END] >= END)
     return bool((gone | stays).all() and (entries[_DECISION] >= 0).all())
-
-
-def undecided(entries: Entries) -> bool:
-    """Whether a gate of this request has yet to decide for the whole answer."""
-    return bool((entries[_DECISION] < 0).any())

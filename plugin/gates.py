@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from .batch import Ints, entries_of
+from .batch import Ints, entries_of, pack
 from .request import Steering
 
 __all__ = ["Decisions", "SteeredRequest"]
@@ -21,7 +21,7 @@ __all__ = ["Decisions", "SteeredRequest"]
 class SteeredRequest:
     """From a request's arrival at the worker to its end. Compared by identity."""
 
-    __slots__ = ("_slots", "_steering", "decided", "entries", "kept", "once", "places")
+    __slots__ = ("_slots", "_steering", "decided", "kept", "once", "packed", "places")
 
     def __init__(self, steering: Steering, slots: Mapping[str, int]) -> None:
         self._steering = steering
@@ -40,11 +40,11 @@ class SteeredRequest:
         return next(part.spans[0][0] for part in self._steering.parts if part.once)
 
     def note(self) -> None:
-        """Write down its entries anew, after its places or what is decided changed."""
+        """Write its entries anew, after its places or what is decided changed."""
         places = iter(self.places or (0,) * self.once)
         sign = 1 if self.decided else -1
         decisions = [sign * next(places) if part.once else 0 for part in self._steering.parts]
-        self.entries = entries_of(self._steering, self._slots, decisions)
+        self.packed = pack(entries_of(self._steering, self._slots, decisions))
 
 
 class Decisions:

@@ -107,27 +107,33 @@ def _through_gates(
     decided: torch.Tensor,
 ) -> None:
     """Replace the first row of a fine profile in `row` [N] by the row that its gate chooses for the token."""
-    row[decision > 0] = decided.numpy()[decision[decision > 0]]
-    asks = np.flatnonzero((slots.numpy()[slot, COUNT] > 0) & (decision <= 0))
-    if whole and len(asks) == len(token):
-        h = hidden.to(torch.float32, copy=True).add_(residual)
+    described = slots.numpy()
+    asks = described[slot, COUNT] > 0
+    reads = decision > 0
+    if reads.any():
+        row[reads] = decided.numpy()[decision[reads]]
+        asks &= ~reads
+    asking = np.flatnonzero(asks)
+    if whole and len(asking) == len(token):
+        h = hidden.float() + residual.float()
     else:
-        at = torch.from_numpy(token[asks])
-        h = hidden[at].to(torch.float32).add_(residual[at])
-    asking = slot[asks]
-    for one in np.flatnonzero(np.bincount(asking)).tolist():
-        first, count, limit = slots[one].tolist()
-        mine = np.flatnonzero(asking == one)
-        stream = h if len(mine) == len(asks) else h[torch.from_numpy(mine)]
+        at = torch.from_numpy(token[asking])
+        h = hidden[at].float() + residual[at].float()
+    slot = slot[asking]
+    for one in np.flatnonzero(np.bincount(slot)).tolist():
+        first, count, limit = described[one].tolist()
+        mine = np.flatnonzero(slot == one)
+        stream = h if len(mine) == len(slot) else h[torch.from_numpy(mine)]
         centroids = rows[first : first + count]
         score = torch.addmm(bias[first : first + count], stream, centroids.T, beta=-1)
-        nearest = score.argmax(dim=1)
+        nearest = score.numpy().argmax(axis=1)
         chosen = nearest + (first + count)
         if limit:
-            inside = _distance(stream, centroids[nearest], cosine=limit == COSINE) <= limits[one]
-            chosen = chosen.where(inside, NOT_HERE)
-        row[asks[mine]] = chosen.numpy()
-    decided.numpy()[-decision[decision < 0]] = row[decision < 0]
+            distance = _distance(stream, centroids[torch.from_numpy(nearest)], cosine=limit == COSINE)
+            chosen[~(distance <= limits[one]).numpy()] = NOT_HERE
+        row[asking[mine]] = chosen
+    if (makes := decision < 0).any():
+        decided.numpy()[-decision[makes]] = row[makes]
 
 
 def _distance(stream: torch.Tensor, centroids: torch.Tensor, *, cosine: bool) -> torch.Tensor:

@@ -13,11 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from .batch import ALPHA, SLOT, Ints, settled, token_rows
+from .batch import ALPHA, SLOT, Ints, settled, token_rows, unpack
 from .gates import SteeredRequest
 from .request import MOST_PROFILES
 
 __all__ = ["TokenRows"]
+
+_NO_ROWS = np.zeros((0, 3, MOST_PROFILES), np.int32)
 
 
 class TokenRows(nn.Module):
@@ -52,13 +54,11 @@ class TokenRows(nn.Module):
             if before == batch and bool((computed >= reached).all()):
                 return
         self._repeatable = None
-        steered = [request for request in batch if request is not None]
-        if not steered:
-            self.write(np.zeros((0, 3, MOST_PROFILES), np.int32))
+        packed = [b"" if request is None else request.packed for request in batch]
+        if not any(packed):
+            self.write(_NO_ROWS)
             return
-        entries = np.concatenate([request.entries for request in steered], axis=1)
-        sizes = [0 if request is None else request.entries.shape[1] for request in batch]
-        owner = np.repeat(np.arange(len(batch)), sizes)
+        entries, owner = unpack(packed)
         self.write(token_rows(entries, owner, computed, scheduled))
         if single and settled(entries, owner, computed):
             self._repeatable = (batch, computed.copy())

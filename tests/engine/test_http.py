@@ -24,6 +24,8 @@ ASKS = [
     yes_no("yes", 1)[0].steered("none"),
     Ask("who is there?", steering=[{"profile": "coarse-middle-answer", "alpha": -1}]),
     Ask("who is there?"),
+    caption(2, max_tokens=12, steering=["coarse-middle-all", {"profile": NAME, "alpha": 0.5}]),
+    caption(2, max_tokens=12),
 ]
 
 
@@ -37,6 +39,7 @@ def test_the_openai_client_gets_what_llm_chat_gives(server: Server, expected: li
     assert [server.text(ask) for ask in ASKS] == expected
     assert expected[0] != expected[1]
     assert expected[4] != expected[5]
+    assert expected[8] != expected[9]
 
 
 def test_concurrent_requests_get_what_they_get_alone(server: Server, expected: list[str]) -> None:
@@ -71,6 +74,13 @@ def test_headers_name_profile_alpha_and_digest(
     assert reply.headers["X-Steering-Profile"] == NAME
     assert reply.headers["X-Steering-Alpha"] == alpha
     assert reply.headers["X-Steering-Digest"] == registry[NAME].digest
+
+
+def test_headers_name_every_profile_of_a_request_in_its_order(server: Server, registry: Registry) -> None:
+    reply = server.chat(caption(2, steering=["yes-to-no", {"profile": NAME, "alpha": 0.5}]))
+    assert reply.headers["X-Steering-Profile"] == f"yes-to-no, {NAME}"
+    assert reply.headers["X-Steering-Alpha"] == "1.0, 0.5"
+    assert reply.headers["X-Steering-Digest"] == f"{registry['yes-to-no'].digest}, {registry[NAME].digest}"
 
 
 @pytest.mark.parametrize("steering", [None, "none"])
