@@ -116,7 +116,8 @@ class Host:
         """What arming did to the model."""
 
         def look(model: Any) -> dict[str, Any]:
-            from trimtab.plugin.table import LayerTable, TokenRows
+            from trimtab.plugin.table import LayerTable
+            from trimtab.plugin.tokens import TokenRows
             from trimtab.plugin.wrapper import tables_of
 
             language_model = model.get_language_model() if hasattr(model, "get_language_model") else model

@@ -24,7 +24,7 @@ CLOSE = 1e-4
 
 PICTURE = caption(3, full=True, ignore_eos=True, max_tokens=4)
 TEXT = Ask(
-    "is there a red ball? are there two blue stars? who is there? is it red?", full=True, ignore_eos=True, max_tokens=4
+    "is there a red ball? are there two blue stars? who is there? " * 3, full=True, ignore_eos=True, max_tokens=4
 )
 
 _BOTH_WAYS = AlphaRange(default=1.0, min=-2.0, max=2.0)
@@ -81,7 +81,7 @@ def profiles(reference: Reference) -> Iterator[Profile]:
         open_to_all = fine(name, layers, at, k)
         among = streams.ends if at == "answer" else streams.measured
         nearest = [_nearest(open_to_all, layer, among[layer], metric) for layer in layers]
-        limit = float(np.quantile(nearest, 0.5 if scope == "token" else 0.8))
+        limit = _in_the_widest_gap(nearest, *((0.4, 0.6) if scope == "token" else (0.7, 0.9)))
         gate = Gate.model_validate({"scope": scope, "metric": metric, "max_distance": limit})
         return fine(name, layers, at, k, gate)
 
@@ -142,3 +142,10 @@ def _nearest(profile: Profile, layer: int, among: npt.NDArray[np.float32], metri
     rows = among.astype(np.float64)
     nearest = [centroids[np.argmin(np.linalg.norm(centroids - row, axis=1))] for row in rows]
     return [distance_of(metric, centroid, row) for centroid, row in zip(nearest, rows, strict=True)]
+
+
+def _in_the_widest_gap(distances: list[float], low: float, high: float) -> float:
+    """A limit that about that share of the distances keeps to, and none of them is near."""
+    ordered = np.sort(distances)[int(low * len(distances)) : int(high * len(distances))]
+    widest = int(np.argmax(np.diff(ordered)))
+    return float(ordered[widest : widest + 2].mean())

@@ -34,7 +34,7 @@ class Reference:
 
     def __init__(self, folder: Path) -> None:
         self.reader = Reader(folder, "float32", "cpu")
-        self.image_token = int(self.reader.model.config.image_token_id)
+        self.image_token: int | None = getattr(self.reader.model.config, "image_token_id", None)
         self.margin = math.inf
         """The smallest difference that a gate of the last call had to tell: float32 may err where it is tiny."""
         self.inside: list[bool] = []
@@ -162,7 +162,7 @@ class Reference:
         if ask.ids is None and len(images) < 2:
             return self.reader.encode([Question(ask.text, images[0] if images else None)])
         ids = list(ask.ids or ()) or self._templated(ask, len(images))
-        patches = int(self.reader.model.config.image_seq_length)
+        patches = int(self.reader.model.config.image_seq_length) if images else 0
         spelt = [t for token in ids for t in [token] * (patches if token == self.image_token else 1)]
         inputs = {"input_ids": torch.tensor([spelt], dtype=torch.long)}
         if images:

@@ -113,9 +113,7 @@ def test_a_gate_that_decided_at_each_position_would_answer_otherwise(
 
 
 def _at_each_position(profile: Profile) -> Profile:
-    rows = {
-        layer: (tensor.named["centroids"], tensor.named["vectors"]) for layer, tensor in profile.tensors.items()
-    }
+    rows = {layer: (tensor.named["centroids"], tensor.named["vectors"]) for layer, tensor in profile.tensors.items()}
     return Profile.fine(
         profile.name, rows, model=profile.manifest.base_model, positions=profile.manifest.positions, gate=Gate()
     )
@@ -160,14 +158,10 @@ def test_arrivals_ends_and_aborts_of_others_change_no_decision(
     assert any(isinstance(reply, Refusal) for reply in replies)
     found = [reply for number, reply in enumerate(replies) if number in kept or number >= len(asks)]
     assert all(isinstance(reply, Answer) for reply in found)
-    _same(
-        [reply for reply in found if isinstance(reply, Answer)], [*(whole[number] for number in kept), *whole]
-    )
+    _same([reply for reply in found if isinstance(reply, Answer)], [*(whole[number] for number in kept), *whole])
 
 
-def test_two_sequence_gates_keep_a_decision_each(
-    court: Engine, reference: Reference, law: Registry
-) -> None:
+def test_two_sequence_gates_keep_a_decision_each(court: Engine, reference: Reference, law: Registry) -> None:
     asks = [ask.steered(["once-euclidean", "once-last", "once-cosine", "once"]) for ask in LONG]
     court.forget()
     answers = court.ask(asks, preempt=[3, 8])

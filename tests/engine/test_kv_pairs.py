@@ -107,8 +107,8 @@ def _batches(numbers: list[int]) -> Iterator[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def keeper(court: Engine, law: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
-    yield Court(court, law, tmp_path_factory.mktemp("versions"))
+def keeper(court: Engine, law: Registry, tmp_path_factory: pytest.TempPathFactory) -> Court:
+    return Court(court, law, tmp_path_factory.mktemp("versions"))
 
 
 def _hold(keeper: Court, firsts: Iterable[Asked], seconds: Iterable[Asked], colds: Iterable[Asked]) -> list[int]:
@@ -145,7 +145,9 @@ def test_the_next_turn_of_a_conversation_under_every_pair_of_steerings(keeper: C
         [(first, replace(ask, max_tokens=LONG, full=False)) for (first, _), ask in zip(PAIRS, asks, strict=True)]
     )
     turns = [
-        replace(asked.ask, ids=(*(asked.ask.ids or ()), *asked.answer.tokens, *range(310, 317)), max_tokens=3, full=True)
+        replace(
+            asked.ask, ids=(*(asked.ask.ids or ()), *asked.answer.tokens, *range(310, 317)), max_tokens=3, full=True
+        )
         for asked in firsts
     ]
     seconds = keeper.ask([(second, turn) for (_, second), turn in zip(PAIRS, turns, strict=True)])
