@@ -80,7 +80,7 @@ def profiles(reference: Reference) -> Iterator[Profile]:
     def limited(name: str, layers: Sequence[int], at: Positions, k: int, metric: str, scope: str = "token") -> Profile:
         open_to_all = fine(name, layers, at, k)
         among = streams.ends if at == "answer" else streams.measured
-        nearest = [_nearest(open_to_all, layer, among[layer], metric) for layer in layers]
+        nearest = [far for layer in layers for far in _nearest(open_to_all, layer, among[layer], metric)]
         limit = _in_the_widest_gap(nearest, *((0.4, 0.6) if scope == "token" else (0.7, 0.9)))
         gate = Gate.model_validate({"scope": scope, "metric": metric, "max_distance": limit})
         return fine(name, layers, at, k, gate)
