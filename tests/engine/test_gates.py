@@ -40,7 +40,7 @@ def _names(steering: Any) -> list[str]:
 def _expected(reference: Reference, law: Registry, ask: Ask, tokens: Sequence[int]) -> Float32:
     found = reference.summed(ask, tokens, [(law[name], 1.0) for name in _names(ask.steering)])
     # Nearer than this, float32 could choose another row than float64.
-    assert reference.margin > (1e-5 if "cosine" in str(ask.steering) else 1e-3)
+    assert reference.margin > (1e-5 if "cosine" in str(ask.steering) else 2e-4)
     return found
 
 

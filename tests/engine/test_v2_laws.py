@@ -48,7 +48,7 @@ def _mixed(names: Sequence[str], seed: int) -> list[Ask]:
     rng = random.Random(seed)
     asks = []
     for number in range(rng.randint(3, 5)):
-        scene = rng.randrange(50) if rng.random() < 0.2 else None
+        scene = rng.randrange(50) if rng.random() < 0.35 else None
         length = rng.randint(3, 40) + (64 if scene is not None else 0)
         fitting = [name for name in names if scene is not None or "image" not in name]
         chosen = rng.sample(fitting, rng.choice((0, 1, 1, 2, 3, 4)))
