@@ -21,8 +21,6 @@ from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine
 
-BATCHES = 30
-
 
 @pytest.fixture(scope="module")
 def v2(model: Path, laws: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
@@ -44,14 +42,15 @@ def _both(v2: Engine, court: Engine, asks: Sequence[Ask]) -> None:
 
 
 def _mixed(names: Sequence[str], seed: int) -> list[Ask]:
-    """A batch of requests that differ in all that a request can differ in."""
+    """A batch of requests that differ in all that a request can differ in; the first has the profile of the seed."""
     rng = random.Random(seed)
-    asks = []
+    asks: list[Ask] = []
     for number in range(rng.randint(3, 5)):
-        scene = rng.randrange(50) if rng.random() < 0.35 else None
+        first = [names[seed]] if number == 0 else []
+        scene = rng.randrange(50) if rng.random() < 0.2 or "image" in str(first) else None
         length = rng.randint(3, 40) + (64 if scene is not None else 0)
-        fitting = [name for name in names if scene is not None or "image" not in name]
-        chosen = rng.sample(fitting, rng.choice((0, 1, 1, 2, 3, 4)))
+        fitting = [name for name in names if name not in first and (scene is not None or "image" not in name)]
+        chosen = [*first, *rng.sample(fitting, rng.choice((0, 1, 1, 2, 3, 4 - len(first))))]
         mix = [{"profile": name, "alpha": round(rng.uniform(-1, 1), 3)} for name in chosen]
         ask = prompt(length, 1000 * seed + number, scene=scene)
         asks.append(replace(ask, steering=mix or None, max_tokens=rng.randint(1, 3), late=rng.choice((0, 0, 1, 2))))
@@ -60,9 +59,8 @@ def _mixed(names: Sequence[str], seed: int) -> list[Ask]:
 
 def test_mixed_batches_are_answered_as_by_v1(v2: Engine, court: Engine, law: Registry) -> None:
     names = sorted(set(law) - {"large"})
-    batches = [_mixed(names, seed) for seed in range(BATCHES)]
-    used = {part["profile"] for batch in batches for ask in batch for part in ask.steering or ()}
-    assert used == set(names)
+    batches = [_mixed(names, seed) for seed in range(len(names))]
+    assert len(batches) > 30
     # Never cold but once: what the batches before have left in either cache must not matter.
     v2.forget()
     court.forget()
