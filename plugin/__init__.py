@@ -5,13 +5,17 @@ A request's way through it, one file a step:
     api         the HTTP door: the `steering` field, headers, discovery       (guard, metrics beside it)
     request     what was asked → a resolved `Steering`, or an error that names the field
     admission   the one place every request passes with its prompt tokenised
+    positions   which positions of it are steered
     kv          which cached blocks a steered request may share
     batch       this step's token rows, the same for both model runners       (runner_v1, runner_v2)
+    gates       what its gates decided for the whole answer
+    tokens      the token rows on the device
     table       device rows of the loaded profiles
     wrapper     the armed layers
     op          the addition to the residual stream
 
-Before the first request, `config` and `handshake` see to it that all processes serve the same profiles.
+Before the first request, `config` and `handshake` see to it that all processes serve the same profiles, and `probe`
+that every armed layer adds.
 
 Everything that leans on vLLM's internals is listed in `versions`.
 This module stays light: vLLM loads it in every process and torch loads a neighbour of it at `import torch`.

@@ -1,6 +1,6 @@
 """The one place that every request passes with its prompt tokenised: HTTP doors and `LLM.generate` alike.
 
-Leans on vllm/v1/engine/input_processor.py: InputProcessor.process_inputs (0.27.1 to 0.32).
+Leans on vllm/v1/engine/input_processor.py: InputProcessor.process_inputs (0.29 to 0.32).
 """
 
 from __future__ import annotations
@@ -85,12 +85,9 @@ def _unsend_pictures(cache: Any, request: Any) -> None:
     """Let the front end forget that it has sent the pictures of a refused request to the engine.
 
     It took them for sent when it rendered the prompt; the next request with one of them would go without its data, and
-    come back empty. Leans on vllm/multimodal/cache: `invalidate` (0.32), and where that is missing `clear_cache`.
+    come back empty. Leans on vllm/multimodal/cache: BaseMultiModalProcessorCache.invalidate (0.29 to 0.32).
     """
     if cache is None or not request.mm_features:
-        return
-    if not hasattr(cache, "invalidate"):
-        cache.clear_cache()
         return
     for feature in request.mm_features:
         cache.invalidate(feature.mm_hash)
@@ -145,7 +142,7 @@ def pictures(features: Iterable[Any]) -> Spans:
     """The positions that are filled by pictures or videos, of a request's multimodal features.
 
     Leans on vllm/multimodal/inputs: MultiModalFeatureSpec.mm_position, whose mask leaves out the marks between the
-    tiles of a picture (0.27.1 to 0.32). Nothing else than pictures and videos comes with a served architecture.
+    tiles of a picture (0.29 to 0.32). Nothing else than pictures and videos comes with a served architecture.
     """
     spans: list[tuple[int, int]] = []
     for feature in features:

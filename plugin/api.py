@@ -1,8 +1,8 @@
 """The HTTP doors: `steering` on chat completions, `X-Steering-*` headers, and discovery.
 
 Leans on vllm/plugins/endpoint_plugins (official) and on vllm/entrypoints/openai/chat_completion:
-`ChatCompletionRequest` and `create_chat_completion` (0.27.1 to 0.32). vLLM lets an endpoint plugin replace a core
-route, so the field shows in /openapi.json and everything that the core route does is still done by it.
+`ChatCompletionRequest` and `create_chat_completion` (0.29 to 0.32). Our route replaces vLLM's own, so that the
+field shows in /openapi.json, and calls it, so that everything that it does is still done by it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from trimtab.vectors.errors import RequestError, UnknownProfileError
 from . import metrics
 from .admission import ASKED_KEY, registry_of
 from .config import PLUGIN_NAME, SteeringConfig
+from .errors import StartupError
 from .guard import RefuseSteeringElsewhere, refuse_look_alikes
 from .handshake import check_workers
 from .kv import acts_after_last_block_only
@@ -149,6 +150,20 @@ def _registry(raw_request: Request) -> Registry | None:
     return found
 
 
+def check_route(app: FastAPI) -> None:
+    """Refuse to serve where chat completions are not ours: the field would be accepted and ignored.
+
+    Raises:
+        StartupError: another endpoint plugin has put its own route before ours.
+    """
+    served = [route for route in app.routes if getattr(route, "path", None) == CHAT_ROUTE]
+    if not served or getattr(served[0], "endpoint", None) is not create_steered_chat_completion:
+        raise StartupError(
+            f"another plugin serves {CHAT_ROUTE}, which would not read the `steering` field; keep one of the two out "
+            "of VLLM_PLUGINS"
+        )
+
+
 class EndpointPlugin:
     """What vLLM asks of an entry point in `vllm.endpoint_plugins`."""
 
@@ -157,13 +172,17 @@ class EndpointPlugin:
 
     def attach_router(self, app: FastAPI) -> None:
         app.state.steering = None
+        # Since 0.32 vLLM lets a plugin's route replace its own. Before, its own stays in front, and ignores the field.
+        app.router.routes[:] = [route for route in app.routes if getattr(route, "path", None) != CHAT_ROUTE]
         app.include_router(router)
+        self._app = app
         # Added here, it runs inside vLLM's authentication.
         app.add_middleware(RefuseSteeringElsewhere, covered=frozenset({CHAT_ROUTE}))
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
         if engine_client is None:  # a server that only renders prompts
             return
+        check_route(self._app)
         state.steering = registry_of(engine_client.vllm_config)
         metrics.announce(state.steering)
         config = SteeringConfig.of(engine_client.vllm_config)

@@ -5,7 +5,7 @@ requests unsteered and say nothing. Asked twice: by the engine, once its model i
 the HTTP front end, which knows what it resolves with and reaches engines that were started elsewhere.
 
 Leans on vllm/v1/worker/worker_base.py: a method of WorkerBase can be called by `collective_rpc`, and on
-vllm/v1/executor/abstract.py: Executor.compile_or_warm_up_model (0.27.1 to 0.32).
+vllm/v1/executor/abstract.py: Executor.compile_or_warm_up_model (0.29 to 0.32).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ and so steered, is not taken for a prompt token, which `answer` leaves alone, in
 The key of a profile holds all that decides the steered bits: its digest (tensors, gate, positions), alpha and the
 version of the op.
 
-Leans on vllm/v1/core/kv_cache_utils.py: generate_block_hash_extra_keys (0.27.1 to 0.32), which the block hasher looks
+Leans on vllm/v1/core/kv_cache_utils.py: generate_block_hash_extra_keys (0.29 to 0.32), which the block hasher looks
 up as a module global and two more modules import by name.
 """
 

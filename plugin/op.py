@@ -10,11 +10,15 @@ active rows alone; the CUDA form is the kernel in `op_triton`.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from .batch import ALPHA, DECISION, SLOT
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
 
 __all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"]
 
@@ -69,79 +73,81 @@ def _steer_cpu(
     rows: torch.Tensor,
     decided: torch.Tensor,
 ) -> torch.Tensor:
-    # The indices are host memory here: numpy reads them without a torch call for each, of which a step affords few.
-    of_token = tokens.numpy()[: len(residual)]
-    token, part = of_token[:, SLOT].nonzero()
-    if not len(token):
+    of_token, described = tokens.numpy()[: len(residual)], slots.numpy()
+    active = of_token[:, SLOT]
+    if not active.any():
         return torch.zeros_like(residual)
-    slot = of_token[token, SLOT, part]
-    row = slots.numpy()[slot, FIRST]
-    whole = len(token) == len(residual) and not part.any()  # one part a token, in their order
-    if slots.numpy()[slot, COUNT].any():
-        decision = of_token[token, DECISION, part]
-        _through_gates(row, token, slot, decision, whole, hidden, residual, slots, limits, bias, rows, decided)
-    adds = row != NOT_HERE
-    if not adds.all():
-        token, part, row, whole = token[adds], part[adds], row[adds], False
-    strength = torch.from_numpy(of_token[token, ALPHA, part].view(np.float32))
-    added = rows.index_select(0, torch.from_numpy(row)).mul_(strength[:, None])
-    if whole:
-        return added.to(residual.dtype)
-    # One after the other, in the order of the parts, whoever shares the batch.
-    delta = torch.zeros(residual.shape, dtype=torch.float32).index_add_(0, torch.from_numpy(token), added)
+    # Only a gate looks at the stream.
+    h = hidden.float() + residual.float() if described[active, COUNT].any() else rows[:0]
+    delta = torch.zeros(residual.shape, dtype=torch.float32)
+    _add_up(
+        delta.numpy(),
+        h.numpy(),
+        of_token,
+        of_token[:, ALPHA].view(np.float32),
+        described,
+        limits.numpy(),
+        bias.numpy(),
+        rows.numpy(),
+        decided.numpy(),
+    )
     return delta.to(residual.dtype)
 
 
-def _through_gates(
-    row: npt.NDArray[np.int32],
-    token: npt.NDArray[np.intp],
-    slot: npt.NDArray[np.int32],
-    decision: npt.NDArray[np.int32],
-    whole: bool,
-    hidden: torch.Tensor,
-    residual: torch.Tensor,
-    slots: torch.Tensor,
-    limits: torch.Tensor,
-    bias: torch.Tensor,
-    rows: torch.Tensor,
-    decided: torch.Tensor,
-) -> None:
-    """Replace the first row of a fine profile in `row` [N] by the row that its gate chooses for the token."""
-    described = slots.numpy()
-    asks = described[slot, COUNT] > 0
-    reads = decision > 0
-    if reads.any():
-        row[reads] = decided.numpy()[decision[reads]]
-        asks &= ~reads
-    asking = np.flatnonzero(asks)
-    if whole and len(asking) == len(token):
-        h = hidden.float() + residual.float()
-    else:
-        at = torch.from_numpy(token[asking])
-        h = hidden[at].float() + residual[at].float()
-    slot = slot[asking]
-    for one in np.flatnonzero(np.bincount(slot)).tolist():
-        first, count, limit = described[one].tolist()
-        mine = np.flatnonzero(slot == one)
-        stream = h if len(mine) == len(slot) else h[torch.from_numpy(mine)]
-        centroids = rows[first : first + count]
-        score = torch.addmm(bias[first : first + count], stream, centroids.T, beta=-1)
-        nearest = score.numpy().argmax(axis=1)
-        chosen = nearest + (first + count)
-        if limit:
-            distance = _distance(stream, centroids[torch.from_numpy(nearest)], cosine=limit == COSINE)
-            chosen[~(distance <= limits[one]).numpy()] = NOT_HERE
-        row[asking[mine]] = chosen
-    if (makes := decision < 0).any():
-        decided.numpy()[-decision[makes]] = row[makes]
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _add_up(
+    delta: Float32, h: Float32, tokens: Int32, strength: Float32, slots: Int32, limits: Float32, bias: Float32,
+    rows: Float32, decided: Int32,
+) -> None:  # fmt: skip
+    """Add each token's parts to `delta` [T, D], one after the other, whoever shares the batch."""
+    for t in range(tokens.shape[0]):
+        for part in range(tokens.shape[2]):
+            slot = tokens[t, SLOT, part]
+            if slot == 0:
+                continue
+            row, count = slots[slot, FIRST], slots[slot, COUNT]
+            if count > 0:
+                # At other layers than the gate's a decision's place holds what a former holder left.
+                decision = tokens[t, DECISION, part]
+                if decision > 0:
+                    row = decided[decision]
+                else:
+                    row = _through_gate(h[t], row, count, slots[slot, LIMIT], limits[slot], bias, rows)
+                    if decision < 0:
+                        decided[-decision] = row
+            if row != NOT_HERE:
+                for d in range(delta.shape[1]):
+                    delta[t, d] += strength[t, part] * rows[row, d]
 
 
-def _distance(stream: torch.Tensor, centroids: torch.Tensor, *, cosine: bool) -> torch.Tensor:
-    """[N], squared if Euclidean. NaN, which is inside no limit, for the cosine of a zero vector."""
-    if cosine:
-        norms = stream.square().sum(dim=1) * centroids.square().sum(dim=1)
-        return 1 - (stream * centroids).sum(dim=1) / norms.sqrt()
-    return (stream - centroids).square().sum(dim=1)
+# Sums may be taken in any order, so that they become vector instructions.
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+def _through_gate(
+    h: Float32, first: int, count: int, metric: int, limit: float, bias: Float32, rows: Float32
+) -> int:  # fmt: skip
+    """The row that a fine profile adds to a token whose stream is `h` [D], or NOT_HERE."""
+    best, nearest = np.float32(-np.inf), first
+    for row in range(first, first + count):
+        score = np.float32(0)
+        for d in range(len(h)):
+            score += h[d] * rows[row, d]
+        score -= bias[row]
+        if score > best:  # strictly: the lowest index wins a tie
+            best, nearest = score, row
+    if metric != 0:
+        apart, hh, cc, hc = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for d in range(len(h)):
+            c = rows[nearest, d]
+            apart += (h[d] - c) * (h[d] - c)
+            hh += h[d] * h[d]
+            cc += c * c
+            hc += h[d] * c
+        if metric == COSINE:
+            # Inside no limit where one of the two is zero.
+            apart = np.float32(1) - hc / np.sqrt(hh * cc) if hh * cc > 0 else np.float32(np.inf)
+        if not apart <= limit:
+            return NOT_HERE
+    return nearest + count
 
 
 @torch.library.impl(_LIBRARY, "steer", "CUDA")
@@ -151,6 +157,6 @@ def _steer_cuda(*tensors: torch.Tensor) -> torch.Tensor:
     return launch(*tensors)
 
 
-@torch.library.register_fake("trimtab::steer", lib=_LIBRARY)  # type: ignore[untyped-decorator]
+@torch.library.register_fake("trimtab::steer", lib=_LIBRARY)
 def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(residual)

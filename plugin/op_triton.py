@@ -27,13 +27,13 @@ _EUCLIDEAN, _COSINE, _NOT_HERE = tl.constexpr(EUCLIDEAN), tl.constexpr(COSINE), 
 _PARTS = tl.constexpr(MOST_PROFILES)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _stream(hidden, residual, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
     h = tl.load(hidden + d, mask=d < D, other=0.0).to(tl.float32)
     return h + tl.load(residual + d, mask=d < D, other=0.0).to(tl.float32)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _nearest(  # type: ignore[no-untyped-def]
     hidden, residual, rows, bias, first, count, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
 ):
@@ -58,7 +58,7 @@ def _nearest(  # type: ignore[no-untyped-def]
     return best_row
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _distance(  # type: ignore[no-untyped-def]
     hidden, residual, centroid, metric, D: tl.constexpr, BLOCK_D: tl.constexpr
 ):
@@ -79,7 +79,7 @@ def _distance(  # type: ignore[no-untyped-def]
     return tl.where(metric == _COSINE, cosine, tl.sum(apart, axis=0))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _row(  # type: ignore[no-untyped-def]
     part, token, hidden, residual, slots, limits, bias, rows, decided,
     D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -108,7 +108,7 @@ def _row(  # type: ignore[no-untyped-def]
     return row
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _steer(  # type: ignore[no-untyped-def]
     hidden, residual, delta, tokens, slots, limits, bias, rows, decided, hidden_stride, residual_stride,
     D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -131,7 +131,7 @@ def _steer(  # type: ignore[no-untyped-def]
         tl.store(delta + d, added.to(delta.dtype.element_ty), mask=d < D)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _added(token, part, row, rows, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
     alpha = tl.load(token + _ALPHA * _PARTS + part).to(tl.float32, bitcast=True)
     end = tl.where(row == _NOT_HERE, 0, D)

@@ -4,7 +4,7 @@ A dummy batch runs once without and once with a large vector at one layer, for e
 stale compile cache, a CUDA graph or a class that something else put over ours, both would end in the same states, and
 every steered request would be served unsteered.
 
-Leans on vllm/v1/worker: GPUModelRunner._dummy_run of both runners, which gives the last states (0.27.1 to 0.32).
+Leans on vllm/v1/worker: GPUModelRunner._dummy_run of both runners, which gives the last states (0.29 to 0.32).
 """
 
 from __future__ import annotations

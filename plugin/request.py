@@ -81,7 +81,8 @@ def parse(value: object) -> tuple[Asked, ...]:
         )
     asked = tuple(map(_parse_one, value))
     names = [one.profile for one in asked]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
         raise RequestError(
             f"steering names {twice[:80]!r} twice; name it once, with the strength that you want", param="steering"
         )

@@ -1,6 +1,6 @@
 """Model runner V1 (the CPU's, and the GPU's for features that V2 lacks): sees the final batch of each step.
 
-Leans on vllm/v1/worker/gpu_model_runner.py: GPUModelRunner._prepare_inputs (0.27.1 to 0.32), after which, and not
+Leans on vllm/v1/worker/gpu_model_runner.py: GPUModelRunner._prepare_inputs (0.29 to 0.32), after which, and not
 before, the order of the batch is final. Dummy runs do not pass through it, so they are never steered.
 """
 
@@ -13,6 +13,7 @@ from .gates import SteeredRequest
 from .kv import WIRE_KEY
 from .request import Steering
 from .table import SteeringTables
+from .wrapper import tables_of
 
 __all__ = ["install"]
 
@@ -28,8 +29,6 @@ def install() -> None:
     @functools.wraps(original)
     def prepare_inputs(self: Any, scheduler_output: Any, num_scheduled_tokens: Any, *args: Any, **kwargs: Any) -> Any:
         prepared = original(self, scheduler_output, num_scheduled_tokens, *args, **kwargs)
-        from .wrapper import tables_of
-
         tables = tables_of(self.get_model())
         if tables is not None:
             _step(tables, self, num_scheduled_tokens)

@@ -1,9 +1,9 @@
 """Model runner V2: through the model's own `get_model_state_cls`, an official seam.
 
-Leans on vllm/v1/worker/gpu/model_states: ModelState.add_request, remove_request, prepare_inputs (0.27.1 to 0.32).
+Leans on vllm/v1/worker/gpu/model_states: ModelState.add_request, remove_request, prepare_inputs (0.29 to 0.32).
 `prepare_inputs` runs outside the compiled graph on every step, dummy ones included; those carry made-up request ids,
 which have no steering. A preempted request is removed and comes back as a new one; that it was preempted, and what has
-ended for good, only vllm/v1/worker/gpu/model_runner.py: GPUModelRunner.finish_requests is told (0.27.1 to 0.32).
+ended for good, only vllm/v1/worker/gpu/model_runner.py: GPUModelRunner.finish_requests is told (0.29 to 0.32).
 """
 
 from __future__ import annotations

@@ -47,6 +47,10 @@ class TokenRows(nn.Module):
         """
         if self._probing:
             return
+        if not any(batch):
+            self._repeatable = None
+            self.write(_NO_ROWS)
+            return
         batch = tuple(batch)
         single = int(scheduled.max(initial=0)) == 1 == int(scheduled.min(initial=1))
         if single and self._repeatable is not None:
@@ -54,18 +58,14 @@ class TokenRows(nn.Module):
             if before == batch and bool((computed >= reached).all()):
                 return
         self._repeatable = None
-        packed = [b"" if request is None else request.packed for request in batch]
-        if not any(packed):
-            self.write(_NO_ROWS)
-            return
-        entries, owner = unpack(packed)
+        entries, owner = unpack([b"" if request is None else request.packed for request in batch])
         self.write(token_rows(entries, owner, computed, scheduled))
         if single and settled(entries, owner, computed):
             self._repeatable = (batch, computed.copy())
 
     def write(self, rows: npt.NDArray[np.int32]) -> None:
         """Set this step's rows and clear what the last step left beyond them, which a padded batch would read."""
-        kept = len(rows) if rows[:, SLOT].any() else 0
+        kept = len(rows) if len(rows) and rows[:, SLOT].any() else 0
         if kept:
             found = torch.from_numpy(rows)
             if self.rows.device.type != "cpu":

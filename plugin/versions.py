@@ -1,16 +1,6 @@
-"""What trimtab leans on in vLLM, and what it refuses to run with.
+"""Which releases of vLLM trimtab runs with, and which of vLLM's features it refuses.
 
-Seams used, paths under `vllm/`, all present from 0.27.1 to 0.32:
-
-    model_executor/models/registry.py   ModelRegistry.register_model            wrapper   (official)
-    v1/worker/gpu/model_states          get_model_state_cls                     runner_v2 (official)
-    plugins/endpoint_plugins            EndpointPlugin                          api       (official)
-    v1/worker/worker_base.py            WorkerBase                              handshake (method added)
-    config/vllm.py                      VllmConfig.additional_config            config    (official)
-    v1/engine/input_processor.py        InputProcessor.process_inputs           admission (wrapped)
-    v1/core/kv_cache_utils.py           generate_block_hash_extra_keys          kv        (wrapped)
-    v1/worker/gpu_model_runner.py       GPUModelRunner._prepare_inputs          runner_v1 (wrapped)
-    model_executor/models/*             decoder layers return (hidden, residual) wrapper
+What it leans on inside vLLM, name by name, is the table in `seams`.
 """
 
 from __future__ import annotations
@@ -18,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -30,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OP_VERSION", "SUPPORTED", "check_features", "check_vllm", "installed_vllm"]
 
-SUPPORTED = SpecifierSet(">=0.27.1,<0.33")
+SUPPORTED = SpecifierSet(">=0.29,<0.33")
 
 # Part of every KV key and of vLLM's compile-cache key: raise it when the arithmetic of the op changes.
 OP_VERSION = 1
@@ -66,12 +56,40 @@ def check_vllm(version: Version | None) -> None:
 
 _LOAD_FORMATS = frozenset({"auto", "hf", "safetensors", "fastsafetensors", "instanttensor", "mistral"})
 
+_SPECULATION = ("ngram", "draft_model")
+
+
+def _speculates_otherwise(config: VllmConfig) -> bool:
+    """Whether a drafter sees more than tokens, or something but the target's verdict on every draft counts."""
+    speculative: Any = config.speculative_config
+    return speculative is not None and not (
+        speculative.method in _SPECULATION
+        and getattr(speculative, "rejection_sample_method", "standard") == "standard"
+        and not getattr(speculative, "enable_adaptive_verification", False)
+    )
+
+
+def _offloads_weights(config: VllmConfig) -> bool:
+    offload: Any = getattr(config, "offload_config", None)
+    return offload is not None and (offload.uva.cpu_offload_gb > 0 or offload.prefetch.offload_group_size > 0)
+
+
 # Features under which a steered answer could be wrong. Each is a question to the configuration and a reason.
 _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
     (
         "prefill context parallelism",
         lambda c: c.parallel_config.prefill_context_parallel_size > 1,
         "a rank then sees only part of a prompt's rows",
+    ),
+    (
+        "decode context parallelism (--decode-context-parallel-size)",
+        lambda c: c.parallel_config.decode_context_parallel_size > 1,
+        "its KV blocks are spread over ranks, which was not tried",
+    ),
+    (
+        "sequence parallelism (pass_config.enable_sp)",
+        lambda c: bool(getattr(c.compilation_config.pass_config, "enable_sp", False)),
+        "a rank then sees only part of the rows between two layers",
     ),
     (
         "dual-batch overlap (--enable-dbo)",
@@ -84,17 +102,28 @@ _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
         "it skips the rows of a prompt in the later layers",
     ),
     (
-        "pipeline parallelism",
-        lambda c: c.parallel_config.pipeline_parallel_size > 1,
-        "it has not been tested with steering yet",
+        "this way of speculative decoding",
+        _speculates_otherwise,
+        f"the methods {' and '.join(_SPECULATION)} with standard rejection were tried; others read steered states, "
+        "accept what was not verified, or leave rows out of a step after they were counted",
     ),
     (
-        "speculative decoding",
-        lambda c: c.speculative_config is not None,
-        "it has not been tested with steering yet",
+        "weights that are offloaded to the CPU (--cpu-offload-gb, --offload-group-size)",
+        _offloads_weights,
+        "vLLM then puts a forward of its own over that of each layer, which would hide the addition",
     ),
     (
-        "a KV connector (--kv-transfer-config)",
+        "a --worker-cls that is not vLLM's own",
+        lambda c: not str(c.parallel_config.worker_cls).startswith("vllm.v1.worker."),
+        "its model runner may not tell which rows belong to which request",
+    ),
+    (
+        "a device other than a CPU or CUDA",
+        lambda c: c.device_config.device_type not in ("cpu", "cuda"),
+        "the addition has no kernel for it",
+    ),
+    (
+        "a KV connector (--kv-transfer-config, --kv-offloading-size)",
         lambda c: c.kv_transfer_config is not None,
         "blocks from elsewhere carry no word of how they were steered",
     ),

@@ -138,6 +138,11 @@ def _decoder_layers(model: Any) -> nn.ModuleList:
 
 
 def _arm_layer(layer: nn.Module, table: LayerTable) -> None:
+    if "forward" in vars(layer):
+        raise StartupError(
+            "something has put a forward of its own on the model's layers (weight offloading does), which would hide "
+            "the addition; start without it, or without profiles"
+        )
     layer.trimtab_table = table
     base: Any = type(layer)
     layer.__class__ = _armed_class(base)

@@ -18,8 +18,10 @@ class Ask:
     text: one user turn. scene: seed of the picture that goes with it, None for none. ids: a raw prompt of tokens
     instead. steering: the value under `extra_args["steering"]`, None for no such key. extra: other `extra_args`.
     full: give the whole distribution of every step, and no text. late: the step of the engine at which it arrives.
-    abort: the step at which it is taken back. scenes: seeds of further pictures; with `ids`, each picture has one
-    placeholder there. salt: keeps its cached blocks apart from those of other salts; with `ids` only.
+    sampling: further arguments of `SamplingParams`, which win over those made of the fields above. lora: folder of an
+    adapter. priority: lower goes first, where the engine schedules by it. abort: the step at which it is taken back.
+    scenes: seeds of further pictures; with `ids`, each picture has one placeholder there. salt: keeps its cached blocks
+    apart from those of other salts; with `ids` only.
     """
 
     text: str = ""
@@ -32,6 +34,9 @@ class Ask:
     full: bool = False
     n: int = 1
     late: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    lora: str | None = None
+    priority: int = 0
     abort: int | None = None
     scenes: tuple[int, ...] = ()
     salt: str | None = None
@@ -70,6 +75,8 @@ class Answer:
     text: str
     all_tokens: list[list[int]]
     logprobs: list[list[float]]
+    prompt_logprobs: list[list[float]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     @property
     def tokens(self) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ def main() -> None:
         try:
             reply = {"reply": getattr(host, command.pop("do"))(**command)}
         except Exception as error:
+            traceback.print_exc()  # into the log
             reply = {"refused": asdict(_refusal(error))}
         replies.write(json.dumps(reply) + "\n")
     os._exit(0)  # there is nothing to save, and an orderly end takes seconds
@@ -106,6 +108,23 @@ class Host:
         """How often a running request was sent back to the queue."""
         return sum(int(metric.value) for metric in self.llm.get_metrics() if metric.name == "vllm:num_preemptions")
 
+    def speculated(self) -> dict[str, int]:
+        """How many tokens were drafted, and how many of them were accepted, since the engine started."""
+        counted = {metric.name: metric for metric in self.llm.get_metrics()}
+        return {name: int(counted[f"vllm:spec_decode_num_{name}_tokens"].value) for name in ("draft", "accepted")}
+
+    def drafter(self) -> list[str]:
+        """The classes that a draft model is made of; none where no model drafts (V1 only)."""
+        runner = self.llm.llm_engine.model_executor.driver_worker.worker.model_runner
+        model = getattr(runner.drafter, "model", None)
+        if model is None:
+            return []
+        return sorted({f"{type(module).__module__}.{type(module).__name__}" for module in model.modules()})
+
+    def reuse_names(self) -> None:
+        """Name requests from 0 again; with VLLM_DISABLE_REQUEST_ID_RANDOMIZATION the core sees the same names."""
+        self.llm.request_counter = type(self.llm.request_counter)()
+
     def runner(self) -> dict[str, Any]:
         """Which model runner serves: the module of its class, and the class that keeps its model's state (V2 only)."""
         found = self.llm.llm_engine.model_executor.driver_worker.worker.model_runner
@@ -157,10 +176,11 @@ class Host:
         return {**asdict(compilation_counter), **dynamo}
 
     def _enqueue(self, ask: Ask) -> str:
+        more = {"lora_request": _lora(ask), "priority": ask.priority or None, "use_tqdm": False}
         if ask.ids is not None:
-            (name,) = self.llm.enqueue([_tokenised(ask)], _params(ask), use_tqdm=False)
+            (name,) = self.llm.enqueue([_tokenised(ask)], _params(ask), **more)
         else:
-            (name,) = self.llm.enqueue_chat([_turns(ask)], _params(ask), use_tqdm=False)
+            (name,) = self.llm.enqueue_chat([_turns(ask)], _params(ask), **more)
         return str(name).partition("-")[0]
 
     @property
@@ -191,17 +211,33 @@ def _tokenised(ask: Ask) -> dict[str, Any]:
 
 def _params(ask: Ask) -> Any:
     from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
 
-    return SamplingParams(
-        temperature=0.0 if ask.n == 1 else 1.0,
-        seed=None if ask.n == 1 else 0,
-        n=ask.n,
-        max_tokens=ask.max_tokens,
-        ignore_eos=ask.ignore_eos,
-        logprobs=-1 if ask.full else None,
-        detokenize=not ask.full,  # a whole distribution would be spelt token by token
-        extra_args=ask.extra_args or None,
-    )
+    settings = {
+        "temperature": 0.0 if ask.n == 1 else 1.0,
+        "seed": None if ask.n == 1 else 0,
+        "n": ask.n,
+        "max_tokens": ask.max_tokens,
+        "ignore_eos": ask.ignore_eos,
+        "logprobs": -1 if ask.full else None,
+        "detokenize": not ask.full,  # a whole distribution would be spelt token by token
+        "extra_args": ask.extra_args or None,
+        **ask.sampling,
+    }
+    if "logit_bias" in settings:
+        settings["logit_bias"] = {int(token): bias for token, bias in settings["logit_bias"].items()}
+    if "structured_outputs" in settings:
+        settings["structured_outputs"] = StructuredOutputsParams(**settings["structured_outputs"])
+    return SamplingParams(**settings)
+
+
+def _lora(ask: Ask) -> Any:
+    if ask.lora is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    name = Path(ask.lora).name
+    return LoRARequest(name, 1 + sum(name.encode()), ask.lora)
 
 
 def _answer(output: Any) -> Answer:
@@ -212,12 +248,14 @@ def _answer(output: Any) -> Answer:
         text=first.text,
         all_tokens=[list(one.token_ids) for one in output.outputs],
         logprobs=list(_by_token(first.logprobs or [])),
+        prompt_logprobs=list(_by_token((output.prompt_logprobs or [])[1:])),
+        texts=[one.text for one in output.outputs],
     )
 
 
 def _by_token(steps: Any) -> Iterator[list[float]]:
     for step in steps:
-        yield [step[token].logprob for token in range(len(step))]
+        yield [step[token].logprob for token in sorted(step)]
 
 
 def _refusal(error: Exception) -> Refusal:

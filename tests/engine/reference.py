@@ -72,6 +72,15 @@ class Reference:
         return found
 
     @torch.inference_mode()
+    def prompt_logprobs(self, ask: Ask, profile: Profile | None = None, alpha: float = 0.0) -> Float32:
+        """Log-probabilities [P - 1, V] of the positions that predict the prompt's own tokens but the first."""
+        inputs = self._inputs(ask)
+        with self._steered([] if profile is None else [(profile, alpha)], ask, inputs["input_ids"].shape[1], 0):
+            logits = self.reader.model(**inputs).logits[0, :-1]
+        found: Float32 = torch.log_softmax(logits.float(), dim=-1).numpy()
+        return found
+
+    @torch.inference_mode()
     def stream(self, ask: Ask, tokens: Sequence[int], layers: Sequence[int], parts: Parts = ()) -> dict[int, Float32]:
         """The stream [P, D] after blocks, as their gates see it, of the prompt and of all `tokens` but the last."""
         inputs, length = self._extended(ask, tokens)

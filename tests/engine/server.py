@@ -36,13 +36,13 @@ _SETTINGS = (
 
 
 class Server:
-    """A running server and two clients of it."""
+    """A running server and two clients of it. settings: further arguments of `serve.py`."""
 
-    def __init__(self, log: Path, model: Path, profiles: Path) -> None:
+    def __init__(self, log: Path, model: Path, profiles: Path, *settings: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "serve.py", str(model), "--steering-profiles", str(profiles), *_SETTINGS]
+        command = [sys.executable, "serve.py", str(model), "--steering-profiles", str(profiles), *_SETTINGS, *settings]
         env = {name: value for name, value in SMALL.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
         self._log = log
         with log.open("w") as sink:
@@ -58,9 +58,9 @@ class Server:
             self.stop()
             raise
 
-    def chat(self, ask: Ask, **more: Any) -> httpx.Response:
+    def chat(self, ask: Ask, headers: Any = None, **more: Any) -> httpx.Response:
         """One chat completion, whatever comes of it."""
-        return self.http.post(CHAT, json={**body(ask), **more})
+        return self.http.post(CHAT, json={**body(ask), **more}, headers=headers)
 
     def text(self, ask: Ask) -> str:
         """What the openai client is told."""

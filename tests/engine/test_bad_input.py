@@ -33,9 +33,9 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "alpha as text": ({"profile": NAME, "alpha": "1"}, "steering.alpha", "not str"),
     "alpha as a bool": ({"profile": NAME, "alpha": True}, "steering.alpha", "not bool"),
     "alpha null": ({"profile": NAME, "alpha": None}, "steering.alpha", "leave it out for the default"),
-    "a list of five": ([NAME] * 5, "steering", "a list of 5; allowed are 1 to 4 profiles"),
+    "a list of five": ([{"profile": NAME}] * 5, "steering", "a list of 5; allowed are 1 to 4 profiles"),
+    "one name twice": ([NAME, {"profile": NAME, "alpha": 0.5}], "steering", "twice; name it once"),
     "an empty list": ([], "steering", "a list of 0; allowed are 1 to 4 profiles"),
-    "a profile twice": ([NAME, {"profile": NAME, "alpha": -1}], "steering", "steering names 'coarse-last-all' twice"),
     "a list in a list": ([[NAME]], "steering", "not list"),
     "none in a list": (["none"], "steering", '"none" stands alone'),
     "none with a strength": ({"profile": "none", "alpha": 1}, "steering.profile", '"none" takes no strength'),
@@ -84,6 +84,7 @@ def test_the_engine_serves_and_steers_after_all_of_them(engine: Engine) -> None:
     assert steered == listed != plain
 
 
+@pytest.mark.smoke
 def test_the_picture_of_a_refused_request_is_served_to_the_next_who_sends_it(engine: Engine) -> None:
     # vLLM's front end takes a picture that it has rendered for sent, and sends the next one without its data.
     new = [caption(seed) for seed in (901, 902, 903)]

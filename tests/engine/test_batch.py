@@ -51,6 +51,7 @@ def test_steering_shows_in_the_tokens_of_the_batch(engine: Engine, alone: list[l
     assert len(different) >= 4
 
 
+@pytest.mark.smoke
 def test_a_request_in_a_mixed_batch_is_told_what_it_is_told_alone(engine: Engine, alone: list[list[int]]) -> None:
     engine.forget()
     assert _tokens(engine.ask(_mixed())) == alone

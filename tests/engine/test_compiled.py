@@ -57,6 +57,7 @@ def test_a_compiled_engine_gives_unsteered_requests_the_tokens_of_one_without_th
         assert [answer.tokens for answer in compiled.ask([ask.steered(zero) for ask in ASKS])] == expected
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("steering", STEERINGS)
 def test_a_compiled_engine_steers_as_an_eager_one(compiled: Engine, engine: Engine, steering: object) -> None:
     asks = [ask.steered(steering) for ask in ASKS]

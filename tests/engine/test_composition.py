@@ -19,6 +19,7 @@ pytestmark = pytest.mark.engine
 ASKS = [PICTURE, TEXT, prompt(80, 4, scene=2)]
 MIXES: list[list[tuple[str, float]]] = [
     [("a", 1.0), ("b", 1.0)],
+    [("a", 0.9), ("b", 0.7), ("sum", -0.3), ("many", 1.1)],  # the sum of three or more depends on its order
     [("a", 0.5), ("coarse-last-answer", -1.0)],
     [("fine-middle-all", 1.0), ("follows", 0.75)],
     [("once", 1.0), ("gate-cosine-20", 1.0), ("a", -0.5)],

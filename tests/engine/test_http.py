@@ -24,8 +24,7 @@ ASKS = [
     yes_no("yes", 1)[0].steered("none"),
     Ask("who is there?", steering=[{"profile": "coarse-middle-answer", "alpha": -1}]),
     Ask("who is there?"),
-    caption(2, max_tokens=12, steering=["coarse-middle-all", {"profile": NAME, "alpha": 0.5}]),
-    caption(2, max_tokens=12),
+    caption(1, max_tokens=12, steering=[{"profile": "coarse-middle-all", "alpha": -2}, "coarse-last-answer"]),
 ]
 
 
@@ -35,11 +34,12 @@ def expected(engine: Engine) -> list[str]:
     return [answer.text for answer in engine.ask_alone(ASKS)]
 
 
+@pytest.mark.smoke
 def test_the_openai_client_gets_what_llm_chat_gives(server: Server, expected: list[str]) -> None:
     assert [server.text(ask) for ask in ASKS] == expected
     assert expected[0] != expected[1]
     assert expected[4] != expected[5]
-    assert expected[8] != expected[9]
+    assert len({expected[0], expected[1], expected[8]}) == 3
 
 
 def test_concurrent_requests_get_what_they_get_alone(server: Server, expected: list[str]) -> None:
@@ -96,6 +96,7 @@ def test_null_asks_for_nothing(server: Server) -> None:
     assert (reply.status_code, reply.headers["X-Steering-Profile"]) == (200, "none")
 
 
+@pytest.mark.smoke
 def test_profiles_are_listed(server: Server, registry: Registry) -> None:
     found = server.http.get("/v1/steering/profiles").json()
     assert found["object"] == "list"
@@ -130,6 +131,7 @@ def test_requests_are_counted_by_registered_names_only(server: Server, registry:
     assert "no-such-profile" not in server.http.get("/metrics").text
 
 
+@pytest.mark.smoke
 def test_the_schema_shows_the_field(server: Server) -> None:
     schema = server.http.get("/openapi.json").json()
     reference = schema["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]

@@ -50,6 +50,7 @@ def test_bad_input_is_a_400_that_names_the_field(server: Server, case: str) -> N
     assert says in _error(reply, param)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("case", TYPOS)
 def test_a_misspelt_or_smuggled_field_is_a_400(server: Server, case: str) -> None:
     more, param = TYPOS[case]

@@ -40,6 +40,7 @@ def test_the_prompt_is_long_enough_for_these_laws(engine: Engine) -> None:
     assert _cached(engine, None) == [2 * BLOCK]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", ["coarse", "fine"])
 def test_a_profile_that_steers_all_of_a_middle_layer_shares_nothing_with_unsteered_requests(
     engine: Engine, kind: str
@@ -56,6 +57,7 @@ def test_the_same_profile_and_alpha_share_and_another_alpha_does_not(engine: Eng
     assert _cached(engine, "fine-middle-all", "coarse-middle-all") == [0, 2 * BLOCK]
 
 
+@pytest.mark.smoke
 def test_answer_positions_on_a_middle_layer_share_the_blocks_before_the_answer(engine: Engine) -> None:
     shared = 2 * BLOCK
     assert _cached(engine, None, "coarse-middle-answer", "fine-middle-answer", None) == [0, shared, shared, shared]

@@ -27,6 +27,7 @@ def test_prompts_have_the_same_tokens_in_vllm_and_transformers(engine: Engine, r
     assert [answer.prompt for answer in answers] == [reference.prompt(ask) for ask in ASKS]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("alpha", [1.0, -0.37])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_served_distribution_is_that_of_transformers_with_the_vector_added(

@@ -96,13 +96,8 @@ def test_an_allow_list_without_trimtab_is_refused(
 
 
 def test_a_feature_that_could_make_an_answer_wrong_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="StartupError: trimtab cannot steer with speculative decoding"):
-        Engine(
-            tmp_path / "log",
-            model,
-            folder,
-            speculative_config={"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3},
-        )
+    with pytest.raises(RefusedError, match="StartupError: trimtab cannot steer with weights that are offloaded"):
+        Engine(tmp_path / "log", model, folder, cpu_offload_gb=0.001)
 
 
 def _serve(*arguments: str) -> subprocess.CompletedProcess[str]:

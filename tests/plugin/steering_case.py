@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 import torch
+
+from trimtab.plugin.batch import ALPHA, DECISION, SLOT
+from trimtab.plugin.op import COSINE, EUCLIDEAN, NOT_HERE, steer
+
+PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -15,60 +21,116 @@ class Case:
 
     hidden: torch.Tensor
     residual: torch.Tensor
-    token_slot: torch.Tensor
-    token_alpha: torch.Tensor
-    start: torch.Tensor
-    count: torch.Tensor
-    centroids: torch.Tensor
+    tokens: torch.Tensor
+    slots: torch.Tensor
+    limits: torch.Tensor
     bias: torch.Tensor
-    vectors: torch.Tensor
+    rows: torch.Tensor
+    decided: torch.Tensor
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
+    def of_tokens(self, order: Sequence[int]) -> Case:
+        """The same for some of its tokens, in another order."""
+        at = torch.tensor(list(order), dtype=torch.int64)
+        return replace(self, hidden=self.hidden[at], residual=self.residual[at], tokens=self.tokens[at])
+
+
+@dataclass(frozen=True)
+class Slot:
+    """count: 0 coarse, K fine, None for a profile that is not at this layer. limit: squared if Euclidean."""
+
+    count: int | None = 0
+    metric: int = 0
+    limit: float = 0.0
+
+
+Answer = tuple[torch.Tensor, torch.Tensor]
+"""The delta, and `decided` afterwards."""
+
+
+def run(case: Case) -> Answer:
+    decided = case.decided.clone()
+    return steer(*replace(case, decided=decided).tensors()), decided
+
+
+def halves(rng: np.random.Generator, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(rng.integers(-4, 5, shape).astype(np.float32) / 2)
+
 
 def make_case(
-    seed: int, *, tokens: int, size: int, counts: Sequence[int], dtype: torch.dtype, spare_tokens: int = 3
+    seed: int, *, tokens: int, size: int, slots: Sequence[Slot], dtype: torch.dtype, parts: int = PARTS, spare: int = 3
 ) -> Case:
     """Streams and centroids are small halves, so that every score is exact in float32 and ties are real ties.
 
-    counts: rows of slots 1, 2, …; 1 is a coarse profile. Slot 0 and a slot without rows point at rows of others,
-    which must not be added. Vectors and alphas are any numbers.
+    slots: 1, 2, …; slot 0 and row 0 hold what must not be added. Vectors and alphas are any numbers. A token's parts
+    decide anew at every token, once and now (at a place that no other has), or read what was decided before.
     """
     rng = np.random.default_rng(seed)
-    slots, rows = 1 + len(counts), 1 + sum(counts)
-
-    def halves(*shape: int) -> torch.Tensor:
-        return torch.from_numpy(rng.integers(-4, 5, shape).astype(np.float32) / 2)
-
-    centroids = halves(rows, size)
-    centroids[0] = 0
-    vectors = torch.from_numpy(rng.standard_normal((rows, size)).astype(np.float32))
-    vectors[0] = 0
-    start = [rows - 1, *(min(1 + sum(counts[:index]), rows - 1) for index in range(len(counts)))]
+    first, described, bias, rows = 1, [(0, 1, 0)], [torch.zeros(1)], [torch.full((1, size), 1e6)]
+    for slot in slots:
+        count = slot.count or 0
+        described.append((NOT_HERE if slot.count is None else first, count, slot.metric))
+        if slot.count is not None:
+            centroids, n = halves(rng, count, size), max(count, 1)
+            rows += [centroids, torch.from_numpy(rng.standard_normal((n, size)).astype(np.float32))]
+            bias += [centroids.square().sum(dim=1) / 2, torch.full((n,), 1e6)]
+            first += count + n
+    acting = np.zeros((tokens + spare, PARTS), np.int32)
+    acting[:, :parts] = rng.integers(0, 1 + len(slots), (tokens + spare, parts))
+    place = 1 + np.arange(acting.size, dtype=np.int32).reshape(acting.shape)
+    found = np.zeros((tokens + spare, 3, PARTS), np.int32)
+    found[:, SLOT] = acting
+    found[:, ALPHA] = rng.uniform(-2, 2, acting.shape).astype(np.float32).view(np.int32)
+    found[:, DECISION] = place * rng.integers(-1, 2, acting.shape)
     return Case(
-        hidden=halves(tokens, size).to(dtype),
-        residual=halves(tokens, size).to(dtype),
-        token_slot=torch.from_numpy(rng.integers(0, slots, tokens + spare_tokens).astype(np.int32)),
-        token_alpha=torch.from_numpy(rng.uniform(-2, 2, tokens + spare_tokens).astype(np.float32)),
-        start=torch.tensor(start, dtype=torch.int32),
-        count=torch.tensor([1, *counts], dtype=torch.int32),
-        centroids=centroids,
-        bias=centroids.square().sum(dim=1) / 2,
-        vectors=vectors,
+        hidden=halves(rng, tokens, size).to(dtype),
+        residual=halves(rng, tokens, size).to(dtype),
+        tokens=torch.from_numpy(found),
+        slots=torch.tensor(described, dtype=torch.int32),
+        limits=torch.tensor([0.0, *(slot.limit for slot in slots)]),
+        bias=torch.cat(bias),
+        rows=torch.cat(rows),
+        # Of places that nobody has decided at, too: they hold what a former holder left.
+        decided=torch.from_numpy(rng.integers(NOT_HERE, first, 1 + acting.size).astype(np.int32)),
     )
 
 
-def expected(case: Case) -> torch.Tensor:
-    """Nearest by squared distance in float64, the lowest index of equals; alpha · v in float32, cast once."""
-    delta = torch.zeros_like(case.residual)
+def expected(case: Case) -> Answer:
+    """Nearest by squared distance in float64, the lowest index of equals; parts summed in float32, cast once."""
+    delta, decided = torch.zeros_like(case.residual), case.decided.clone()
     h = case.hidden.double() + case.residual.double()
     for token in range(len(delta)):
-        slot = int(case.token_slot[token])
-        first, n = int(case.start[slot]), int(case.count[slot])
-        if slot == 0 or n == 0:
-            continue
-        distances = [float((h[token] - case.centroids[first + k].double()).square().sum()) for k in range(n)]
-        added = case.token_alpha[token] * case.vectors[first + distances.index(min(distances))]
-        delta[token] = added.to(delta.dtype)
-    return delta
+        total = np.zeros(h.shape[1], np.float32)
+        for part in range(PARTS):
+            slot, alpha, decision = case.tokens[token, :, part].tolist()
+            row = _row(case, slot, decision, h[token], decided)
+            if row != NOT_HERE:
+                total += np.int32(alpha).view(np.float32) * case.rows[row].numpy()
+        delta[token] = torch.from_numpy(total).to(delta.dtype)
+    return delta, decided
+
+
+def _row(case: Case, slot: int, decision: int, h: torch.Tensor, decided: torch.Tensor) -> int:
+    first, count, metric = case.slots[slot].tolist()
+    if slot == 0 or count == 0:
+        return NOT_HERE if slot == 0 else int(first)
+    if decision > 0:
+        return int(case.decided[decision])
+    distances = [float((h - case.rows[first + k].double()).square().sum()) for k in range(count)]
+    nearest = distances.index(min(distances))
+    row = first + count + nearest if _inside(case, slot, metric, h, first + nearest) else NOT_HERE
+    if decision < 0:
+        decided[-decision] = row
+    return int(row)
+
+
+def _inside(case: Case, slot: int, metric: int, h: torch.Tensor, centroid: int) -> bool:
+    c, limit = case.rows[centroid].double(), float(case.limits[slot])
+    if metric == EUCLIDEAN:
+        return float((h - c).square().sum()) <= limit
+    if metric == COSINE:
+        norms = sqrt(float(h.square().sum() * c.square().sum()))
+        return norms > 0 and 1 - float(h @ c) / norms <= limit
+    return True

@@ -9,6 +9,7 @@ import pytest
 import torch
 from vllm import ModelRegistry
 from vllm.exceptions import VLLMValidationError
+from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
@@ -18,8 +19,9 @@ from trimtab.plugin import admission, wrapper
 from trimtab.plugin.admission import ASKED_KEY, admit
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.kv import WIRE_KEY
+from trimtab.plugin.positions import END
 from trimtab.plugin.request import Asked, resolve
-from trimtab.vectors import Registry
+from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 
 
 def request_with(extra_args: dict[str, Any] | None, tokens: int = 7, **fields: Any) -> EngineCoreRequest:
@@ -42,17 +44,63 @@ def extra_args_of(request: EngineCoreRequest) -> dict[str, Any] | None:
     return request.sampling_params.extra_args
 
 
+def spans_of(request: EngineCoreRequest) -> list[Any]:
+    return [part["spans"] for part in (extra_args_of(request) or {})[WIRE_KEY]]
+
+
+def picture(offset: int, length: int, mask: list[bool] | None = None, modality: str = "image") -> MultiModalFeatureSpec:
+    place = PlaceholderRange(offset=offset, length=length, is_embed=None if mask is None else torch.tensor(mask))
+    return MultiModalFeatureSpec(data=None, modality=modality, identifier=f"{offset}", mm_position=place)
+
+
 def test_a_wish_is_replaced_by_what_it_stands_for(registry: Registry) -> None:
     request = request_with({ASKED_KEY: {"profile": "polite", "alpha": 0.25}, "other": 1})
     admit(request, registry)
-    wire = resolve(Asked("polite", 0.25), registry, prompt_length=7).to_wire()
+    wire = resolve([Asked("polite", 0.25)], registry, prompt_length=7).to_wire()
     assert extra_args_of(request) == {"other": 1, WIRE_KEY: wire}
 
 
 def test_the_prompts_length_counts_embeddings_too(registry: Registry) -> None:
     request = request_with({ASKED_KEY: "polite"}, prompt_token_ids=None, prompt_embeds=torch.zeros(9, 4))
     admit(request, registry)
-    assert (extra_args_of(request) or {})[WIRE_KEY]["first"] == 8
+    assert spans_of(request) == [((8, END),)]
+
+
+def test_a_list_of_wishes_is_replaced_by_as_many_parts(registry: Registry) -> None:
+    request = request_with({ASKED_KEY: ["polite", {"profile": "gender-neutral", "alpha": 2}]})
+    admit(request, registry)
+    wire = resolve([Asked("gender-neutral", 2), Asked("polite")], registry, prompt_length=7).to_wire()
+    assert extra_args_of(request) == {WIRE_KEY: wire}
+
+
+@pytest.mark.parametrize(
+    ("features", "spans"),
+    [
+        ([], ()),
+        ([picture(3, 4)], ((3, 7),)),
+        ([picture(9, 2), picture(3, 4)], ((3, 7), (9, 11))),
+        ([picture(3, 4), picture(7, 2, modality="video")], ((3, 9),)),
+        ([picture(3, 5, [False, True, True, False, True])], ((4, 6), (7, 8))),
+        ([picture(3, 2, [True, True]), picture(5, 2, [True, False])], ((3, 6),)),
+        ([picture(3, 2, [False, False])], ()),
+    ],
+)
+def test_pictures_fill_the_positions_that_their_features_name(
+    features: list[MultiModalFeatureSpec], spans: tuple[tuple[int, int], ...]
+) -> None:
+    assert admission.pictures(features) == spans
+
+
+def test_image_and_text_positions_are_taken_from_the_requests_own_pictures(model: ModelIdentity) -> None:
+    vector = SteeringVector(0, [1.0] * 4)
+    registry = Registry([Profile.coarse(name, [vector], model=model, positions=name) for name in ("image", "text")])
+    for name, spans in (("image", ((2, 4), (5, 6))), ("text", ((0, 2), (4, 5), (6, 7)))):
+        request = request_with({ASKED_KEY: name}, mm_features=[picture(2, 4, [True, True, False, True])])
+        admit(request, registry)
+        assert spans_of(request) == [spans]
+    with pytest.raises(VLLMValidationError, match="this prompt has none; send it with a picture") as caught:
+        admit(request_with({ASKED_KEY: "image"}), registry)
+    assert caught.value.parameter == "steering"
 
 
 def test_the_callers_dictionary_is_left_as_it_is(registry: Registry) -> None:
@@ -87,13 +135,14 @@ def test_a_pooling_request_is_left_alone(registry: Registry) -> None:
     ("extra_args", "parameter", "message"),
     [
         (
-            {WIRE_KEY: {"first": 0}},
+            {WIRE_KEY: [{"alpha": 0}]},
             "steering",
             r"extra_args\['trimtab'\] is reserved; ask with extra_args\['steering'\]",
         ),
         ({WIRE_KEY: None}, "steering", "is reserved"),
-        ({WIRE_KEY: {}, ASKED_KEY: "polite"}, "steering", "is reserved"),
+        ({WIRE_KEY: [], ASKED_KEY: "polite"}, "steering", "is reserved"),
         ({ASKED_KEY: 3}, "steering", "not int"),
+        ({ASKED_KEY: ["polite", "polite"]}, "steering", "names 'polite' twice"),
         ({ASKED_KEY: "pollite"}, "steering.profile", "did you mean 'polite'"),
         (
             {ASKED_KEY: {"profile": "polite", "alpha": 9}},

@@ -1,4 +1,4 @@
-"""Token rows say, for every row of a step, which slot and which alpha act on it."""
+"""Token rows say, for every row of a step, which slots act on it, how strongly and by whose decision."""
 
 from __future__ import annotations
 
@@ -8,109 +8,111 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.plugin.batch import token_rows
+from tests.plugin.asked import SLOTS, Cell, part, row_at, steerings
+from trimtab.plugin.batch import ALPHA, DECISION, SLOT, entries_of, pack, token_rows, unpack
+from trimtab.plugin.positions import END
 from trimtab.plugin.request import Steering
-
-SLOTS = {"a": 1, "b": 2, "c": 5}
 
 
 @dataclass(frozen=True)
-class Part:
+class Share:
     """What a step does of one request: `scheduled` tokens after the `computed` ones that lie behind it."""
 
     steering: Steering | None
+    decisions: tuple[int, ...]
     computed: int
     scheduled: int
 
 
-def rows_of(batch: list[Part]) -> list[tuple[int, float]]:
-    """(slot, alpha) of every row."""
-    computed = np.array([part.computed for part in batch], np.int32)
-    scheduled = np.array([part.scheduled for part in batch], np.int32)
-    slot, alpha = token_rows([part.steering for part in batch], SLOTS, computed, scheduled)
-    assert slot.dtype == np.int32
-    assert alpha.dtype == np.float32
-    assert slot.shape == alpha.shape == (scheduled.sum(),)
-    return list(zip(slot.tolist(), alpha.tolist(), strict=True))
+def rows_of(batch: list[Share]) -> list[list[Cell]]:
+    """(slot, alpha, decision) of every part of every row."""
+    packed = [
+        b"" if share.steering is None else pack(entries_of(share.steering, SLOTS, share.decisions)) for share in batch
+    ]
+    computed = np.array([share.computed for share in batch], np.int32)
+    scheduled = np.array([share.scheduled for share in batch], np.int32)
+    rows = token_rows(*unpack(packed), computed, scheduled)
+    assert rows.dtype == np.int32
+    assert rows.shape == (scheduled.sum(), 3, 4)
+    alpha = rows[:, ALPHA].view(np.float32)
+    cells = zip(rows[:, SLOT].tolist(), alpha.tolist(), rows[:, DECISION].tolist(), strict=True)
+    return [list(zip(*row, strict=True)) for row in cells]
 
 
-def one_by_one(part: Part) -> list[tuple[int, float]]:
-    rows = []
-    for position in range(part.computed, part.computed + part.scheduled):
-        if part.steering is not None and position >= part.steering.first:
-            rows.append((SLOTS[part.steering.digest], part.steering.alpha))
-        else:
-            rows.append((0, 0.0))
-    return rows
+def one_by_one(share: Share) -> list[list[Cell]]:
+    reached = share.computed + share.scheduled
+    return [row_at(share.steering, share.decisions, position) for position in range(share.computed, reached)]
 
 
-steerings = st.builds(
-    Steering,
-    profile=st.just("p"),
-    digest=st.sampled_from(sorted(SLOTS)),
-    alpha=st.sampled_from([-1.5, 0.25, 1.0, 2.0]),  # exact in float32
-    first=st.integers(0, 12),
-    kv_key=st.none(),
-)
-parts = st.builds(Part, st.none() | steerings, st.integers(0, 12), st.integers(0, 9))
-batches = st.lists(parts, max_size=6)
+decisions = st.tuples(*[st.integers(-9, 9)] * 4)
 
 
-@given(batches)
-def test_every_row_is_what_a_loop_over_tokens_gives(batch: list[Part]) -> None:
-    assert rows_of(batch) == [row for part in batch for row in one_by_one(part)]
+@st.composite
+def shares(draw: st.DrawFn) -> Share:
+    steering = draw(st.none() | steerings())
+    chosen = draw(decisions)[: 0 if steering is None else len(steering.parts)]
+    return Share(steering, chosen, draw(st.integers(0, 16)), draw(st.integers(0, 9)))
+
+
+batches = st.lists(shares(), max_size=6)
 
 
 @given(batches)
-def test_batched_equals_alone(batch: list[Part]) -> None:
-    assert rows_of(batch) == [row for part in batch for row in rows_of([part])]
+def test_every_row_is_what_a_loop_over_tokens_gives(batch: list[Share]) -> None:
+    assert rows_of(batch) == [row for share in batch for row in one_by_one(share)]
+
+
+@given(batches)
+def test_batched_equals_alone(batch: list[Share]) -> None:
+    assert rows_of(batch) == [row for share in batch for row in rows_of([share])]
 
 
 @given(batches, st.permutations(range(6)))
-def test_the_rows_follow_the_order_of_the_batch(batch: list[Part], order: list[int]) -> None:
+def test_the_rows_follow_the_order_of_the_batch(batch: list[Share], order: list[int]) -> None:
     permuted = [batch[index] for index in order if index < len(batch)]
-    assert rows_of(permuted) == [row for part in permuted for row in one_by_one(part)]
+    assert rows_of(permuted) == [row for share in permuted for row in one_by_one(share)]
 
 
-def test_two_requests_that_change_places_are_told_apart() -> None:
-    weak = Part(Steering("p", "a", 0.25, 0, None), 0, 2)
-    strong = Part(Steering("q", "b", 2.0, 0, None), 0, 2)
-    assert rows_of([weak, strong]) == [(1, 0.25)] * 2 + [(2, 2.0)] * 2
-    assert rows_of([strong, weak]) == [(2, 2.0)] * 2 + [(1, 0.25)] * 2
-
-
-@given(steerings, st.lists(st.integers(1, 5), min_size=1, max_size=6), batches)
+@given(steerings(), decisions, st.lists(st.integers(1, 5), min_size=1, max_size=6), batches)
 def test_a_request_in_chunks_gets_the_rows_it_gets_in_one_go(
-    steering: Steering, chunks: list[int], batchmates: list[Part]
+    steering: Steering, chosen: tuple[int, ...], chunks: list[int], batchmates: list[Share]
 ) -> None:
-    whole = rows_of([Part(steering, 0, sum(chunks))])
+    chosen = chosen[: len(steering.parts)]
+    whole = rows_of([Share(steering, chosen, 0, sum(chunks))])
     in_chunks, done = [], 0
     for chunk in chunks:
-        step = rows_of([*batchmates, Part(steering, done, chunk)])
+        step = rows_of([*batchmates, Share(steering, chosen, done, chunk)])
         in_chunks += step[len(step) - chunk :]
         done += chunk
     assert in_chunks == whole
 
 
-@given(steerings, st.integers(1, 20), st.integers(0, 19))
+@given(steerings(), st.integers(1, 20), st.integers(0, 19))
 def test_a_preempted_request_that_starts_again_gets_the_same_rows(steering: Steering, total: int, cut: int) -> None:
-    # It comes back with its generated tokens as if they were prompt; `first` still counts from the prompt's own length.
-    cut = min(cut, total)
-    again = rows_of([Part(steering, 0, cut)]), rows_of([Part(steering, 0, total)])
-    assert again[1][:cut] == again[0]
-    assert again[1][cut:] == rows_of([Part(steering, cut, total - cut)])
-
-
-@given(st.integers(1, 12), st.integers(0, 12))
-def test_answer_steers_the_last_prompt_position_and_every_later_one(prompt: int, generated: int) -> None:
-    steering = Steering("p", "a", 1.0, prompt - 1, None)
-    steered = [slot != 0 for slot, _ in rows_of([Part(steering, 0, prompt + generated)])]
-    assert steered == [False] * (prompt - 1) + [True] * (generated + 1)
+    # It comes back with its generated tokens as if they were prompt; spans still count from the prompt's own length.
+    cut, none = min(cut, total), (0,) * len(steering.parts)
+    before, again = rows_of([Share(steering, none, 0, cut)]), rows_of([Share(steering, none, 0, total)])
+    assert again[:cut] == before
+    assert again[cut:] == rows_of([Share(steering, none, cut, total - cut)])
 
 
 @given(batches)
-def test_one_request_without_steering_changes_nothing_for_the_others(batch: list[Part]) -> None:
-    plain = [replace(part, steering=None) if index == 0 else part for index, part in enumerate(batch)]
+def test_one_request_without_steering_changes_nothing_for_the_others(batch: list[Share]) -> None:
+    plain = [replace(share, steering=None) if index == 0 else share for index, share in enumerate(batch)]
     skipped = batch[0].scheduled if batch else 0
-    assert rows_of(plain)[:skipped] == [(0, 0.0)] * skipped
+    assert rows_of(plain)[:skipped] == [[(0, 0.0, 0)] * 4] * skipped
     assert rows_of(plain)[skipped:] == rows_of(batch)[skipped:]
+
+
+def test_a_span_goes_on_to_the_longest_answer_there_is() -> None:
+    far = 2**31 - 2**10
+    assert rows_of([Share(Steering((part("a"),)), (0,), far, 1)])[0][0] == (1, 1.0, 0)
+
+
+def test_entries_hold_strengths_and_positions_exactly() -> None:
+    steering = Steering((part("a", 0.1, ((3, 2**24 + 1), (2**24 + 3, END))), part("e", -1 / 3, ((7, END),))))
+    assert entries_of(steering, SLOTS, (0, -4)).T.tolist() == [
+        [0, 1, 0.1, 0, 3, 2**24 + 1],
+        [0, 1, 0.1, 0, 2**24 + 3, END],
+        [1, 7, -1 / 3, -4, 7, END],
+    ]

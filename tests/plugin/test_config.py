@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from trimtab.plugin.errors import StartupError
 from trimtab.plugin.table import SteeringTables
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector, save_profile
 from trimtab.vectors.errors import FormatError, ModelMismatchError
+from trimtab.vectors.manifest import Positions
 
 
 @pytest.fixture(autouse=True)
@@ -56,28 +57,31 @@ def test_an_engine_without_profiles_has_no_configuration(additional_config: obje
     assert SteeringConfig.of(SimpleNamespace(additional_config=additional_config)) is None  # type: ignore[arg-type]
 
 
-def test_the_rows_are_those_of_all_profiles_and_a_spare_one(folder: Path) -> None:
+def test_the_rows_are_those_of_all_profiles_and_one_for_the_self_check(folder: Path) -> None:
     config = config_of(engine_args(folder))
-    assert config.rows == {0: 1 + 1, 1: 1 + 3, 2: 1 + 2}
-    assert config.slots == 1 + 3
+    assert config.rows == {0: 1 + 1, 1: 1 + 2 * 3, 2: 1 + 2}
+    assert config.slots == 2 + 3
 
 
 def test_room_is_added_at_every_armed_layer(folder: Path, last: Profile) -> None:
     shutil.rmtree(folder / "polite")
     config = config_of(engine_args(folder, layers=[0, 1], rows=5))
-    assert config.rows == {0: 1 + 5, 1: 1 + 3 + 5, 2: 1 + 1 + 5}
-    assert config.slots == 1 + 2 + 5
+    assert config.rows == {0: 1 + 5, 1: 1 + 2 * 3 + 5, 2: 1 + 1 + 5}
+    assert config.slots == 2 + 2 + 5
+
+
+def load_all(tables: SteeringTables, registry: Registry) -> None:
+    for profile in registry.values():
+        tables.load(profile)
 
 
 def test_the_room_is_enough_for_the_registry_and_no_larger(folder: Path, registry: Registry) -> None:
     config = config_of(engine_args(folder))
-    tables = SteeringTables(config.rows, config.slots, SIZE, 8)
-    for profile in registry.values():
-        tables.load(profile)
-    smaller = SteeringTables({layer: rows - 1 for layer, rows in config.rows.items()}, config.slots, SIZE, 8)
-    with pytest.raises(StartupError):  # noqa: PT012
-        for profile in registry.values():
-            smaller.load(profile)
+    load_all(SteeringTables(config.rows, config.slots, SIZE, tokens=8, requests=2), registry)
+    fewer_rows = {layer: rows - 1 for layer, rows in config.rows.items()}
+    for rows, slots in ((fewer_rows, config.slots), (config.rows, config.slots - 1)):
+        with pytest.raises(StartupError, match="start with a larger --steering-rows"):
+            load_all(SteeringTables(rows, slots, SIZE, tokens=8, requests=2), registry)
 
 
 def test_the_digest_follows_the_served_bits(folder: Path, last: Profile, model: ModelIdentity) -> None:
@@ -177,17 +181,15 @@ def test_bad_arguments_are_refused(folder: Path, model_folder: Path, tmp_path: P
         engine_args(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("positions", ["prompt", "image", "text"])
-def test_positions_that_are_not_served_stop_the_start(positions: Any, model: ModelIdentity, tmp_path: Path) -> None:
+@pytest.mark.parametrize("positions", get_args(Positions))
+def test_every_choice_of_positions_is_served(positions: Any, model: ModelIdentity, tmp_path: Path) -> None:
     vector = SteeringVector(1, [1.0] * SIZE)
     save_profile(Profile.coarse("p", [vector], model=model, positions=positions), tmp_path / "p")
-    with pytest.raises(StartupError, match=rf"'p' steers positions '{positions}'; served are answer and all"):
-        engine_args(tmp_path)
+    assert config_of(engine_args(tmp_path)).rows == {1: 2}
 
 
 @pytest.mark.parametrize("gate", [Gate(max_distance=1.0), Gate(scope="sequence"), Gate(metric="cosine")])
-def test_gates_that_are_not_served_stop_the_start(gate: Gate, model: ModelIdentity, tmp_path: Path) -> None:
+def test_every_gate_is_served(gate: Gate, model: ModelIdentity, tmp_path: Path) -> None:
     rows = np.eye(2, SIZE)
     save_profile(Profile.fine("p", {1: (rows, rows)}, model=model, gate=gate), tmp_path / "p")
-    with pytest.raises(StartupError, match=r"'p' has a gate with .*; served is a gate that"):
-        engine_args(tmp_path)
+    assert config_of(engine_args(tmp_path)).rows == {1: 1 + 2 * 2}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.plugin import asked
 from tests.plugin.conftest import SIZE
 from trimtab.plugin.kv import WIRE_KEY, acts_after_last_block_only, block_key, kv_key
-from trimtab.plugin.request import Asked, resolve
-from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
+from trimtab.plugin.request import Asked, Part, Steering, resolve
+from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 
 alphas = st.floats(-1000, 1000)
-positions = st.integers(0, 10**6)
+BLOCK = 4
+BLOCKS = 5
 
 
 def at_layers(*layers: int, depth: int = 3) -> Profile:
@@ -19,46 +24,90 @@ def at_layers(*layers: int, depth: int = 3) -> Profile:
     return Profile.coarse("p", [SteeringVector(layer, [1.0] * SIZE) for layer in layers], model=model)
 
 
-@given(st.sets(st.integers(0, 3), min_size=1), alphas, positions)
-def test_no_key_is_needed_exactly_where_only_the_last_layer_is_steered(
-    layers: set[int], alpha: float, first: int
-) -> None:
+@given(st.sets(st.integers(0, 3), min_size=1), alphas)
+def test_no_key_is_needed_exactly_where_only_the_last_layer_is_steered(layers: set[int], alpha: float) -> None:
     profile = at_layers(*layers, depth=4)
-    assert (kv_key(profile, alpha, first) is None) == (layers == {3}) == acts_after_last_block_only(profile)
+    assert (kv_key(profile, alpha) is None) == (layers == {3}) == acts_after_last_block_only(profile)
 
 
-@given(alphas, alphas, positions, positions)
-def test_a_key_is_shared_exactly_by_the_same_strength_and_first_position(
-    alpha: float, other_alpha: float, first: int, other_first: int
-) -> None:
+@given(alphas, alphas)
+def test_a_key_is_shared_exactly_by_the_same_strength(alpha: float, other: float) -> None:
     profile = at_layers(0)
-    same = (alpha.hex(), first) == (other_alpha.hex(), other_first)
-    assert (kv_key(profile, alpha, first) == kv_key(profile, other_alpha, other_first)) == same
+    assert (kv_key(profile, alpha) == kv_key(profile, other)) == (alpha.hex() == other.hex())
 
 
 def test_neighbouring_strengths_have_keys_of_their_own() -> None:
-    assert kv_key(at_layers(0), 0.1 + 0.2, 0) != kv_key(at_layers(0), 0.3, 0)
+    assert kv_key(at_layers(0), 0.1 + 0.2) != kv_key(at_layers(0), 0.3)
 
 
-def test_other_vectors_layers_and_positions_have_keys_of_their_own(coarse: Profile) -> None:
+def test_other_vectors_layers_positions_and_gates_have_keys_of_their_own(
+    coarse: Profile, fine: Profile, model: ModelIdentity
+) -> None:
     manifest = coarse.manifest
     everywhere = Profile(manifest.model_copy(update={"positions": "all"}), coarse.tensors)
     renamed = Profile(manifest.model_copy(update={"name": "kind", "description": "the same bits"}), coarse.tensors)
-    keys = [kv_key(profile, 1.0, 5) for profile in (coarse, everywhere, at_layers(0), at_layers(1), at_layers(0, 1))]
+    rows = np.eye(2, SIZE)
+    gates = [Gate(), Gate(scope="sequence"), Gate(max_distance=1.0), Gate(metric="cosine", max_distance=1.0)]
+    gated = [Profile.fine("p", {0: (rows, rows)}, model=model, gate=gate) for gate in gates]
+    profiles = (coarse, fine, everywhere, at_layers(0), at_layers(1), at_layers(0, 1), *gated)
+    keys = [kv_key(profile, 1.0) for profile in profiles]
     assert len(set(keys)) == len(keys)
-    assert kv_key(renamed, 1.0, 5) == keys[0]
+    assert kv_key(renamed, 1.0) == keys[0]
 
 
-@given(st.integers(0, 40), st.integers(0, 12), st.integers(1, 16))
-def test_only_the_block_that_holds_the_first_steered_position_gets_a_key(
-    first: int, block: int, block_size: int
+def blocks_of(steering: Steering) -> list[tuple[Any, ...] | None]:
+    extra_args = {WIRE_KEY: steering.to_wire()}
+    return [block_key(extra_args, index * BLOCK, (index + 1) * BLOCK) for index in range(BLOCKS)]
+
+
+def steering_at(steering: Steering, position: int) -> list[str]:
+    acting = [one.kv_key for one in steering.parts if asked.acts_at(one, position)]
+    return sorted(key for key in acting if key is not None)
+
+
+@st.composite
+def neighbours(draw: st.DrawFn) -> tuple[Steering, Steering]:
+    """Two requests whose steering is made of the same few things, so that it often agrees for a while."""
+    keyed = st.builds(Part, st.just("d"), st.just(1.0), asked.spans, st.none() | st.sampled_from("kl"), st.just(False))
+    few = draw(st.lists(keyed, min_size=1, max_size=3))
+
+    def one() -> Steering:
+        chosen = draw(st.lists(st.sampled_from(few), min_size=1, max_size=4, unique_by=lambda part: part.kv_key))
+        return Steering(tuple(chosen))
+
+    return one(), one()
+
+
+@given(neighbours())
+def test_two_requests_have_the_same_keys_up_to_a_block_exactly_when_their_steering_agrees_up_to_its_end(
+    pair: tuple[Steering, Steering],
 ) -> None:
-    extra_args = {WIRE_KEY: {"first": first, "kv_key": "k"}}
-    found = block_key(extra_args, block * block_size, (block + 1) * block_size)
-    assert found == ((WIRE_KEY, "k") if first // block_size == block else None)
+    one, other = map(blocks_of, pair)
+    for blocks in range(BLOCKS + 1):
+        agree = all(steering_at(pair[0], p) == steering_at(pair[1], p) for p in range(blocks * BLOCK))
+        assert (one[:blocks] == other[:blocks]) == agree
+
+
+@given(neighbours())
+def test_a_block_without_steered_positions_has_no_key(pair: tuple[Steering, Steering]) -> None:
+    for index, key in enumerate(blocks_of(pair[0])):
+        steered = any(steering_at(pair[0], position) for position in range(index * BLOCK, (index + 1) * BLOCK))
+        assert (key is not None) == steered
+
+
+@given(neighbours(), st.permutations(range(4)))
+def test_the_order_of_the_parts_does_not_matter(pair: tuple[Steering, Steering], order: list[int]) -> None:
+    parts = pair[0].parts
+    permuted = Steering(tuple(parts[index] for index in order if index < len(parts)))
+    assert blocks_of(permuted) == blocks_of(pair[0])
+
+
+def test_a_part_after_the_last_layer_changes_no_key(registry: Registry) -> None:
+    both = resolve([Asked("brief"), Asked("polite")], registry, prompt_length=3)
+    assert blocks_of(both) == blocks_of(resolve([Asked("polite")], registry, prompt_length=3))
 
 
 def test_an_unsteered_request_and_one_that_changes_no_kv_get_no_key(registry: Registry) -> None:
-    wire = resolve(Asked("brief"), registry, prompt_length=3).to_wire()
+    wire = resolve([Asked("brief")], registry, prompt_length=3).to_wire()
     for extra_args in (None, {}, {"other": 1}, {WIRE_KEY: wire}):
         assert all(block_key(extra_args, start, start + 4) is None for start in range(0, 20, 4))

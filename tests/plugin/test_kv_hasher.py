@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given, settings
 from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import sha256
 from vllm.v1.core import block_pool, kv_cache_utils
 from vllm.v1.request import Request
 
+from tests.plugin import asked
 from trimtab.plugin import kv
 from trimtab.plugin.kv import WIRE_KEY
-from trimtab.plugin.request import Asked, resolve
+from trimtab.plugin.request import Asked, Steering, resolve
 from trimtab.vectors import Registry
 
 BLOCK = 4
@@ -49,7 +53,7 @@ def hashes(
 
 
 def wire_of(registry: Registry, name: str, alpha: float | None = None, prompt_length: int = len(PROMPT)) -> object:
-    return resolve(Asked(name, alpha), registry, prompt_length=prompt_length).to_wire()
+    return resolve([Asked(name, alpha)], registry, prompt_length=prompt_length).to_wire()
 
 
 def shared(one: list[bytes], other: list[bytes]) -> list[bool]:
@@ -82,6 +86,30 @@ def test_a_steered_answer_is_not_taken_for_the_prompt_of_the_next_turn(registry:
     first_turn = hashes(wire_of(registry, "polite", 1.0, 10))
     second_turn = hashes(wire_of(registry, "polite", 1.0, len(PROMPT)))
     assert shared(first_turn, second_turn) == [True, True, False, False, False]
+
+
+@settings(max_examples=60)
+@given(one=asked.steerings(), other=asked.steerings())
+def test_blocks_are_shared_exactly_while_the_steering_agrees(one: Steering, other: Steering) -> None:
+    def steering_at(steering: Steering, position: int) -> list[str]:
+        return sorted(str(part.kv_key) for part in steering.parts if asked.acts_at(part, position))
+
+    agree = [steering_at(one, position) == steering_at(other, position) for position in range(len(PROMPT))]
+    expected = [all(agree[: (block + 1) * BLOCK]) for block in range(5)]
+    assert shared(hashes(one.to_wire()), hashes(other.to_wire())) == expected
+    as_lists = json.loads(json.dumps(one.to_wire()))  # the scheduler's copy came over a wire
+    assert hashes(as_lists) == hashes(one.to_wire())
+
+
+def test_profiles_that_are_added_up_share_with_neither_alone(registry: Registry) -> None:
+    def wire(*names: str) -> object:
+        return resolve([Asked(name) for name in names], registry, prompt_length=10).to_wire()
+
+    both = hashes(wire("polite", "gender-neutral"))
+    assert both == hashes(wire("gender-neutral", "polite"))
+    assert both == hashes(wire("gender-neutral", "brief", "polite"))
+    assert shared(both, hashes(wire("gender-neutral"))) == [True, True, False, False, False]  # until the answer
+    assert shared(both, hashes(wire("polite"))) == [False] * 5
 
 
 def test_generated_blocks_inherit_the_key(registry: Registry) -> None:
@@ -122,7 +150,7 @@ def test_images_keep_their_own_keys_under_steering(registry: Registry) -> None:
     )
     assert plain
     assert after == plain_after
-    assert extra == (*plain, (WIRE_KEY, wire["kv_key"]))  # type: ignore[index]
+    assert extra == (*plain, (WIRE_KEY, (wire[0]["kv_key"], ((1, 4),))))  # type: ignore[index]
 
 
 def test_installing_again_is_harmless(registry: Registry) -> None:

@@ -1,133 +1,211 @@
-"""The op adds alpha times the nearest row to each steered token, and nothing to any other."""
+"""The op adds alpha times the row that the gate chooses, for each part of a token, and nothing to any other token."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.plugin.steering_case import Case, expected, make_case
-from trimtab.plugin.op import steer
+from tests.plugin.steering_case import Case, Slot, expected, make_case, run
+from trimtab.plugin.batch import ALPHA, DECISION, SLOT
+from trimtab.plugin.op import COSINE, EUCLIDEAN, NOT_HERE, steer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
+counts = st.sampled_from([None, 0, 0, 1, 2, 3, 9, 256])
+slots = st.one_of(
+    st.builds(Slot, counts),
+    st.builds(Slot, counts, st.just(EUCLIDEAN), st.integers(0, 60).map(lambda quarters: quarters / 4)),
+    st.builds(Slot, counts, st.just(COSINE), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0, 2.0])),
+)
 cases = st.builds(
     make_case,
     st.integers(0, 2**32 - 1),
     tokens=st.integers(0, 7),
     size=st.integers(1, 9),
-    counts=st.lists(st.sampled_from([0, 1, 1, 2, 3, 9]), max_size=4),
+    slots=st.lists(slots, max_size=4),
     dtype=st.sampled_from(DTYPES),
+    parts=st.integers(1, 4),
 )
 
 
-def run(case: Case) -> torch.Tensor:
-    return steer(*case.tensors())
+def equal(one: tuple[torch.Tensor, ...], other: tuple[torch.Tensor, ...]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def with_alphas(case: Case, alphas: torch.Tensor) -> Case:
+    tokens = case.tokens.clone()
+    tokens[:, ALPHA] = alphas.float().view(torch.int32)
+    return replace(case, tokens=tokens)
+
+
+def alphas_of(case: Case) -> torch.Tensor:
+    return case.tokens[:, ALPHA].contiguous().view(torch.float32)
 
 
 @given(cases)
 def test_every_token_gets_what_a_loop_over_tokens_gives_it(case: Case) -> None:
-    delta = run(case)
-    assert delta.shape == case.residual.shape
+    delta, decided = run(case)
     assert delta.dtype == case.residual.dtype
-    assert torch.equal(delta, expected(case))
+    assert delta.shape == case.residual.shape
+    assert equal((delta, decided), expected(case))
 
 
 @given(cases)
 def test_an_unsteered_token_and_an_alpha_of_zero_get_exact_zeros(case: Case) -> None:
-    delta = run(case)
-    assert not delta[case.token_slot[: len(delta)] == 0].any()
-    assert not run(replace(case, token_alpha=torch.zeros_like(case.token_alpha))).any()
+    delta, _ = run(case)
+    assert not delta[(case.tokens[: len(delta), SLOT] == 0).all(dim=1)].any()
+    assert not run(with_alphas(case, torch.zeros_like(alphas_of(case))))[0].any()
 
 
 @given(cases)
-def test_the_arguments_are_left_as_they_are(case: Case) -> None:
+def test_only_what_was_decided_is_written(case: Case) -> None:
     before = [tensor.clone() for tensor in case.tensors()]
-    run(case)
-    assert all(torch.equal(old, new) for old, new in zip(before, case.tensors(), strict=True))
+    _, decided = run(case)
+    assert equal(tuple(before), case.tensors())
+    decides = case.tokens[: len(case.residual), DECISION]
+    changed = (decided != case.decided).nonzero().flatten().tolist()
+    assert set(changed) <= set((-decides[decides < 0]).tolist())
 
 
 @given(cases, st.sampled_from([-2.0, -1.0, 0.5, 4.0]))
 def test_the_delta_is_linear_in_alpha(case: Case, factor: float) -> None:
     # By powers of two and in float32, where scaling is exact.
     case = replace(case, hidden=case.hidden.float(), residual=case.residual.float())
-    assert torch.equal(run(replace(case, token_alpha=case.token_alpha * factor)), run(case) * factor)
+    assert torch.equal(run(with_alphas(case, alphas_of(case) * factor))[0], run(case)[0] * factor)
 
 
 @given(cases, st.permutations(range(7)))
 def test_permuted_tokens_get_permuted_deltas(case: Case, permutation: list[int]) -> None:
-    order = torch.tensor([token for token in permutation if token < len(case.residual)], dtype=torch.int64)
-    permuted = replace(
-        case,
-        hidden=case.hidden[order],
-        residual=case.residual[order],
-        token_slot=case.token_slot[order],
-        token_alpha=case.token_alpha[order],
-    )
-    assert torch.equal(run(permuted), run(case)[order])
+    order = [token for token in permutation if token < len(case.residual)]
+    delta, decided = run(case.of_tokens(order))
+    assert equal((delta, decided), (run(case)[0][order], run(case)[1]))
 
 
 @given(cases)
 def test_a_token_alone_gets_what_it_gets_in_a_batch(case: Case) -> None:
-    alone = [
-        run(
-            replace(
-                case,
-                hidden=case.hidden[t : t + 1],
-                residual=case.residual[t : t + 1],
-                token_slot=case.token_slot[t : t + 1],
-                token_alpha=case.token_alpha[t : t + 1],
-            )
-        )
-        for t in range(len(case.residual))
-    ]
-    assert torch.equal(torch.cat([*alone, case.residual[:0]]), run(case))
+    alone = [run(case.of_tokens([token]))[0] for token in range(len(case.residual))]
+    assert torch.equal(torch.cat([*alone, case.residual[:0]]), run(case)[0])
+
+
+@given(cases)
+def test_the_parts_add_up_to_what_each_adds_alone(case: Case) -> None:
+    case = replace(case, hidden=case.hidden.float(), residual=case.residual.float())
+    total = torch.zeros_like(case.residual)
+    for part in range(4):
+        tokens = case.tokens.clone()
+        tokens[:, SLOT] = 0
+        tokens[:, SLOT, part] = case.tokens[:, SLOT, part]
+        total += run(replace(case, tokens=tokens))[0]
+    assert torch.equal(run(case)[0], total)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_two_coarse_profiles_add_the_sum_of_their_vectors(seed: int, tokens: int) -> None:
+    case = make_case(seed, tokens=tokens, size=6, slots=[Slot(), Slot(), Slot()], dtype=torch.float32)
+    case.rows[3] = case.rows[1] + case.rows[2]
+    case = with_alphas(case, torch.ones_like(alphas_of(case)))
+    case.tokens[:, SLOT] = torch.tensor([1, 2, 0, 0], dtype=torch.int32)
+    apart = run(case)[0]
+    case.tokens[:, SLOT] = torch.tensor([0, 0, 3, 0], dtype=torch.int32)
+    assert torch.equal(run(case)[0], apart)
+
+
+@given(cases)
+def test_a_decision_that_was_made_is_read_as_it_would_be_made_again(case: Case) -> None:
+    """One step decides and the next reads: same stream, same delta."""
+    case.tokens[:, DECISION] = -case.tokens[:, DECISION].abs()
+    delta, decided = run(case)
+    case.tokens[:, DECISION] = case.tokens[:, DECISION].abs()
+    assert torch.equal(run(replace(case, decided=decided))[0], delta)
+
+
+def one_token(
+    stream: list[float], centroids: list[list[float]], slot: Slot, dtype: torch.dtype = torch.float32, decision: int = 0
+) -> tuple[int, int]:
+    """Which row of [1…K] is added to one token (0 for none), and which was noted at place 1."""
+    c = torch.tensor(centroids)
+    k, size = c.shape
+    vectors = torch.arange(1.0, k + 1)[:, None].expand(k, size)
+    tokens = torch.zeros(1, 3, 4, dtype=torch.int32)
+    tokens[0, :, 0] = torch.tensor([1, np.float32(1).view(np.int32), decision])
+    decided = torch.full((2,), 99, dtype=torch.int32)
+    delta = steer(
+        torch.zeros(1, size, dtype=dtype),
+        torch.tensor([stream], dtype=dtype),
+        tokens,
+        torch.tensor([[NOT_HERE, 0, 0], [0, k, slot.metric]], dtype=torch.int32),
+        torch.tensor([0.0, slot.limit]),
+        torch.cat([c.square().sum(dim=1) / 2, torch.zeros(k)]),
+        torch.cat([c, vectors]),
+        decided,
+    )
+    assert (delta == delta[0, 0]).all()
+    return int(delta[0, 0]), int(decided[1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_lowest_index_wins_a_tie(dtype: torch.dtype) -> None:
-    # The second and third centroid are equally far from h = 0, and so is the fourth, their copy; the first is farther.
-    case = make_case(0, tokens=1, size=2, counts=[4], dtype=dtype)
-    centroids = torch.tensor([[0.0, 0.0], [3.0, 3.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
-    case = replace(
-        case,
-        hidden=torch.zeros(1, 2, dtype=dtype),
-        residual=torch.zeros(1, 2, dtype=dtype),
-        token_slot=torch.ones(1, dtype=torch.int32),
-        token_alpha=torch.ones(1),
-        centroids=centroids,
-        bias=centroids.square().sum(dim=1) / 2,
-    )
-    assert torch.equal(run(case), case.vectors[2:3].to(dtype))
+    # The second and third centroid are equally far from 0, and so is the fourth, their copy; the first is farther.
+    assert one_token([0, 0], [[3.0, 3.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]], Slot(), dtype)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("stream", "metric", "limit"),
+    [
+        ([3.0, 4.0, 0.0, 0.0], EUCLIDEAN, 18.0),  # √18 from (0, 1, 0, 0)
+        ([0.0, 1.0, 0.0, 0.0], EUCLIDEAN, 0.0),
+        ([0.0, 7.0, 0.0, 0.0], COSINE, 0.0),
+        ([1.0, 1.0, 1.0, 1.0], COSINE, 0.5),
+        ([2.0, 0.0, 0.0, 0.0], COSINE, 1.0),
+        ([0.0, -3.0, 0.0, 0.0], COSINE, 2.0),
+    ],
+)
+def test_a_limit_is_inclusive_to_the_last_bit(stream: list[float], metric: int, limit: float) -> None:
+    centroids = [[0.0, 1.0, 0.0, 0.0]]
+    assert one_token(stream, centroids, Slot(1, metric, limit))[0] == 1
+    below = float(np.nextafter(np.float32(limit), np.float32(-1)))
+    assert one_token(stream, centroids, Slot(1, metric, below))[0] == 0
+
+
+def test_the_nearest_is_euclidean_under_a_cosine_limit_too() -> None:
+    # By cosine the second would be the nearest, and inside the limit.
+    assert one_token([1.0, 0.0], [[1.0, 1.0], [9.0, 0.0]], Slot(2, COSINE, 0.1))[0] == 0
+    assert one_token([1.0, 0.0], [[1.0, 1.0], [9.0, 0.0]], Slot(2, COSINE, 0.3))[0] == 1
+
+
+@pytest.mark.parametrize(("stream", "centroid"), [([0.0, 0.0], [1.0, 0.0]), ([1.0, 0.0], [0.0, 0.0])])
+def test_a_zero_vector_is_inside_no_cosine_limit(stream: list[float], centroid: list[float]) -> None:
+    assert one_token(stream, [centroid], Slot(1, COSINE, 2.0))[0] == 0
+    assert one_token(stream, [centroid], Slot(1, EUCLIDEAN, 2.0))[0] == 1
+
+
+def test_a_decision_to_add_nothing_is_kept_too() -> None:
+    assert one_token([9.0], [[0.0]], Slot(1, EUCLIDEAN, 1.0), decision=-1) == (0, NOT_HERE)
+    assert one_token([1.0], [[0.0]], Slot(1, EUCLIDEAN, 1.0), decision=-1) == (1, 1)
 
 
 def test_the_stream_is_summed_in_float32() -> None:
     # In bfloat16 256 + 1 would be 256, nearest to the first centroid.
-    centroids = torch.tensor([[0.0], [256.0], [257.0]])
-    vectors = torch.tensor([[0.0], [10.0], [20.0]])
-    one = torch.ones(1, dtype=torch.int32)
-    delta = steer(
-        torch.tensor([[256.0]], dtype=torch.bfloat16),
-        torch.tensor([[1.0]], dtype=torch.bfloat16),
-        one,
-        one.float(),
-        torch.tensor([0, 1], dtype=torch.int32),
-        torch.tensor([0, 2], dtype=torch.int32),
-        centroids,
-        centroids.square().sum(dim=1) / 2,
-        vectors,
-    )
-    assert delta.item() == 20.0
+    case = make_case(0, tokens=1, size=1, slots=[Slot(2)], dtype=torch.bfloat16)
+    case.rows[1:].copy_(torch.tensor([[256.0], [257.0], [10.0], [20.0]]))
+    case.bias[1:3].copy_(case.rows[1:3, 0].square() / 2)
+    case.hidden.fill_(256)
+    case.residual.fill_(1)
+    case.tokens[:, SLOT] = torch.tensor([1, 0, 0, 0], dtype=torch.int32)
+    case.tokens[:, DECISION] = 0
+    assert run(with_alphas(case, torch.ones_like(alphas_of(case))))[0].item() == 20.0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_delta_is_rounded_once(dtype: torch.dtype) -> None:
-    case = make_case(1, tokens=64, size=64, counts=[1], dtype=dtype)
-    once = (case.token_alpha[:64, None] * case.vectors[1]).to(dtype)
-    twice = case.token_alpha[:64, None].to(dtype) * case.vectors[1].to(dtype)
-    steered = case.token_slot[:64] == 1
-    assert torch.equal(run(case)[steered], once[steered])
-    assert not torch.equal(once[steered], twice[steered])  # so the line above tells the two apart
+    case = make_case(1, tokens=64, size=64, slots=[Slot()], dtype=dtype)
+    case.tokens[:, SLOT] = 1
+    each = alphas_of(case)[:64, :, None] * case.rows[1]
+    once = (((each[:, 0] + each[:, 1]) + each[:, 2]) + each[:, 3]).to(dtype)
+    assert torch.equal(run(case)[0], once)
+    assert not torch.equal(once, each.to(dtype).sum(dim=1))  # so the line above tells the two apart

@@ -1,18 +1,22 @@
-"""The op is one opaque, functional node that torch's own checks and torch.compile accept."""
+"""The op is one opaque node that torch's checks and torch.compile accept, and it owns up to its one side effect."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.plugin.steering_case import Case, expected, make_case
-from trimtab.plugin.op import steer
+from tests.plugin.steering_case import Case, Slot, expected, make_case
+from trimtab.plugin.batch import SLOT
+from trimtab.plugin.op import EUCLIDEAN, steer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SLOTS = [Slot(), Slot(3), Slot(None), Slot(2, EUCLIDEAN, 6.0)]
 
 
 def case_of(tokens: int, dtype: torch.dtype = torch.float32) -> Case:
-    return make_case(tokens, tokens=tokens, size=6, counts=[1, 3, 0], dtype=dtype)
+    return make_case(tokens, tokens=tokens, size=6, slots=SLOTS, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -45,9 +49,29 @@ def test_a_compiled_function_steers_without_a_graph_break_or_a_second_compilatio
 
     for tokens in (17, 29, 12):
         case = case_of(tokens)
-        doubled = Case(case.hidden, case.residual * 2, *case.tensors()[2:])
-        assert torch.equal(layer(*case.tensors()), doubled.residual + expected(doubled))
+        doubled = replace(case, residual=case.residual * 2)
+        delta, decided = expected(doubled)
+        assert torch.equal(layer(*case.tensors()), doubled.residual + delta)
+        assert torch.equal(case.decided, decided)
     assert compilations == 1
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_what_is_decided_survives_compilation(backend: str) -> None:
+    """Even where nothing in the graph reads it, at two layers with a table each."""
+    one, other = case_of(5), replace(case_of(5), decided=case_of(5).decided + 1)
+
+    @torch.compile(fullgraph=True, backend=backend)
+    def layers(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        delta = steer(hidden, residual, *one.tensors()[2:])
+        return delta + steer(hidden, residual, *other.tensors()[2:])
+
+    (delta, decided), (_, also_decided) = expected(one), expected(other)
+    assert not torch.equal(decided, one.decided)
+    layers(one.hidden, one.residual)
+    assert torch.equal(one.decided, decided)
+    assert torch.equal(other.decided, also_decided)
+    assert delta.any()
 
 
 def test_a_table_that_is_written_in_place_steers_the_compiled_function() -> None:
@@ -57,7 +81,9 @@ def test_a_table_that_is_written_in_place_steers_the_compiled_function() -> None
     def layer() -> torch.Tensor:
         return steer(*case.tensors())
 
-    assert torch.equal(layer(), expected(case))
-    case.vectors[1:].mul_(3)
-    case.token_slot.fill_(2)
-    assert torch.equal(layer(), expected(case))
+    for slot in (1, 2, 4):
+        case.tokens[:, SLOT] = slot
+        case.rows[1].mul_(3)
+        delta, decided = expected(case)
+        assert torch.equal(layer(), delta)
+        assert torch.equal(case.decided, decided)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.plugin.steering_case import Case, make_case
-from trimtab.plugin.op import steer
+from tests.plugin.steering_case import Answer, Case, Slot, make_case, run
+from trimtab.plugin.batch import ALPHA, SLOT
+from trimtab.plugin.op import COSINE, EUCLIDEAN
 
 pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
@@ -26,26 +27,36 @@ def strided(case: Case) -> Case:
 
 
 def not_finite(case: Case) -> Case:
-    """All tokens have the first profile, the first an infinite entry that only the last centroid points to."""
-    hidden, centroids = torch.zeros_like(case.hidden), case.centroids.clone()
+    """All tokens have the first profile, the first an infinite entry that only its last centroid points to."""
+    hidden, rows, tokens = torch.zeros_like(case.hidden), case.rows.clone(), torch.zeros_like(case.tokens)
+    tokens[:, SLOT, 0] = 1
+    tokens[:, ALPHA, 0] = case.tokens[:, ALPHA, 0]
     hidden[0, 0] = torch.inf
-    centroids[:, 0] = -1.0
-    centroids[int(case.count[1]), 0] = 1.0
-    return replace(case, hidden=hidden, centroids=centroids, token_slot=torch.ones_like(case.token_slot))
+    first, count, _ = case.slots[1].tolist()
+    rows[first : first + count, 0] = -1.0
+    rows[first + count - 1, 0] = 1.0
+    return replace(case, hidden=hidden, rows=rows, tokens=tokens)
+
+
+def case(seed: int, tokens: int, size: int, *slots: Slot, dtype: torch.dtype = torch.float32) -> Case:
+    return make_case(seed, tokens=tokens, size=size, slots=slots, dtype=dtype)
 
 
 CASES = {
-    f"K of {k}, {str(dtype).removeprefix('torch.')}": make_case(k, tokens=6, size=24, counts=[k, 1, 0], dtype=dtype)
-    for k in (1, 2, 7, 8, 9, 64)
+    f"K of {k}, {str(dtype).removeprefix('torch.')}": case(k, 6, 24, Slot(k), Slot(), Slot(None), dtype=dtype)
+    for k in (1, 2, 7, 8, 9, 64, 256)
     for dtype in (torch.float32, torch.bfloat16, torch.float16)
 } | {
-    "wider than a tile": make_case(1, tokens=4, size=700, counts=[3, 9], dtype=torch.bfloat16),
-    "a width of one": make_case(2, tokens=4, size=1, counts=[3], dtype=torch.float32),
-    "many ties": make_case(3, tokens=12, size=2, counts=[40, 17], dtype=torch.float32),
-    "one token": make_case(4, tokens=1, size=8, counts=[3], dtype=torch.float32),
-    "no token": make_case(5, tokens=0, size=8, counts=[3], dtype=torch.float32),
-    "nobody steered": make_case(6, tokens=4, size=8, counts=[], dtype=torch.float32),
-    "strided": strided(make_case(7, tokens=6, size=24, counts=[9, 1], dtype=torch.bfloat16)),
+    "wider than a tile": case(1, 4, 700, Slot(3), Slot(9, EUCLIDEAN, 2600.0), dtype=torch.bfloat16),
+    "a width of one": case(2, 4, 1, Slot(3)),
+    "many ties": case(3, 12, 2, Slot(40), Slot(17)),
+    "limits": case(4, 16, 3, Slot(4, EUCLIDEAN, 1.5), Slot(5, COSINE, 0.3), Slot(3, COSINE, 1.0), Slot(2, EUCLIDEAN)),
+    "zero vectors": case(5, 16, 1, Slot(3, COSINE, 2.0), Slot(1, COSINE, 0.0)),
+    "one token": case(6, 1, 8, Slot(3)),
+    "no token": case(7, 0, 8, Slot(3)),
+    "nobody steered": case(8, 4, 8),
+    "all four coarse": case(9, 8, 24, Slot(), dtype=torch.float16),
+    "strided": strided(case(10, 6, 24, Slot(9), Slot(), dtype=torch.bfloat16)),
 }
 
 
@@ -62,8 +73,8 @@ def child(*arguments: str, **environment: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The kernel's delta by the name of the case."""
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """What the kernel answers, by the name of the case."""
     folder = tmp_path_factory.mktemp("kernel")
     cases = {**CASES, "not finite": not_finite(CASES["K of 9, float32"])}
     torch.save([case.tensors() for case in cases.values()], folder / "given.pt")
@@ -71,25 +82,28 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
     return dict(zip(cases, torch.load(folder / "answered.pt"), strict=True))
 
 
-def on_the_cpu(case: Case) -> torch.Tensor:
-    """The CPU's delta; where a GPU and the CPU round to bfloat16, the interpreter cuts off the lower half."""
+def on_the_cpu(case: Case) -> Answer:
+    """The CPU's answer; where a GPU and the CPU round to bfloat16, the interpreter cuts off the lower half."""
     if case.residual.dtype != torch.bfloat16:
-        return steer(*case.tensors())
-    exact = steer(*replace(case, hidden=case.hidden.float(), residual=case.residual.float()).tensors())
-    return (exact.contiguous().view(torch.int32) & ~0xFFFF).view(torch.float32).bfloat16()
+        return run(case)
+    exact, decided = run(replace(case, hidden=case.hidden.float(), residual=case.residual.float()))
+    return (exact.contiguous().view(torch.int32) & ~0xFFFF).view(torch.float32).bfloat16(), decided
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_kernel_agrees_with_the_cpu(name: str, interpreted: dict[str, torch.Tensor]) -> None:
-    delta = interpreted[name]
+def test_the_kernel_agrees_with_the_cpu(name: str, interpreted: dict[str, Answer]) -> None:
+    (delta, decided), (cpus_delta, cpus_decided) = interpreted[name], on_the_cpu(CASES[name])
     assert delta.dtype == CASES[name].residual.dtype
-    assert torch.equal(delta, on_the_cpu(CASES[name]))
+    assert torch.equal(delta, cpus_delta)
+    assert torch.equal(decided, cpus_decided)
 
 
-def test_an_infinite_stream_still_gets_a_row_of_its_own_profile(interpreted: dict[str, torch.Tensor]) -> None:
+def test_an_infinite_stream_still_gets_a_row_of_its_own_profile(interpreted: dict[str, Answer]) -> None:
     case = not_finite(CASES["K of 9, float32"])
-    assert torch.equal(interpreted["not finite"][0], case.token_alpha[0] * case.vectors[9])
-    assert torch.equal(interpreted["not finite"], steer(*case.tensors()))
+    first, count, _ = case.slots[1].tolist()
+    alpha = case.tokens[0, ALPHA].contiguous().view(torch.float32)[0]
+    assert torch.equal(interpreted["not finite"][0][0], alpha * case.rows[first + 2 * count - 1])
+    assert torch.equal(interpreted["not finite"][0], run(case)[0])
 
 
 def test_the_kernel_compiles_for_cuda() -> None:

