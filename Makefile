@@ -3,6 +3,7 @@
 # make test       the tests
 # make smoke      the few tests that show most of it, in about a minute
 # make compat     those few on the oldest vLLM that trimtab serves with, in .venv-oldest
+# make bench      what steering costs beside plain vLLM, in five minutes (see bench/README.md)
 # make serve      the demo's model and profiles on PORT
 # make lint       style, types, import rules, Dockerfile
 
@@ -16,7 +17,7 @@ endif
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(BACKEND)
 
-.PHONY: install demo test smoke compat serve lint
+.PHONY: install demo test smoke compat bench serve lint
 
 install: $(INSTALLED)
 
@@ -47,6 +48,10 @@ OLDEST := $(shell grep ^vllm tests/oldest.txt)
 	$(PYTHON) -m venv --clear .venv-oldest
 	.venv-oldest/bin/python -m pip install --constraint tests/oldest.txt -e '.[cpu,dev]'
 	@touch $@
+
+bench: install
+	$(BIN)/python bench/host.py
+	$(BIN)/python bench/serving.py --quick --json out/bench.json --plot out/bench.png
 
 # vLLM's CPU build would take most of the memory for its KV cache; this model needs next to nothing.
 serve: export VLLM_CPU_KVCACHE_SPACE ?= 1

@@ -73,7 +73,7 @@ def seconds(call: Callable[[], Any], device: str) -> float:
 
         return float(do_bench_cudagraph(call, return_mode="median")) / 1e3
     call()
-    times = []
+    times: list[float] = []
     while len(times) < 5 or (sum(times) < 0.5 and len(times) < 200):
         start = time.perf_counter()
         call()

@@ -1,6 +1,6 @@
 """This step's token rows: which slots, with which strength, act on which row of the flattened batch.
 
-Pure numpy, one pass over the batch and none over layers. It is filled only after the step's batch is final; both model
+Pure, one pass over the batch and none over layers. They are made only after the step's batch is final; both model
 runners describe the batch by the same arrays.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -70,21 +71,34 @@ def token_rows(entries: Entries, request: Ints, computed: Ints, scheduled: Ints)
         int32 [T, 3, MOST_PROFILES]: of each row and part the slot (0 where nothing acts), the strength (the bits of a
         float32) and the decision (see `entries_of`).
     """
-    ends = np.cumsum(scheduled)
-    reached = computed + scheduled
-    first = np.maximum(entries[_START], computed[request])
-    count = np.maximum(np.minimum(entries[_END], reached[request]) - first, 0).astype(np.int64)
-    # Position p of a request stands at row p + (its last row + 1) − (the positions it has reached).
-    first = first.astype(np.int64) + (ends - reached)[request]
-    acting = np.repeat(np.arange(len(count)), count)
-    row = np.arange(len(acting)) + (first - np.cumsum(count) + count)[acting]
+    return _token_rows(
+        np.ascontiguousarray(entries.T),
+        request.astype(np.int64, copy=False),
+        computed.astype(np.int64, copy=False),
+        scheduled.astype(np.int64, copy=False),
+    )
 
-    fields = entries[:, acting]
-    rows = np.zeros((ends[-1] if len(ends) else 0, 3, MOST_PROFILES), np.int32)
-    part = fields[_PART].astype(np.int64)
-    rows[row, SLOT, part] = fields[_SLOT]
-    rows[row, ALPHA, part] = fields[_ALPHA].astype(np.float32).view(np.int32)
-    rows[row, DECISION, part] = fields[_DECISION]
+
+@numba.njit(cache=True)
+def _token_rows(
+    entries: npt.NDArray[np.float64],
+    request: npt.NDArray[np.int64],
+    computed: npt.NDArray[np.int64],
+    scheduled: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int32]:
+    ends = np.cumsum(scheduled)
+    rows = np.zeros((scheduled.sum(), 3, MOST_PROFILES), np.int32)
+    strength = entries[:, _ALPHA].astype(np.float32).view(np.int32)
+    for e in range(len(entries)):
+        of = request[e]
+        reached = computed[of] + scheduled[of]
+        start, end = max(int(entries[e, _START]), computed[of]), min(int(entries[e, _END]), reached)
+        part = int(entries[e, _PART])
+        # Position p of a request stands at row p + (its last row + 1) − (the positions it has reached).
+        for row in range(start + ends[of] - reached, end + ends[of] - reached):
+            rows[row, SLOT, part] = int(entries[e, _SLOT])
+            rows[row, ALPHA, part] = strength[e]
+            rows[row, DECISION, part] = int(entries[e, _DECISION])
     return rows
 
 

@@ -30,6 +30,7 @@ class TokenRows(nn.Module):
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(capacity, 3, MOST_PROFILES, dtype=torch.int32), persistent=False)
+        token_rows(*unpack([]), *np.zeros((2, 0), np.int64))  # compiled now, not in the first step
         self._used = 0
         self._repeatable: tuple[tuple[SteeredRequest | None, ...], Ints] | None = None
         self._probing = False

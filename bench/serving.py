@@ -1,0 +1,167 @@
+"""What steering costs in throughput and latency beside plain vLLM: `python bench/serving.py [--quick] [--check]`.
+
+Four engines are alive, one of which works at a time: two plain ones, which show how far two starts of the same differ,
+one with three profiles and one with 256. Cases take turns within each round, so that none has a quiet hour to itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
+
+from bench import profiles, show
+from bench.cases import CONCURRENCY, FULL, HEADLINE, OVER_COARSE, QUICK, SIDES, TARGETS, Case, Side, Size, cases
+from bench.engine import MODEL, Engine, engines
+from bench.machine import machine
+from bench.pairs import Pair, Run, alternate, estimate, ratios
+
+__all__ = ["measure", "report"]
+
+STEPS = 4
+"""Of an engine in one turn: few, because the machine's speed wanders within milliseconds."""
+
+Figures = dict[str, float]
+METRICS = ("throughput", "ttft", "tpot")
+
+
+def measure(
+    found: Mapping[str, Engine], wanted: list[Case], tokens: int, progress: Progress
+) -> dict[Case, list[Pair[Figures]]]:
+    """The figures of every case, one pair of each at a time."""
+
+    def run(side: Side, n: int) -> Callable[[], Run[Figures]]:
+        return lambda: _run(found[side.engine], side, n, tokens)
+
+    turns = {
+        case: alternate(run(case.base, case.concurrency), run(case.other, case.concurrency), 1 + case.pairs)
+        for case in wanted
+    }
+    for case in progress.track(wanted, description="warming up"):
+        next(turns[case])
+    for engine in found.values():
+        engine.call("settle")
+    rounds = max(case.pairs for case in wanted)
+    bar = progress.add_task("measuring", total=sum(case.pairs for case in wanted))
+    done: dict[Case, list[Pair[Figures]]] = {case: [] for case in wanted}
+    for number in range(rounds):
+        for case in wanted:
+            # Those with fewer pairs are spread over the whole time too.
+            if number * case.pairs // rounds != (number + 1) * case.pairs // rounds:
+                done[case].append(next(turns[case]))
+                progress.advance(bar)
+    return done
+
+
+def _run(engine: Engine, side: Side, n: int, tokens: int) -> Run[Figures]:
+    engine.call("begin", steerings=side.steerings(n), tokens=tokens)
+    while True:
+        figures: Figures | None = engine.call("turn", steps=STEPS)
+        if figures is not None:
+            return figures
+        yield
+
+
+def prefix_hits(found: Mapping[str, Engine]) -> dict[str, float]:
+    """Share of prompt tokens from the prefix cache where the same prompts come a second time."""
+    nobody, coarse = SIDES["idle"].steerings(CONCURRENCY), SIDES["coarse"].steerings(CONCURRENCY)
+    return {
+        "plain vLLM": found["plain"].call("hits", before=nobody, after=nobody),
+        "steered after steered": found["few"].call("hits", before=coarse, after=coarse),
+        "steered after unsteered": found["few"].call("hits", before=nobody, after=coarse),
+        "unsteered after steered": found["few"].call("hits", before=coarse, after=nobody),
+    }
+
+
+def report(done: Mapping[Case, list[Pair[Figures]]], hits: Mapping[str, float], size: Size) -> dict[str, Any]:
+    """All that was found, as it is written to --json."""
+    details: dict[str, Any] = {}
+    for case, pairs in done.items():
+        details.setdefault(str(case.concurrency), {})[case.key] = {metric: _ratio(pairs, metric) for metric in METRICS}
+    headline = {key: details[str(n)][key]["throughput"] for key, n in HEADLINE.items()}
+    over_coarse = details[str(CONCURRENCY)][OVER_COARSE]["throughput"]
+    compared = {**headline, OVER_COARSE: over_coarse}
+    targets = {key: {"least": least, "held": compared[key]["interval"][1] >= least} for key, least in TARGETS.items()}
+    starts = {
+        case.key: [
+            _ratio(pairs[at : at + case.pairs], "throughput")["ratio"] for at in range(0, len(pairs), case.pairs)
+        ]
+        for case, pairs in done.items()
+        if case.concurrency == HEADLINE.get(case.key, CONCURRENCY)
+    }
+    return {
+        "ratio": {key: figures["ratio"] for key, figures in headline.items()},
+        "interval": {key: figures["interval"] for key, figures in headline.items()},
+        "pairs": {key: figures["pairs"] for key, figures in headline.items()},
+        OVER_COARSE: over_coarse,
+        "targets": {**targets, "prefix_cache_hits": {"held": len(set(hits.values())) == 1}},
+        "machine": machine(),
+        "details": {
+            "tokens": size.tokens,
+            "starts": starts,
+            "concurrency": details,
+            "prefix_cache_hits": dict(hits),
+        },
+    }
+
+
+def _ratio(pairs: list[Pair[Figures]], metric: str) -> dict[str, Any]:
+    found = estimate(ratios(pairs, lambda figures: figures[metric]))
+    return {
+        "ratio": found.median,
+        "interval": [found.low, found.high],
+        "pairs": found.pairs,
+        "base": estimate([pair.base[metric] for pair in pairs]).median,
+        "other": estimate([pair.other[metric] for pair in pairs]).median,
+    }
+
+
+def main() -> int:
+    """Measure, print, write; 1 where --check is given and a target is missed."""
+    parser = argparse.ArgumentParser(prog="python bench/serving.py", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="30 pairs of shorter answers, in less than 5 minutes")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured")
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the ratios")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
+    parser.add_argument("--work", type=Path, default=Path("out/bench"), help="profiles, logs, vLLM's compile cache")
+    asked = parser.parse_args()
+    size = QUICK if asked.quick else FULL
+    work = asked.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    folders = {
+        "plain": None,
+        "twin": None,
+        "few": profiles.write_few(work / "few", MODEL),
+        "many": profiles.write_many(work / "many", MODEL),
+    }
+    console = Console()
+    wanted = cases(size)
+    hits: dict[str, float] = {}
+    done: dict[Case, list[Pair[Figures]]] = {case: [] for case in wanted}
+    for start in range(size.starts):
+        console.print(f"starting four engines ({start + 1} of {size.starts})")
+        with engines(folders, work=work, core=max(os.sched_getaffinity(0))) as found:
+            with Progress(console=console) as progress:
+                for case, pairs in measure(found, wanted, size.tokens, progress).items():
+                    done[case] += pairs
+            hits = prefix_hits(found)
+    result = report(done, hits, size)
+    show.table(result, console)
+    if asked.json:
+        asked.json.write_text(json.dumps(result, indent=1) + "\n")
+    if asked.plot:
+        show.plot(result, asked.plot)
+    return int(asked.check and not all(target["held"] for target in result["targets"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""The steps that `bench.host` times are those of a real batch, and the plugin's tables take them."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+
+import pytest
+
+from bench.host import KINDS, PROMPT, filler, steps
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_requests_that_stay_count_their_tokens_and_others_come_in_their_place(kind: str) -> None:
+    taken = list(islice(steps(kind, 16), 20))
+    came = {"steady": 0, "change": 1, "mixed": 2}[kind]
+    for (before, counted, scheduled), (after, computed, _) in pairwise(taken):
+        stayed = [here is there for here, there in zip(before, after, strict=True)]
+        assert stayed.count(False) == came
+        assert (computed == counted + scheduled)[stayed].all()
+    assert all((scheduled == PROMPT).sum() == (came if kind == "mixed" else 0) for *_, scheduled in taken)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tables_take_every_step(kind: str) -> None:
+    prepare = filler(layers=3, requests=16)
+    for step in islice(steps(kind, 16), 20):
+        prepare(step)()
