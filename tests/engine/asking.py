@@ -20,6 +20,8 @@ class Ask:
     full: give the whole distribution of every step, and no text. late: the step of the engine at which it arrives.
     sampling: further arguments of `SamplingParams`, which win over those made of the fields above. lora: folder of an
     adapter. priority: lower goes first, where the engine schedules by it. abort: the step at which it is taken back.
+    scenes: seeds of further pictures; with `ids`, each picture has one placeholder there. salt: keeps its cached blocks
+    apart from those of other salts; with `ids` only.
     """
 
     text: str = ""
@@ -36,6 +38,8 @@ class Ask:
     lora: str | None = None
     priority: int = 0
     abort: int | None = None
+    scenes: tuple[int, ...] = ()
+    salt: str | None = None
 
     def steered(self, steering: Any) -> Ask:
         return replace(self, steering=steering)
@@ -45,7 +49,13 @@ class Ask:
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> Ask:
-        return cls(**{**found, "ids": None if found["ids"] is None else tuple(found["ids"])})
+        ids = None if found["ids"] is None else tuple(found["ids"])
+        return cls(**{**found, "ids": ids, "scenes": tuple(found["scenes"])})
+
+    @property
+    def pictures(self) -> tuple[int, ...]:
+        """Seeds of all of its pictures, in their order."""
+        return (*(() if self.scene is None else (self.scene,)), *self.scenes)
 
     @property
     def extra_args(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from examples.tinyworld.data import write_split
+from tests.engine import lawbook
 from tests.engine.engine import ROOT, Engine
 from tests.engine.reference import Reference
 from tests.engine.server import Server
@@ -87,6 +88,28 @@ def registry(profiles: Path) -> Registry:
 def engine(model: Path, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Eager, float32, prefix caching on, as vLLM's default has it."""
     with Engine(tmp_path_factory.mktemp("log") / "eager.log", model, profiles) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def laws(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the profiles that `lawbook` makes."""
+    folder = tmp_path_factory.mktemp("laws")
+    for profile in lawbook.profiles(reference):
+        save_profile(profile, folder / profile.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def law(laws: Path) -> Registry:
+    return Registry.open(laws)
+
+
+@pytest.fixture(scope="session")
+def court(model: Path, laws: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine that serves them, with room for one profile more."""
+    log = tmp_path_factory.mktemp("log") / "court.log"
+    with Engine(log, model, laws, arm={"rows": 2}, max_num_seqs=32) as running:
         yield running
 
 

@@ -87,9 +87,9 @@ class Engine:
             self.close()
             raise
 
-    def ask(self, asks: Sequence[Ask]) -> list[Answer]:
+    def ask(self, asks: Sequence[Ask], preempt: Sequence[int] = ()) -> list[Answer]:
         """The answers of a batch, all of whose requests are expected to be served."""
-        return [_served(reply) for reply in self.try_all(asks)]
+        return [_served(reply) for reply in self.try_all(asks, preempt)]
 
     def ask_alone(self, asks: Iterable[Ask]) -> list[Answer]:
         """The answers to requests that have the engine to themselves, one after the other, without cached prompts."""
@@ -99,9 +99,9 @@ class Engine:
             answers += self.ask([ask])
         return answers
 
-    def try_all(self, asks: Sequence[Ask]) -> list[Answer | Refusal]:
-        """An answer or a refusal for each request of a batch."""
-        replies = self.call("ask", asks=[ask.to_json() for ask in asks])
+    def try_all(self, asks: Sequence[Ask], preempt: Sequence[int] = ()) -> list[Answer | Refusal]:
+        """An answer or a refusal for each request of a batch. preempt: see `tests.engine.host.Host.ask`."""
+        replies = self.call("ask", asks=[ask.to_json() for ask in asks], preempt=list(preempt))
         return [Answer(**reply) if "prompt" in reply else Refusal(**reply) for reply in replies]
 
     def chat(self, asks: Sequence[Ask]) -> list[Answer]:

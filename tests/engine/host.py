@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,19 @@ class Host:
             from trimtab.plugin import engine_args
 
             llm = {**llm, **engine_args(profiles, model=model, **arm)}
+            if lost := os.environ.get("TESTS_LOSE_LAYER"):
+                _lose_layer(int(lost))
         if capture:
             from trimtab.plugin.capture import capture_args
 
             llm |= capture_args(capture, model=model, additional_config=llm.get("additional_config"))
         self.llm: Any = LLM(model, **llm)
 
-    def ask(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Put every request to the engine at its step, and run it until all are answered or refused."""
+    def ask(self, asks: list[dict[str, Any]], preempt: Sequence[int] = ()) -> list[dict[str, Any]]:
+        """Put every request to the engine at its step, and run it until all are answered or refused.
+
+        preempt: the steps before which every running request is sent back to the queue; its blocks stay cached.
+        """
         waiting = [(number, Ask.of_json(found)) for number, found in enumerate(asks)]
         numbers: dict[str, int] = {}
         replies: dict[int, Any] = {}
@@ -81,6 +86,8 @@ class Host:
                 if ask.abort == step:
                     self.llm.llm_engine.abort_request([name for name, known in numbers.items() if known == number])
                     replies[number] = Refusal("Aborted", f"at step {step}")
+            if step in preempt:
+                self._preempt()
             step += 1
             if step > _MOST_STEPS:
                 raise RuntimeError("the engine has requests that it never finishes")
@@ -161,6 +168,10 @@ class Host:
         """Empty the prefix cache."""
         return bool(self.llm.reset_prefix_cache())
 
+    def chunk(self, size: int) -> None:
+        """From now on read prompts in pieces of at most `size` tokens; 0 reads them at once."""
+        self._scheduler.scheduler_config.long_prefill_token_threshold = size
+
     def preemptions(self) -> int:
         """How often a running request was sent back to the queue."""
         return sum(int(metric.value) for metric in self.llm.get_metrics() if metric.name == "vllm:num_preemptions")
@@ -211,7 +222,7 @@ class Host:
         return dict(self.llm.apply_model(look)[0])
 
     def load(self, folder: str) -> str:
-        """Put one more profile into the tables of the running model, and let requests name it."""
+        """Put one more profile into the tables of the running model, and let requests name it, whoever had its name."""
         from trimtab.plugin import admission
         from trimtab.plugin.wrapper import tables_of
         from trimtab.vectors import Registry, load_profile
@@ -220,7 +231,7 @@ class Host:
         self.llm.apply_model(lambda model: tables_of(model).load(profile))  # type: ignore[union-attr]
         known = admission.registry_of(self.llm.llm_engine.vllm_config)
         assert known is not None
-        larger = Registry([*known.values(), profile])
+        larger = Registry([*(other for other in known.values() if other.name != profile.name), profile])
         setattr(admission, "registry_of", lambda vllm_config: larger)  # noqa: B010
         return profile.digest
 
@@ -243,17 +254,35 @@ class Host:
     def _enqueue(self, ask: Ask) -> str:
         more = {"lora_request": _lora(ask), "priority": ask.priority or None, "use_tqdm": False}
         if ask.ids is not None:
-            (name,) = self.llm.enqueue([{"prompt_token_ids": list(ask.ids)}], _params(ask), **more)
+            (name,) = self.llm.enqueue([_tokenised(ask)], _params(ask), **more)
         else:
             (name,) = self.llm.enqueue_chat([_turns(ask)], _params(ask), **more)
         return str(name).partition("-")[0]
 
+    @property
+    def _scheduler(self) -> Any:
+        return self.llm.llm_engine.engine_core.engine_core.scheduler
+
+    def _preempt(self) -> None:
+        scheduler = self._scheduler
+        while scheduler.running:
+            scheduler._preempt_request(scheduler.running.pop(), 0.0, drop_stale_output=True)
+        scheduler.prev_step_scheduled_req_ids.clear()
+
 
 def _turns(ask: Ask) -> list[Any]:
     content: list[dict[str, Any]] = [{"type": "text", "text": ask.text}]
-    if ask.scene is not None:
-        content.insert(0, {"type": "image_pil", "image_pil": draw(scene_of(ask.scene))})
-    return [{"role": "user", "content": content}]
+    pictures = [{"type": "image_pil", "image_pil": draw(scene_of(seed))} for seed in ask.pictures]
+    return [{"role": "user", "content": [*pictures, *content]}]
+
+
+def _tokenised(ask: Ask) -> dict[str, Any]:
+    prompt: dict[str, Any] = {"prompt_token_ids": list(ask.ids or ())}
+    if ask.pictures:
+        prompt["multi_modal_data"] = {"image": [draw(scene_of(seed)) for seed in ask.pictures]}
+    if ask.salt is not None:
+        prompt["cache_salt"] = ask.salt
+    return prompt
 
 
 def _params(ask: Ask) -> Any:
@@ -312,6 +341,14 @@ def _by_token(steps: Any) -> Iterator[list[float]]:
 
 def _refusal(error: Exception) -> Refusal:
     return Refusal(type(error).__name__, str(error), getattr(error, "parameter", None))
+
+
+def _lose_layer(layer: int) -> None:
+    """Leave out the addition of a layer that counts as armed, as a stale graph would."""
+    from trimtab.plugin import wrapper
+
+    arm = wrapper._arm_layer
+    setattr(wrapper, "_arm_layer", lambda module, table: None if table.layer == layer else arm(module, table))  # noqa: B010
 
 
 def _show_triton_a_cpu() -> None:

@@ -36,6 +36,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "a list of five": ([{"profile": NAME}] * 5, "steering", "a list of 5; allowed are 1 to 4 profiles"),
     "one name twice": ([NAME, {"profile": NAME, "alpha": 0.5}], "steering", "twice; name it once"),
     "an empty list": ([], "steering", "a list of 0; allowed are 1 to 4 profiles"),
+    "a list in a list": ([[NAME]], "steering", "not list"),
     "none in a list": (["none"], "steering", '"none" stands alone'),
     "none with a strength": ({"profile": "none", "alpha": 1}, "steering.profile", '"none" takes no strength'),
     "a number": (0, "steering", "not int"),

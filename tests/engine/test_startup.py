@@ -15,7 +15,7 @@ import pytest
 from tests.engine.engine import ROOT, Engine, RefusedError
 from trimtab.plugin import engine_args
 from trimtab.plugin.errors import StartupError
-from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector, save_profile
+from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector, save_profile
 from trimtab.vectors.errors import FormatError, IntegrityError, ModelMismatchError
 
 pytestmark = pytest.mark.engine
@@ -30,7 +30,9 @@ def folder(registry: Registry, tmp_path: Path) -> Path:
 
 
 def test_a_good_folder_is_taken(folder: Path, model: Path) -> None:
-    assert engine_args(folder, model=model)["additional_config"]["trimtab"]["slots"] == 3
+    assert (
+        engine_args(folder, model=model)["additional_config"]["trimtab"]["slots"] == 4
+    )  # with one for nobody and one for the self-check
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path, model: Path) -> None:
@@ -91,23 +93,6 @@ def test_an_allow_list_without_trimtab_is_refused(
         engine_args(folder, model=model)
     monkeypatch.setenv("VLLM_PLUGINS", f"{allowed},trimtab")
     assert engine_args(folder, model=model)
-
-
-def test_a_profile_that_asks_for_what_is_not_served_is_refused(model: Path, tmp_path: Path) -> None:
-    identity = ModelIdentity.of(model)
-    vector = SteeringVector(5, np.ones(identity.hidden_size, np.float32))
-    rows = {5: (np.eye(2, identity.hidden_size), np.eye(2, identity.hidden_size))}
-    for number, profile in enumerate(
-        (
-            Profile.coarse("p", [vector], model=identity, positions="image"),
-            Profile.coarse("p", [vector], model=identity, positions="prompt"),
-            Profile.fine("p", rows, model=identity, gate=Gate(max_distance=1.0)),
-            Profile.fine("p", rows, model=identity, gate=Gate(scope="sequence")),
-        )
-    ):
-        save_profile(profile, tmp_path / str(number) / "p")
-        with pytest.raises(StartupError, match=r"profile 'p' (steers positions|has a gate)"):
-            engine_args(tmp_path / str(number), model=model)
 
 
 def test_a_feature_that_could_make_an_answer_wrong_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
