@@ -39,7 +39,7 @@ def test_the_openai_client_gets_what_llm_chat_gives(server: Server, expected: li
     assert [server.text(ask) for ask in ASKS] == expected
     assert expected[0] != expected[1]
     assert expected[4] != expected[5]
-    assert len({expected[0], expected[1], expected[8]}) == 3
+    assert expected[8] != expected[1]
 
 
 def test_concurrent_requests_get_what_they_get_alone(server: Server, expected: list[str]) -> None:

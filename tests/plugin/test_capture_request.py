@@ -30,7 +30,7 @@ def test_a_wish_is_replaced_by_spans_and_the_callers_dictionary_is_left_as_it_is
     mine = {ASKED_KEY: {"positions": "prompt"}, "other": 1}
     request = request_with(mine)
     admit(request, CAPTURING)
-    assert extra_args_of(request) == {"other": 1, WIRE_KEY: {"key": "r", "spans": [(0, 6)]}}
+    assert extra_args_of(request) == {"other": 1, WIRE_KEY: {"key": "r", "spans": ((0, 6),)}}
     assert mine == {ASKED_KEY: {"positions": "prompt"}, "other": 1}
 
 
@@ -45,7 +45,7 @@ def test_only_rows_that_a_cache_could_hide_keep_a_request_from_reading_it(kind: 
 def test_pictures_are_where_their_placeholders_are_without_the_marks_between_them() -> None:
     features = [picture(12, 2), picture(2, 5, [True, True, False, True, False]), picture(14, 1)]
     image, text = (asking(kind, tokens=20, mm_features=features) for kind in ("image", "text"))
-    for request, spans in ((image, [(2, 4), (5, 6), (12, 15)]), (text, [(0, 2), (4, 5), (6, 12), (15, 20)])):
+    for request, spans in ((image, ((2, 4), (5, 6), (12, 15))), (text, ((0, 2), (4, 5), (6, 12), (15, 20)))):
         admit(request, CAPTURING)
         assert (extra_args_of(request) or {})[WIRE_KEY]["spans"] == spans
 
