@@ -34,9 +34,8 @@ __all__ = ["engine_args", "register"]
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
-    from . import admission, capture_runners, handshake, kv, llvmlite_cure, wrapper
+    from . import admission, capture_runners, handshake, kv, wrapper
 
-    llvmlite_cure.cure()  # the wrapper has loaded numba
     wrapper.register_models()
     admission.install()
     kv.install()
