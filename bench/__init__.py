@@ -1,1 +1,2 @@
-"""What steering costs: `python -m bench.serving` beside plain vLLM, `python -m bench.host` on the host alone."""
+"""What steering costs. Programs: `serving` beside plain vLLM, `hooks` beside the published way, `host` without a model,
+`op` by itself, and `gpu` at the shape of a 7B model."""

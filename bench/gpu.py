@@ -64,12 +64,15 @@ def write_model(folder: Path, shape: Shape) -> Path:
         return torch.empty(size, dtype=torch.bfloat16).normal_(std=0.02)
 
     ends = {"model.embed_tokens": matrix(shape.vocab_size, d), "lm_head": matrix(shape.vocab_size, d)}
-    ones = torch.ones(d, dtype=torch.bfloat16)
-    save_file({f"{k}.weight": v for k, v in {**ends, "model.norm": ones}.items()}, folder / "ends.safetensors")
+
+    def norm() -> torch.Tensor:
+        return torch.ones(d, dtype=torch.bfloat16)
+
+    save_file({f"{k}.weight": v for k, v in {**ends, "model.norm": norm()}.items()}, folder / "ends.safetensors")
     for layer in range(shape.num_hidden_layers):
         square = {f"self_attn.{name}_proj": matrix(d, d) for name in "qkvo"}
         mlp = {"mlp.gate_proj": matrix(wide, d), "mlp.up_proj": matrix(wide, d), "mlp.down_proj": matrix(d, wide)}
-        norms = {"input_layernorm": ones, "post_attention_layernorm": ones}
+        norms = {"input_layernorm": norm(), "post_attention_layernorm": norm()}
         named = {f"model.layers.{layer}.{k}.weight": v for k, v in {**square, **mlp, **norms}.items()}
         save_file(named, folder / f"layer-{layer}.safetensors")
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", **asdict(shape)}

@@ -1,4 +1,4 @@
-"""Our engine beside the published way, forward hooks at batch 1: `python -m bench.hooks [--quick] [--json PATH]`.
+"""Our engine beside the published way, forward hooks at batch 1: `python bench/hooks.py [--quick] [--json PATH]`.
 
 The same questions about the same pictures, in float32 and with equal threads on both sides: transformers answers them
 one after the other with a hook on a block, the compiled engine all at once. Nothing is left of an earlier run; within a
@@ -27,6 +27,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
 
 from bench.machine import machine
 from bench.ours import MODEL, PROFILE, Case, Run, Served
@@ -144,7 +146,7 @@ def _questions(apart: bool) -> list[Question]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.hooks", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python bench/hooks.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two pairs of few questions: does it run?")
     parser.add_argument("--threads", type=int, default=1, help="of either side (default: 1)")
     parser.add_argument("--json", type=Path, help="write what was found")

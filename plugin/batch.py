@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from .compiled import njit
 from .positions import END
 from .request import MOST_PROFILES, Steering
 
@@ -80,7 +80,7 @@ def token_rows(entries: Entries, request: Ints, computed: Ints, scheduled: Ints)
     return found
 
 
-@numba.njit(cache=True)
+@njit()
 def _token_rows(
     entries: npt.NDArray[np.float64],
     request: npt.NDArray[np.int64],

@@ -10,12 +10,12 @@ active rows alone; the CUDA form is the kernel in `op_triton`.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from .batch import ALPHA, DECISION, SLOT
+from .compiled import njit
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
@@ -94,7 +94,7 @@ def _steer_cpu(
     return delta.to(residual.dtype)
 
 
-@numba.njit(cache=True)
+@njit()
 def _add_up(
     delta: Float32, h: Float32, tokens: Int32, strength: Float32, slots: Int32, limits: Float32, bias: Float32,
     rows: Float32, decided: Int32,
@@ -121,7 +121,7 @@ def _add_up(
 
 
 # Sums may be taken in any order, so that they become vector instructions.
-@numba.njit(cache=True, fastmath={"reassoc", "contract"})
+@njit(fastmath={"reassoc", "contract"})
 def _through_gate(
     h: Float32, first: int, count: int, metric: int, limit: float, bias: Float32, rows: Float32
 ) -> int:  # fmt: skip

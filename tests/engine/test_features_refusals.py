@@ -72,7 +72,6 @@ def test_what_changes_no_row_and_no_key_may_start(model: Path, settings: dict[st
             },
             "this way of speculative decoding",
         ),
-        ({"pipeline_parallel_size": 2}, "pipeline parallelism"),
         ({"load_format": "dummy"}, "a --load-format that reads other files"),
     ],
     ids=str,
