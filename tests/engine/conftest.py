@@ -22,6 +22,7 @@ from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
 from trimtab.vectors.manifest import Positions
 
 MIDDLE, LAST = 2, 5
+SEATS = 32  # requests in a batch of the court
 BOTH_WAYS = AlphaRange(default=1.0, min=-2.0, max=2.0)
 
 
@@ -109,7 +110,7 @@ def law(laws: Path) -> Registry:
 def court(model: Path, laws: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine that serves them, with room for one profile more."""
     log = tmp_path_factory.mktemp("log") / "court.log"
-    with Engine(log, model, laws, arm={"rows": 2}, max_num_seqs=32) as running:
+    with Engine(log, model, laws, arm={"rows": 2}, max_num_seqs=SEATS) as running:
         yield running
 
 

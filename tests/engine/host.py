@@ -264,10 +264,15 @@ class Host:
         return self.llm.llm_engine.engine_core.engine_core.scheduler
 
     def _preempt(self) -> None:
+        """To the end of the queue: whoever waits comes first, and takes what those who leave had in the batch."""
         scheduler = self._scheduler
+        sent_back = scheduler.running[::-1]
         while scheduler.running:
             scheduler._preempt_request(scheduler.running.pop(), 0.0, drop_stale_output=True)
         scheduler.prev_step_scheduled_req_ids.clear()
+        scheduler.waiting.remove_requests(sent_back)
+        for request in sent_back:
+            scheduler.waiting.add_request(request)
 
 
 def _turns(ask: Ask) -> list[Any]:

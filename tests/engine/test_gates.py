@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.engine.asking import Answer, Ask, Refusal, caption, questions
+from tests.engine.conftest import SEATS
 from tests.engine.engine import Engine
 from tests.engine.lawbook import CLOSE, METRICS, PICTURE, SIZES, TEXT, prompt
 from tests.engine.reference import Float32, Reference
@@ -135,10 +136,11 @@ def test_a_decision_is_the_same_when_the_prompt_comes_in_pieces(
 def test_a_preempted_answer_keeps_its_first_decision(
     court: Engine, asks: list[Ask], whole: list[Answer], steps: Sequence[int]
 ) -> None:
-    # What is computed again begins after the last prompt position where that lies in a full, cached block.
+    # What is computed again begins after the last prompt position where that lies in a full, cached block. There are
+    # more requests than seats: those who waited decide anew, in the places of those who were sent to the queue's end.
+    assert len(asks) > SEATS
     court.forget()
     before = court.call("preemptions")
-    # All at once, and then few at a time, so that they come back to places that others had.
     _same(court.ask(asks, preempt=steps), whole)
     assert court.call("preemptions") > before
 
