@@ -168,7 +168,7 @@ def _captured(output: Any, size: int, positions: bytes, rows: Mapping[str, bytes
 def install_release() -> None:
     """Let an aborted request take its rows with it. Called where an engine captures; safe to call again.
 
-    Leans on vllm/v1/engine/llm_engine.py: LLMEngine.abort_request (0.27.1 to 0.32).
+    Leans on vllm/v1/engine/llm_engine.py: LLMEngine.abort_request (0.29 to 0.32).
     """
     from vllm.v1.engine.llm_engine import LLMEngine
 

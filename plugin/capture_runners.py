@@ -5,7 +5,7 @@ that what is captured is the stream that the next layer reads.
 
 Leans on what `runner_v1` and `runner_v2` lean on: GPUModelRunner._prepare_inputs, after which a step's batch is final,
 and ModelState.add_request, remove_request, prepare_inputs; and on vllm/v1/worker/worker_base.py, a method of whose
-WorkerBase can be called by `collective_rpc` (0.27.1 to 0.32).
+WorkerBase can be called by `collective_rpc` (0.29 to 0.32).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 import pytest
 
 from bench.host import KINDS, PROMPT, filler, steps
+from trimtab.plugin.tokens import TokenRows
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -21,7 +22,13 @@ def test_requests_that_stay_count_their_tokens_and_others_come_in_their_place(ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_tables_take_every_step(kind: str) -> None:
+def test_what_is_timed_sets_the_rows_of_each_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_rows: list[int] = []
+    monkeypatch.setattr(TokenRows, "write", lambda self, rows: set_rows.append(len(rows)))
     prepare = filler(layers=3, requests=16)
-    for step in islice(steps(kind, 16), 20):
+    taken = list(islice(steps(kind, 16), 20))
+    for step in taken:
         prepare(step)()
+    # A steady step leaves the rows of the first one standing.
+    expected = [int(scheduled.sum()) for *_, scheduled in taken]
+    assert set_rows == (expected[:1] if kind == "steady" else expected)

@@ -1,6 +1,6 @@
 """The engine's side: serves batches step by step, with the room that each is given. See `tests.engine.host.Host`.
 
-Leans on vllm/v1/core/sched/scheduler.py: the limits of a step are read anew in every step (0.27.1 to 0.32).
+Leans on vllm/v1/core/sched/scheduler.py: the limits of a step are read anew in every step (0.29 to 0.32).
 """
 
 from __future__ import annotations

@@ -11,18 +11,11 @@ import pytest
 
 from tests.engine.asking import Ask, caption
 from tests.engine.engine import Engine
+from tests.engine.test_tight import STEERINGS
 
 pytestmark = pytest.mark.engine
 
 TEXT = "is there a red ball? are there two blue stars? who is there? "
-STEERINGS: list[Any] = [
-    None,
-    "coarse-middle-all",
-    {"profile": "fine-middle-answer", "alpha": 0.5},
-    "coarse-last-answer",
-    {"profile": "fine-last-all", "alpha": 0.5},
-    {"profile": "coarse-middle-answer", "alpha": -1},
-]
 
 
 @pytest.fixture(scope="module")
