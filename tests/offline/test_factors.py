@@ -61,6 +61,14 @@ def test_the_error_of_semi_nmf_never_grows_and_its_coefficients_are_never_negati
     assert found.errors[-1] == pytest.approx(rebuilt)
 
 
+def test_semi_nmf_rebuilds_rows_on_a_line_from_concepts_that_point_both_ways() -> None:
+    """Each concept takes back what the other gives: a step longer than the published one swings between them."""
+    for seed in range(5):
+        values = np.random.default_rng(seed).normal(size=(30, 1)).astype(np.float32)
+        found = factorise(values, (values[:, 0] > 0).astype(np.int64), 2, tolerance=0, most=60)
+        assert found.errors[-1] < 1e-20 * found.errors[0]
+
+
 def test_semi_nmf_rebuilds_better_than_kmeans_and_no_better_than_pca_which_is_the_best() -> None:
     rows = wide()
     by_kmeans, by_semi_nmf, by_pca = (residual(make(rows, 4), [rows]).squares for make in (kmeans, semi_nmf, pca))

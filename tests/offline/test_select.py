@@ -109,14 +109,15 @@ def test_the_pair_that_gathers_on_one_answer_is_ranked_above_one_that_scatters()
         assert verdict.score == before.count(verdict.pair.original)
     assert [one.score for one in verdicts] == sorted((one.score for one in verdicts), reverse=True)
 
-    scattering = {pairs[0]: ["a", "b"], pairs[1]: ["a", "a"]}
+    # Two answers gain four each, one gains three: the smaller gain is in one place.
+    said = {pairs[0]: [*"aaaabbbbxx"], pairs[1]: [*"aaaxxxxxxx"]}
     order = select(
-        {pair: candidates[pair] for pair in scattering},
-        [0, 1],
-        ["x", "x"],
-        lambda profile, _: next(said for pair, said in scattering.items() if candidates[pair] is profile),
+        {pair: candidates[pair] for pair in said},
+        range(10),
+        ["x"] * 10,
+        lambda profile, _: next(answers for pair, answers in said.items() if candidates[pair] is profile),
     )
-    assert [one.pair for one in order] == [pairs[1], pairs[0]]
+    assert [(one.pair, one.score) for one in order] == [(pairs[1], 3), (pairs[0], 4)]
 
 
 def test_a_round_that_lost_an_answer_is_refused() -> None:

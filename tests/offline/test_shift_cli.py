@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
@@ -12,8 +13,12 @@ from typer.testing import CliRunner, Result
 from tests.offline.worlds import save_llava, write_data
 from trimtab.offline.cli import app
 from trimtab.offline.cli_shift import PAST_THRESHOLD
-from trimtab.offline.drift import checkpoints
+from trimtab.offline.drift import Watched, checkpoints
 from trimtab.offline.findings import DriftFound, ShiftFound, TableFound, read_findings
+from trimtab.offline.reader import Reader
+from trimtab.offline.rows import load_rows
+from trimtab.offline.rules import parse
+from trimtab.offline.shift_run import ShiftRun, dictionary_of
 from trimtab.vectors import ModelIdentity, load_profile
 
 COMMON = ("--rule", "predicts:*", "--layer", "3", "--k", "4")
@@ -135,6 +140,29 @@ def test_a_watch_passes_what_stays_and_exits_with_3_at_what_does_not(llava: Path
     assert drift.curves["mean of all"][2] < 99
     assert isinstance(table, TableFound)
     assert [row[0] for row in table.rows] == [10, 20]
+
+
+def test_a_watch_reads_each_checkpoint_once(llava: Path, data: Path, tmp_path: Path) -> None:
+    training, base = tmp_path / "training", Reader(llava)
+    run = ShiftRun(tmp_path / "run", data, parse("predicts:*"), layer=3, k=4)
+    watched = run.watched(base)
+    seen: set[int] = set()
+    for step in (10, 20):
+        shutil.copytree(llava, training / f"step-{step:06d}")
+        assert [drift.step for drift in run.drifts(watched, training, seen)] == [step]
+
+
+def test_a_concept_without_a_row_left_has_gone_wholly(run: Path, llava: Path) -> None:
+    rows, model = load_rows(run / "rows" / "base", 3), Reader(llava)
+    dictionary = dictionary_of(run, "base")
+    nearest = dictionary.nearest(rows.values)
+    # Rows are paired by sample, word and occurrence: the first of each word is so whatever else goes.
+    firsts = {word: row for row, word in reversed([*enumerate(zip(rows.sample_ids, rows.labels, strict=True))])}
+    left = rows.take(np.array([row for row in sorted(firsts.values()) if nearest[row] == nearest[0]]))
+    drift = Watched(rows, dictionary, model).drift(1, left, model)
+    assert sorted(drift.overlaps) == pytest.approx([0, 0, 0, 100])
+    assert sorted(drift.cosines)[:3] == [0, 0, 0]
+    assert drift.cosine > 0
 
 
 def test_a_watch_of_nothing_is_an_error_with_once(llava: Path, data: Path, tmp_path: Path) -> None:
