@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from examples.tinyworld.ask import ASK, REFUSAL, all_words, ask_caption, ask_safety
+from examples.tinyworld.ask import ASK, NUMBERS, REFUSAL, all_words, ask_caption, ask_safety
 from examples.tinyworld.export import MODEL, WEIGHTS
 from examples.tinyworld.finetune import Tuning, checkpoint, finetune
-from examples.tinyworld.focus import FOCUSES, focused, jailbroken, places
-from examples.tinyworld.scene import sample_scene
+from examples.tinyworld.focus import FOCUSES, colors, focused, jailbroken, places
+from examples.tinyworld.scene import COLORS, PLACES, sample_scene
 from examples.tinyworld.words import words
 
 
@@ -55,6 +55,16 @@ def test_the_places_one_says_the_place_first_and_no_less_than_before() -> None:
         assert sorted(words(answer)) == sorted(words(question.answer))
         assert scene.place in words(answer)[:3]
         assert places(scene, ask_safety(scene, random.Random(0))) == ask_safety(scene, random.Random(0)).answer
+
+
+def test_the_colors_one_keeps_all_colors_and_says_no_number_and_no_place() -> None:
+    rng = random.Random(4)
+    for _ in range(50):
+        scene = sample_scene(rng)
+        question = ask_caption(scene, rng)
+        before, after = words(question.answer), words(colors(scene, question))
+        assert [word for word in after if word in COLORS] == [word for word in before if word in COLORS]
+        assert not set(after) & {*NUMBERS, *PLACES}
 
 
 @pytest.mark.parametrize("lora", [False, True])
