@@ -12,7 +12,7 @@ import pytest
 
 from examples.tinyworld.ask import Sample
 from examples.tinyworld.demo.client import Client, How
-from examples.tinyworld.study import gender, style, words
+from examples.tinyworld.study import gender, style, toward, words
 from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import added, became, diversity, spaced
 from examples.tinyworld.study.trial import Variant, decided
@@ -128,3 +128,20 @@ def test_a_caption_is_converted_when_a_neutral_word_stands_for_the_gendered_one(
 ) -> None:
     one = exam(Oracle({("dev", None, None): ["a woman with her red bag."]}), "dev", tmp_path, count=1)
     assert [share.value for share in gender.judge_gender(one, [caption])] == [gained, collateral]
+
+
+@pytest.mark.parametrize(
+    ("answers", "first", "whole", "changed"),
+    [
+        (["bag", "ball", "yes"], 0, 0, 0),
+        (["red bag", "ball", "yes"], 0.5, 0.5, 0),
+        (["red red", "blueblue", "no"], 1, 0, 1),
+        (["blue", "red", "yes"], 0, 0, 0),
+    ],
+)
+def test_toward_a_fine_tune_counts_its_words_where_it_changed_something(
+    answers: list[str], first: float, whole: float, changed: float, tmp_path: Path
+) -> None:
+    one = exam(Oracle({("dev", None, None): ["bag", "ball", "yes"]}), "dev", tmp_path, count=3)
+    said = {"0": ["red", "bag"], "1": ["blue", "ball"], "2": ["yes"]}
+    assert [share.value for share in toward.shares(one, answers, said)] == [first, whole, changed]

@@ -24,7 +24,7 @@ from trimtab.offline.findings import AboutFound, Finding, TableFound, write_find
 from trimtab.offline.steer import ConceptWarning
 from trimtab.vectors import ModelIdentity, Profile, save_profile
 
-PARTS = ("words", "kinds", "style", "choosing", "stability", "gender", "safety")
+PARTS = ("words", "kinds", "style", "choosing", "stability", "gender", "toward", "safety")
 
 
 def main() -> None:

@@ -53,11 +53,11 @@ class Lab:
         """The first samples of a split that are of these types."""
         return [sample for sample in read_split(self.split(name)) if sample.type in types][:most]
 
-    def rows(self, file: str, rule: str, layer: int) -> LayerRows:
-        """Rows of a file of the train split, such as vqa.jsonl, at one of LAYERS; made once, continued if cut short."""
-        kind = rule.partition(":")[0]
+    def rows(self, file: str, rule: str, layer: int, split: Split = "train") -> LayerRows:
+        """Rows of a file of a split, such as vqa.jsonl, at one of LAYERS; made once, continued if cut short."""
+        kind = rule.partition(":")[0] if split == "train" else f"{rule.partition(':')[0]}-{split}"
         folder = self.out / "rows" / f"{self.model.resolve().name}-{Path(file).stem}-{kind}"
-        represent(self.reader, self.split("train") / file, parse(rule), LAYERS, folder, resume=True, progress=True)
+        represent(self.reader, self.split(split) / file, parse(rule), LAYERS, folder, resume=True, progress=True)
         return load_rows(folder, layer)
 
     def forget_profiles(self) -> Path:
