@@ -9,6 +9,7 @@ style      captions toward places and toward colors
 choosing   which concept to which, by steering a dev set
 stability  vectors from 50 samples
 gender     gender → neutral captions
+toward     the shipped model toward what a fine-tune for places and one for colors changed
 safety     a fine-tune that answers at warning signs, brought back to refusal
 
 Every part writes findings (`trimtab.offline.findings`) into OUT/run, and sets a null control beside what it measures:
