@@ -104,15 +104,17 @@ def flips(flow: Mapping[tuple[str, str], int], mapping: Mapping[str, str]) -> Fl
 
 
 def lumped(
-    flow: Mapping[tuple[str, str], int], keep: Collection[str], rest: str = "(other)"
+    flow: Mapping[tuple[str, str], int], keep: Collection[str], rest: str = "(other)", another: str = "(another)"
 ) -> list[tuple[str, str, int]]:
     """A conversion matrix with all answers but `keep` made one, most frequent first.
 
-    Two different answers outside `keep` that follow each other stay a change only in the whole matrix.
+    Where an answer outside `keep` became a different one outside it, that is `rest` → `another`, a change as before.
     """
     counted: Counter[tuple[str, str]] = Counter()
     for (old, new), count in flow.items():
-        counted[old if old in keep else rest, new if new in keep else rest] += count
+        before = old if old in keep else rest
+        after = new if new in keep else rest if old in keep or new == old else another
+        counted[before, after] += count
     return [(old, new, count) for (old, new), count in sorted(counted.items(), key=lambda one: (-one[1], one[0]))]
 
 

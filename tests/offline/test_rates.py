@@ -59,8 +59,20 @@ def test_flips_tell_what_was_wanted_from_what_was_not() -> None:
 
 
 def test_rare_answers_are_made_one_without_losing_any() -> None:
-    flow = {("yes", "no"): 2, ("red", "blue"): 1, ("blue", "yes"): 3}
+    flow = {("yes", "no"): 2, ("red", "red"): 1, ("blue", "yes"): 3}
     assert lumped(flow, {"yes", "no"}) == [("(other)", "yes", 3), ("yes", "no", 2), ("(other)", "(other)", 1)]
+
+
+WORD = st.sampled_from(["yes", "no", "red", "blue", "two"])
+
+
+@given(st.dictionaries(st.tuples(WORD, WORD), st.integers(1, 9)), st.sets(WORD))
+def test_making_rare_answers_one_hides_no_change(flow: dict[tuple[str, str], int], keep: set[str]) -> None:
+    made = lumped(flow, keep)
+    assert sum(count for old, new, count in made if old != new) == sum(
+        n for (old, new), n in flow.items() if old != new
+    )
+    assert sum(count for *_, count in made) == sum(flow.values())
 
 
 @pytest.mark.parametrize(
