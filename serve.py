@@ -26,8 +26,8 @@ _PLUGIN_GROUPS = (
 
 def main(arguments: list[str]) -> int:
     try:
+        from trimtab.plugin.compat.versions import check_vllm, installed_vllm
         from trimtab.plugin.config import PLUGIN_NAME
-        from trimtab.plugin.versions import check_vllm, installed_vllm
         from trimtab.vectors.errors import TrimtabError
     except ModuleNotFoundError as error:
         print(f"serve.py: {error.name} is not installed in this Python; run: make install", file=sys.stderr)

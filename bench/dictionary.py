@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import machine
-from trimtab.offline import LayerRows, mini_batch_kmeans
-from trimtab.offline.rows import Manifest, Request
+from trimtab.offline import LayerStates, mini_batch_kmeans
+from trimtab.offline.states.store import Manifest, Request
 from trimtab.vectors import ModelIdentity
 
 PLANTED = 20
@@ -28,7 +28,7 @@ LIMIT = 2 << 30
 """Bytes that the whole process may take."""
 
 
-class MadeRows:
+class MadeStates:
     """So many rows around planted concepts, in shards, as often as one likes; `seconds` is what making them took."""
 
     def __init__(self, rows: int, size: int, shard: int, seed: int = 0) -> None:
@@ -48,14 +48,14 @@ class MadeRows:
         )
         self.manifest = Manifest(request=request, versions={"numpy": np.__version__})
 
-    def __iter__(self) -> Iterator[LayerRows]:
+    def __iter__(self) -> Iterator[LayerStates]:
         for start in range(0, self.rows, self.shard):
             began = time.perf_counter()
             made = self._make(start, min(self.shard, self.rows - start))
             self.seconds += time.perf_counter() - began
             yield made
 
-    def _make(self, start: int, count: int) -> LayerRows:
+    def _make(self, start: int, count: int) -> LayerStates:
         rng = np.random.Generator(np.random.SFC64([self.seed, start]))
         planted = rng.integers(PLANTED, size=count)
         values = rng.random((count, self.size), np.float32)
@@ -63,7 +63,7 @@ class MadeRows:
         values *= np.float32(2)
         for concept, centre in enumerate(self.centres):
             values[planted == concept] += centre
-        return LayerRows(
+        return LayerStates(
             layer=0,
             values=values,
             labels=tuple(map(str, planted.tolist())),
@@ -74,7 +74,7 @@ class MadeRows:
         )
 
 
-def measure(rows: MadeRows, k: int) -> dict[str, float]:
+def measure(rows: MadeStates, k: int) -> dict[str, float]:
     """Seconds, rows a second without the time that making them took, peak memory in bytes, and what was found."""
     began = time.perf_counter()
     found = mini_batch_kmeans(rows, k, progress=True)
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=PLANTED)
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured")
     asked = parser.parse_args()
-    found = measure(MadeRows(asked.rows, asked.size, asked.shard), asked.k)
+    found = measure(MadeStates(asked.rows, asked.size, asked.shard), asked.k)
     table = Table("what", "measured", title="mini-batch K-Means from shards")
     for name, value in found.items():
         table.add_row(name.replace("_", " "), f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")

@@ -37,7 +37,7 @@ from bench.pairs import Pair, alternate, estimate, ratios, whole
 from bench.published import Published
 from examples.tinyworld.data import FILES, samples
 from examples.tinyworld.draw import draw
-from trimtab.offline.reader import Question
+from trimtab.offline.models.reader import Question
 from trimtab.vectors import ModelIdentity, Profile, SteeringVector, save_profile
 
 TARGET = 10.0

@@ -29,10 +29,10 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
 
 from bench.machine import machine
-from trimtab.plugin.gates import SteeredRequest
-from trimtab.plugin.positions import END
-from trimtab.plugin.request import Part, Steering
-from trimtab.plugin.table import SteeringTables
+from trimtab.plugin.model.tables import SteeringTables
+from trimtab.plugin.requests.positions import END
+from trimtab.plugin.requests.request import Part, Steering
+from trimtab.plugin.steps.decisions import SteeredRequest
 
 __all__ = ["KINDS", "filler", "measure", "steps"]
 

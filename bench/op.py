@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from trimtab.plugin.config import rows_of
-from trimtab.plugin.positions import END
-from trimtab.plugin.request import Part, Steering
-from trimtab.plugin.table import SteeringTables
+from trimtab.plugin.model.tables import SteeringTables
+from trimtab.plugin.requests.positions import END
+from trimtab.plugin.requests.request import Part, Steering
 from trimtab.vectors import ModelIdentity, Profile, SteeringVector
 
 SIZE = 4096

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.offline.reader import Question
+from trimtab.offline.models.reader import Question
 
 __all__ = ["MODEL", "PROFILE", "Case", "Run", "Served"]
 

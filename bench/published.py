@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from trimtab.offline import Reader
-from trimtab.offline.reader import Question
+from trimtab.offline.models.reader import Question
 
 __all__ = ["Published"]
 

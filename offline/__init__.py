@@ -1,13 +1,13 @@
 """From a model's activations to steering profiles: representations → dictionaries → profiles. No vLLM here.
 
 represent, Reader                          answer questions and keep rows of the residual stream
-LastPrompt, Predicts, MeanGenerated        which rows (METHOD, section 1)
-load_rows, LayerRows                       read them back, one layer at a time
+LastPrompt, Predicts, MeanGenerated        which rows (docs/method.md §1)
+load_states, LayerStates                       read them back, one layer at a time
 kmeans, mini_batch_kmeans, class_means,    rows → ConceptDictionary (section 2)
   semi_nmf, pca, simple
 activations, strongest                     which concepts a row activates
 top_words, word_overlap                    which words a concept stands for
-pair_rows, study_shift                     what a fine-tune did to concepts (section 3)
+pair_states, study_shift                     what a fine-tune did to concepts (section 3)
 shifts_of, recovered, match_concepts       its parts
 coarse_profile, fine_profile               rows and dictionaries → Profile (section 4)
 profile_of_shift                           a shift → Profile
@@ -31,25 +31,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .activation import activations, strongest
-    from .collect import represent
-    from .dictionary import class_means, kmeans
-    from .factors import pca, semi_nmf, simple
-    from .ground import top_words, word_overlap
-    from .matching import match_concepts
-    from .pairs import pair_rows
-    from .reader import Reader
-    from .rows import LayerRows, load_rows
-    from .rules import LastPrompt, MeanGenerated, Predicts
-    from .shift import recovered, shifts_of
-    from .shift_profile import profile_of_shift
-    from .shift_study import study_shift
-    from .steer import coarse_profile, fine_profile
-    from .streamed import mini_batch_kmeans
+    from .concepts.activation import activations, strongest
+    from .concepts.factors import pca, semi_nmf, simple
+    from .concepts.grounding import top_words, word_overlap
+    from .concepts.kmeans import class_means, kmeans
+    from .concepts.mini_batch import mini_batch_kmeans
+    from .models.reader import Reader
+    from .shift.deltas import recovered, shifts_of
+    from .shift.matching import match_concepts
+    from .shift.profile import profile_of_shift
+    from .shift.study import study_shift
+    from .states.paired import pair_states
+    from .states.represent import represent
+    from .states.rules import LastPrompt, MeanGenerated, Predicts
+    from .states.store import LayerStates, load_states
+    from .steering.profiles import coarse_profile, fine_profile
 
 __all__ = [
     "LastPrompt",
-    "LayerRows",
+    "LayerStates",
     "MeanGenerated",
     "Predicts",
     "Reader",
@@ -58,10 +58,10 @@ __all__ = [
     "coarse_profile",
     "fine_profile",
     "kmeans",
-    "load_rows",
+    "load_states",
     "match_concepts",
     "mini_batch_kmeans",
-    "pair_rows",
+    "pair_states",
     "pca",
     "profile_of_shift",
     "recovered",
@@ -76,31 +76,31 @@ __all__ = [
 ]
 
 _HOMES = {
-    "LastPrompt": "rules",
-    "LayerRows": "rows",
-    "MeanGenerated": "rules",
-    "Predicts": "rules",
-    "Reader": "reader",
-    "activations": "activation",
-    "class_means": "dictionary",
-    "coarse_profile": "steer",
-    "fine_profile": "steer",
-    "kmeans": "dictionary",
-    "load_rows": "rows",
-    "match_concepts": "matching",
-    "mini_batch_kmeans": "streamed",
-    "pair_rows": "pairs",
-    "pca": "factors",
-    "profile_of_shift": "shift_profile",
-    "recovered": "shift",
-    "represent": "collect",
-    "semi_nmf": "factors",
-    "shifts_of": "shift",
-    "simple": "factors",
-    "strongest": "activation",
-    "study_shift": "shift_study",
-    "top_words": "ground",
-    "word_overlap": "ground",
+    "LastPrompt": "states.rules",
+    "LayerStates": "states.store",
+    "MeanGenerated": "states.rules",
+    "Predicts": "states.rules",
+    "Reader": "models.reader",
+    "activations": "concepts.activation",
+    "class_means": "concepts.kmeans",
+    "coarse_profile": "steering.profiles",
+    "fine_profile": "steering.profiles",
+    "kmeans": "concepts.kmeans",
+    "load_states": "states.store",
+    "match_concepts": "shift.matching",
+    "mini_batch_kmeans": "concepts.mini_batch",
+    "pair_states": "states.paired",
+    "pca": "concepts.factors",
+    "profile_of_shift": "shift.profile",
+    "recovered": "shift.deltas",
+    "represent": "states.represent",
+    "semi_nmf": "concepts.factors",
+    "shifts_of": "shift.deltas",
+    "simple": "concepts.factors",
+    "strongest": "concepts.activation",
+    "study_shift": "shift.study",
+    "top_words": "concepts.grounding",
+    "word_overlap": "concepts.grounding",
 }
 
 

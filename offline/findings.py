@@ -20,7 +20,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
 from .errors import DataError
-from .rows import write_whole
+from .states.store import write_whole
 
 __all__ = [
     "AboutFound",
@@ -85,7 +85,7 @@ class Concept(_Frozen):
 
 
 class ConceptsFound(Finding):
-    """quality: by name, such as "mean pairwise word overlap" (see METHOD, section 2)."""
+    """quality: by name, such as "mean pairwise word overlap" (see docs/method.md §2)."""
 
     kind: ClassVar[str] = "concepts"
     layer: NonNegativeInt

@@ -34,7 +34,10 @@ __all__ = ["engine_args", "register"]
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
-    from . import admission, capture_runners, handshake, kv, wrapper
+    from .capture import runners as capture_runners
+    from .model import arming as wrapper
+    from .requests import admission, kv
+    from .runners import handshake
 
     wrapper.register_models()
     admission.install()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from trimtab.vectors import ModelIdentity, Registry
 from trimtab.vectors.layers import Layer
 
+from .compat.versions import OP_VERSION, check_vllm, installed_vllm
 from .errors import StartupError
-from .versions import OP_VERSION, check_vllm, installed_vllm
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -28,7 +28,7 @@ __all__ = ["ARCHITECTURES", "PLUGIN_NAME", "SteeringConfig", "engine_args", "mod
 
 PLUGIN_NAME = "trimtab"
 
-MODELS_MODULE = "trimtab.plugin.wrapper"
+MODELS_MODULE = "trimtab.plugin.model.arming"
 """Where vLLM's registry finds our classes."""
 
 # Architecture → module of vLLM's own class of that name. Their decoder layers return (hidden, residual).

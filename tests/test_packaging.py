@@ -49,9 +49,9 @@ def test_a_wheel_declares_the_entry_points(wheel: zipfile.ZipFile) -> None:
     declared = ConfigParser()
     declared.read_string(wheel.read("trimtab-0.1.0.dist-info/entry_points.txt").decode())
     assert {section: dict(declared[section]) for section in declared.sections()} == {
-        "console_scripts": {"trimtab": "trimtab.offline.cli:app"},
-        "torch.backends": {"trimtab_torchvision_cure": "trimtab.plugin.torchvision_cure:cure"},
-        "vllm.endpoint_plugins": {"trimtab": "trimtab.plugin.api:endpoint_plugin"},
+        "console_scripts": {"trimtab": "trimtab.offline.cli.app:app"},
+        "torch.backends": {"trimtab_torchvision_cure": "trimtab.plugin.compat.torchvision:cure"},
+        "vllm.endpoint_plugins": {"trimtab": "trimtab.plugin.http.doors:endpoint_plugin"},
         "vllm.general_plugins": {"trimtab": "trimtab.plugin:register"},
     }
 

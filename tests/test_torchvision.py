@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from trimtab.plugin.torchvision_cure import needs_cure
+from trimtab.plugin.compat.torchvision import needs_cure
 
 
 @pytest.mark.parametrize(

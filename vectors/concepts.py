@@ -39,7 +39,7 @@ class _Manifest(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class ConceptDictionary:
-    """K concepts after decoder block `layer`, by METHOD, section 2.
+    """K concepts after decoder block `layer`, by docs/method.md §2.
 
     centroids: float32 [K, D], read-only. labels: for each concept the answer or word that most of its rows stand for.
     counts: int64 [K], rows by concept. purity: float64 [K] in [0, 1], the share of a concept's rows with its label.

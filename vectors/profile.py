@@ -74,7 +74,7 @@ class Profile:
         hidden_norms: Mapping[int, float] | None = None,
         provenance: Provenance | None = None,
     ) -> Profile:
-        """One vector a layer, each added at every steered position: h ← h + alpha · v (METHOD, section 4).
+        """One vector a layer, each added at every steered position: h ← h + alpha · v (docs/method.md §4).
 
         hidden_norms: a typical ‖h‖ by layer, where it was measured.
 
@@ -110,7 +110,7 @@ class Profile:
         hidden_norms: Mapping[int, float] | None = None,
         provenance: Provenance | None = None,
     ) -> Profile:
-        """Rows added where their concept is the nearest (METHOD, section 4). layers: {l: (centroids, vectors)}, [K, D].
+        """Rows added where their concept is the nearest (docs/method.md §4). layers: {l: (centroids, vectors)}, [K, D].
 
         Raises:
             FormatError: a bad name, no layers, a layer or size that `model` does not have.

@@ -39,7 +39,7 @@ class SteeringVector:
 
     @classmethod
     def between(cls, original: npt.ArrayLike, target: npt.ArrayLike, layer: int) -> SteeringVector:
-        """mean(target) - mean(original), the coarse vector of arXiv 2501.03012 (METHOD, section 4).
+        """mean(target) - mean(original), the coarse vector of arXiv 2501.03012 (docs/method.md §4).
 
         original: [N, D], target: [M, D], rows of the residual stream after block `layer`, taken by one rule. Means
         are taken in float64 so that the result does not depend on the number of rows that share it.

@@ -23,12 +23,12 @@ from examples.tinyworld.finetune import Tuning, checkpoint, finetune
 from examples.tinyworld.scene import PEOPLE
 from examples.tinyworld.train import MALLOC
 from trimtab.offline import LastPrompt, Predicts, Reader
-from trimtab.offline.bootstrap import correlation
-from trimtab.offline.console import quiet
-from trimtab.offline.drift import drift_found
+from trimtab.offline.cli.console import quiet
 from trimtab.offline.findings import ShiftFound, TableFound, write_finding
-from trimtab.offline.rules import Rule
-from trimtab.offline.shift_run import ShiftRun
+from trimtab.offline.shift.bootstrap import correlation
+from trimtab.offline.shift.run import ShiftRun
+from trimtab.offline.shift.watch import drift_found
+from trimtab.offline.states.rules import Rule
 
 __all__ = ["TASKS", "Task", "beside_published", "fine_tuned", "study"]
 
@@ -36,7 +36,7 @@ FOCUSES = ("places", "colors")
 LAYER = 5
 """The last one, as in the paper."""
 PUBLISHED = {"consistency": 0.40, "magnitude": 0.55}
-"""r with the recovery, over 60 concepts (METHOD, section 3)."""
+"""r with the recovery, over 60 concepts (docs/method.md §3)."""
 _COLUMNS = ("captions or answers", "correlation of recovery with", "r", "low", "high", "concepts")
 
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..findings import AboutFound, Finding, read_findings
-from ..rows import write_whole
+from ..states.store import write_whole
 from .parts import Section
 from .pictures import Pictures
 from .sections import TOPICS, parts_of

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bench.host import KINDS, PROMPT, filler, steps
-from trimtab.plugin import batch, tokens
+from trimtab.plugin.steps import batch
+from trimtab.plugin.steps import entries as tokens
 
 
 @pytest.mark.parametrize("kind", KINDS)

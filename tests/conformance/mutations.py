@@ -19,9 +19,9 @@ class Mutation:
     """Made, it acts; `undo` ends it. changed: names of the requests whose token rows were not theirs, in order."""
 
     def __init__(self, llm: Any, kind: str) -> None:
-        from trimtab.plugin import kv
-        from trimtab.plugin.tokens import TokenRows
-        from trimtab.plugin.wrapper import tables_of
+        from trimtab.plugin.model.arming import tables_of
+        from trimtab.plugin.requests import kv
+        from trimtab.plugin.steps.entries import TokenRows
 
         self.changed: dict[str, None] = {}
         self._kind = kind
@@ -42,7 +42,7 @@ class Mutation:
             self._tokens.fill = self._fill_wrongly
 
     def undo(self) -> None:
-        from trimtab.plugin import kv
+        from trimtab.plugin.requests import kv
 
         setattr(kv, "block_key", self._block_key)  # noqa: B010
         self._tokens.fill = self._fill

@@ -17,7 +17,7 @@ from examples.tinyworld.ask import ASK, CAPTION_PROMPT, caption
 from examples.tinyworld.draw import draw
 from tests.conformance.formula import Bools, Float64, Formula
 from tests.engine.asking import scene_of
-from trimtab.offline.reader import Question
+from trimtab.offline.models.reader import Question
 from trimtab.vectors import AlphaRange, Gate, Profile, Registry, SteeringVector, save_profile
 from trimtab.vectors.manifest import Positions
 

@@ -16,8 +16,8 @@ from tests.engine import lawbook
 from tests.engine.engine import ROOT, Engine
 from tests.engine.reference import Reference
 from tests.engine.server import Server
-from trimtab.offline import LastPrompt, LayerRows, class_means, coarse_profile, fine_profile, load_rows, represent
-from trimtab.offline.steer import ConceptWarning
+from trimtab.offline import LastPrompt, LayerStates, class_means, coarse_profile, fine_profile, load_states, represent
+from trimtab.offline.steering.profiles import ConceptWarning
 from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
 from trimtab.vectors.manifest import Positions
 
@@ -44,16 +44,16 @@ def reference(model: Path) -> Reference:
 
 
 @pytest.fixture(scope="session")
-def rows(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict[int, LayerRows]:
+def rows(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict[int, LayerStates]:
     """The stream at the last prompt position of a few hundred questions, by layer."""
     folder = tmp_path_factory.mktemp("activations")
     write_split(folder / "dev", "dev", 40, seed=1)
     represent(reference.reader, folder / "dev" / "vqa.jsonl", LastPrompt(), (MIDDLE, LAST), folder / "rows")
-    return {layer: load_rows(folder / "rows", layer) for layer in (MIDDLE, LAST)}
+    return {layer: load_states(folder / "rows", layer) for layer in (MIDDLE, LAST)}
 
 
 @pytest.fixture(scope="session")
-def profiles(rows: dict[int, LayerRows], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profiles(rows: dict[int, LayerStates], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of profiles: {coarse, fine}-{middle, last}-{answer, all}, and one that turns yes into no.
 
     The fine ones have a row for every concept (each answer becomes the next one in the alphabet), so that a wrong row
@@ -72,7 +72,7 @@ def profiles(rows: dict[int, LayerRows], tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-def _coarse_and_fine(rows: LayerRows, where: str, at: Positions) -> Iterator[Profile]:
+def _coarse_and_fine(rows: LayerStates, where: str, at: Positions) -> Iterator[Profile]:
     yield coarse_profile(f"coarse-{where}-{at}", [rows], {"yes": "no"}, positions=at, alpha=BOTH_WAYS)
     concepts = class_means(rows)
     words = sorted(concepts.labels)

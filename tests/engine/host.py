@@ -113,13 +113,12 @@ class Host:
         captured = capture(self.llm, prompts, positions=positions, sampling_params=[_params(a) for a in found])
         return [_captured(one, Path(out) / f"{number}.npz") for number, one in enumerate(captured)]
 
-    def write_rows(self, asks: list[dict[str, Any]], folder: str) -> None:
-        """`capture` the last prompt positions of all of them and `write_rows`."""
-        from trimtab.plugin.capture import capture
-        from trimtab.plugin.capture_folder import write_rows
+    def write_states(self, asks: list[dict[str, Any]], folder: str) -> None:
+        """`capture` the last prompt positions of all of them and `write_states`."""
+        from trimtab.plugin.capture import capture, write_states
 
         found = [Ask.of_json(ask) for ask in asks]
-        write_rows(
+        write_states(
             self.llm,
             capture(self.llm, [_turns(ask) for ask in found], sampling_params=[_params(ask) for ask in found]),
             Path(folder),
@@ -203,9 +202,9 @@ class Host:
         """What arming did to the model."""
 
         def look(model: Any) -> dict[str, Any]:
-            from trimtab.plugin.table import LayerTable
-            from trimtab.plugin.tokens import TokenRows
-            from trimtab.plugin.wrapper import tables_of
+            from trimtab.plugin.model.arming import tables_of
+            from trimtab.plugin.model.tables import LayerTable
+            from trimtab.plugin.steps.entries import TokenRows
 
             language_model = model.get_language_model() if hasattr(model, "get_language_model") else model
             tables = tables_of(model)
@@ -223,8 +222,8 @@ class Host:
 
     def load(self, folder: str) -> str:
         """Put one more profile into the tables of the running model, and let requests name it, whoever had its name."""
-        from trimtab.plugin import admission
-        from trimtab.plugin.wrapper import tables_of
+        from trimtab.plugin.model.arming import tables_of
+        from trimtab.plugin.requests import admission
         from trimtab.vectors import Registry, load_profile
 
         profile = load_profile(Path(folder))
@@ -350,7 +349,7 @@ def _refusal(error: Exception) -> Refusal:
 
 def _lose_layer(layer: int) -> None:
     """Leave out the addition of a layer that counts as armed, as a stale graph would."""
-    from trimtab.plugin import wrapper
+    from trimtab.plugin.model import arming as wrapper
 
     arm = wrapper._arm_layer
     setattr(wrapper, "_arm_layer", lambda module, table: None if table.layer == layer else arm(module, table))  # noqa: B010

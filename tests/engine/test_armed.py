@@ -14,7 +14,7 @@ from trimtab.vectors import Registry
 pytestmark = pytest.mark.engine
 
 LLAMA_LAYER = "vllm.model_executor.models.llama.LlamaDecoderLayer"
-ARMED_LAYER = "trimtab.plugin.wrapper.ArmedLlamaDecoderLayer"
+ARMED_LAYER = "trimtab.plugin.model.arming.ArmedLlamaDecoderLayer"
 
 
 def test_a_llava_whose_llama_comes_from_the_same_registry_is_armed_once(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from tests.engine.asking import Ask, Refusal, caption, questions, scene_of
 from tests.engine.conftest import LAST, MIDDLE
 from tests.engine.engine import V2, Engine, RefusedError
 from tests.engine.reference import Reference
-from trimtab.offline import LastPrompt, load_rows, represent
+from trimtab.offline import LastPrompt, load_states, represent
 
 pytestmark = pytest.mark.engine
 
@@ -263,9 +263,9 @@ def test_written_rows_are_those_that_offline_makes(capturing: Engine, reference:
                 draw(scene_of(ask.scene)).save(tmp_path / sample["image"])
             file.write(json.dumps(sample) + "\n")
     represent(reference.reader, tmp_path / "data.jsonl", LastPrompt(), (MIDDLE, LAST), tmp_path / "offline")
-    capturing.call("write_rows", asks=[ask.to_json() for ask in asks], folder=str(tmp_path / "served"))
+    capturing.call("write_states", asks=[ask.to_json() for ask in asks], folder=str(tmp_path / "served"))
     for layer in (MIDDLE, LAST):
-        served, offline = (load_rows(tmp_path / name, layer) for name in ("served", "offline"))
+        served, offline = (load_states(tmp_path / name, layer) for name in ("served", "offline"))
         assert served.manifest.request.model == offline.manifest.request.model
         for name in ("labels", "sample_ids"):
             assert getattr(served, name) == getattr(offline, name)

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.asking import Ask, caption, questions, yes_no
 from tests.engine.conftest import BOTH_WAYS, LAST, MIDDLE
 from tests.engine.engine import Engine, RefusedError
-from trimtab.offline import LayerRows, class_means, coarse_profile, fine_profile
+from trimtab.offline import LayerStates, class_means, coarse_profile, fine_profile
 from trimtab.vectors import Profile, save_profile
 
 pytestmark = pytest.mark.engine
@@ -75,7 +75,7 @@ def test_another_alpha_compiles_nothing(compiled: Engine) -> None:
 
 
 def test_a_profile_that_comes_later_compiles_nothing_and_steers(
-    compiled: Engine, engine: Engine, rows: dict[int, LayerRows], tmp_path: Path
+    compiled: Engine, engine: Engine, rows: dict[int, LayerStates], tmp_path: Path
 ) -> None:
     twin = "coarse-last-all"
     later = coarse_profile("later-coarse", [rows[LAST]], {"yes": "no", "2": "4"}, positions="all", alpha=BOTH_WAYS)
@@ -98,7 +98,7 @@ def test_a_profile_that_comes_later_compiles_nothing_and_steers(
 
 
 def test_a_profile_for_a_layer_that_is_not_armed_is_refused_with_the_way_out(
-    compiled: Engine, rows: dict[int, LayerRows], tmp_path: Path
+    compiled: Engine, rows: dict[int, LayerStates], tmp_path: Path
 ) -> None:
     stray = replace(rows[MIDDLE], layer=MIDDLE + 2)
     profile = coarse_profile("stray", [stray], {"yes": "no"})
@@ -108,7 +108,7 @@ def test_a_profile_for_a_layer_that_is_not_armed_is_refused_with_the_way_out(
 
 
 def test_a_profile_that_finds_no_room_is_refused_with_the_way_out(
-    compiled: Engine, rows: dict[int, LayerRows], tmp_path: Path
+    compiled: Engine, rows: dict[int, LayerStates], tmp_path: Path
 ) -> None:
     concepts = np.random.default_rng(0).normal(size=(SPARE + 1, rows[MIDDLE].values.shape[1]))
     profile = Profile.fine("large", {MIDDLE: (concepts, concepts)}, model=rows[MIDDLE].manifest.request.model)

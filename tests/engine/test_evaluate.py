@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from examples.tinyworld.data import read_split, write_split
 from examples.tinyworld.formats import write_vqav2
 from tests.engine.server import MODEL_NAME, Server
-from trimtab.offline.cli import app
+from trimtab.offline.cli.app import app
 
 pytestmark = pytest.mark.engine
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.engine.engine import SMALL
-from trimtab.plugin.admission import check_registered
+from trimtab.plugin.compat.versions import check_features
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.versions import check_features
-from trimtab.plugin.wrapper import register_models
+from trimtab.plugin.model.arming import register_models
+from trimtab.plugin.requests.admission import check_registered
 
 pytestmark = pytest.mark.engine
 

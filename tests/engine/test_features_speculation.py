@@ -103,7 +103,7 @@ def test_the_drafter_is_never_armed(speculating: Engine) -> None:
     drafter = speculating.call("drafter")
     assert not drafter or "vllm.model_executor.models.llama.LlamaDecoderLayer" in drafter
     # Its outermost class comes from our registry like every Llama's; nothing inside does.
-    assert {name for name in drafter if "trimtab" in name} <= {"trimtab.plugin.wrapper.LlamaForCausalLM"}
+    assert {name for name in drafter if "trimtab" in name} <= {"trimtab.plugin.model.arming.LlamaForCausalLM"}
 
 
 @pytest.mark.parametrize("name", ["coarse-middle-all", "coarse-last-answer"])

@@ -13,8 +13,8 @@ from tests.engine.asking import Ask, questions, scene_of, yes_no
 from tests.engine.conftest import LAST
 from tests.engine.engine import Engine
 from tests.engine.reference import Reference
-from trimtab.offline import LayerRows, class_means
-from trimtab.offline.reader import Question
+from trimtab.offline import LayerStates, class_means
+from trimtab.offline.models.reader import Question
 from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine
@@ -35,7 +35,7 @@ def test_a_row_points_from_the_source_answer_to_the_target(engine: Engine) -> No
 
 
 def test_the_sign_shows_in_every_log_probability(
-    engine: Engine, reference: Reference, rows: dict[int, LayerRows]
+    engine: Engine, reference: Reference, rows: dict[int, LayerStates]
 ) -> None:
     asks = [ask for ask in yes_no("yes", 20, full=True, max_tokens=1) if 0 in _steered_positions(reference, rows, ask)]
     assert len(asks) >= 10
@@ -50,7 +50,7 @@ def test_the_sign_shows_in_every_log_probability(
 
 
 def test_answers_of_other_concepts_keep_their_bits(
-    engine: Engine, reference: Reference, rows: dict[int, LayerRows]
+    engine: Engine, reference: Reference, rows: dict[int, LayerStates]
 ) -> None:
     asked = [*yes_no("no", 8), *questions("number", 8), *questions("other", 8)]
     asks = [replace(ask, full=True) for ask in asked if not _steered_positions(reference, rows, ask)]
@@ -63,13 +63,15 @@ def test_answers_of_other_concepts_keep_their_bits(
     assert [answer.logprobs for answer in steered] == [answer.logprobs for answer in unsteered]
 
 
-def test_the_row_of_the_source_is_the_only_one_that_is_not_zero(registry: Registry, rows: dict[int, LayerRows]) -> None:
+def test_the_row_of_the_source_is_the_only_one_that_is_not_zero(
+    registry: Registry, rows: dict[int, LayerStates]
+) -> None:
     vectors = registry[PROFILE].tensors[LAST].named["vectors"]
     used = [class_means(rows[LAST]).labels[row] for row in np.flatnonzero(np.abs(vectors).max(axis=1))]
     assert used == ["yes"]
 
 
-def _steered_positions(reference: Reference, rows: dict[int, LayerRows], ask: Ask) -> list[int]:
+def _steered_positions(reference: Reference, rows: dict[int, LayerStates], ask: Ask) -> list[int]:
     """The positions of an unsteered answer whose nearest concept is "yes", 0 being the last of the prompt."""
     image = None if ask.scene is None else draw(scene_of(ask.scene))
     (reading,) = reference.reader.read([Question(ask.text, image)], (LAST,), ask.max_tokens)

@@ -12,9 +12,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tests.offline.worlds import write_data
-from trimtab.offline import load_rows
-from trimtab.offline.cli import app
-from trimtab.offline.data import read_samples
+from trimtab.offline import load_states
+from trimtab.offline.cli.app import app
+from trimtab.offline.states.samples import read_samples
 from trimtab.vectors import ConceptDictionary, ModelIdentity, Registry, load_profile
 from trimtab.vectors.profile import CoarseLayer
 
@@ -83,7 +83,7 @@ def test_inspecting_shows_doses_labels_and_purity(house: Path) -> None:
 
 
 def test_a_doubtful_fine_profile_is_made_and_warned_of_on_stderr(house: Path, tmp_path: Path) -> None:
-    rows = load_rows(house / "reps", 3)
+    rows = load_states(house / "reps", 3)
     trimtab("dictionary", house / "reps", "-l", 3, "-k", 2, "--out", tmp_path / "two")
     first, second = ConceptDictionary.load(tmp_path / "two").labels
     if first == second:
@@ -165,7 +165,7 @@ def test_an_existing_profile_is_replaced_only_when_asked(house: Path, tmp_path: 
 
 
 def test_the_installed_command_shows_no_traceback_and_needs_no_torch_to_look() -> None:
-    code = "import sys, trimtab.offline.cli as c; sys.argv = ['trimtab', 'inspect', 'absent']\n"
+    code = "import sys, trimtab.offline.cli.app as c; sys.argv = ['trimtab', 'inspect', 'absent']\n"
     code += "try: c.main()\nfinally: print('torch' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -181,7 +181,7 @@ def test_a_profile_can_lead_from_one_type_of_answer_to_another(house: Path, tmp_
     common = ("profile", reps, "--map", f"{first}={second}", "--by-type", data, "--out", tmp_path)
     coarse = trimtab(*common, "-l", 3, "--kind", "coarse", "--name", "c")
     assert coarse.exit_code == 0, coarse.output
-    rows = load_rows(reps, 3)
+    rows = load_states(reps, 3)
     types = {sample.id: sample.type for sample in samples}
     original, target = (
         rows.values[[types[sample] == wanted for sample in rows.sample_ids]].mean(axis=0) for wanted in (first, second)

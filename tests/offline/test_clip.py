@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from tests.offline.worlds import picture, tokenizer
-from trimtab.offline.clip import clip_score
-from trimtab.offline.collect import open_image
+from trimtab.offline.concepts.clip import clip_score
 from trimtab.offline.errors import ModelError
+from trimtab.offline.states.represent import open_image
 
 
 def save_clip(folder: Path) -> Path:

@@ -18,15 +18,15 @@ from trimtab.offline import (
     Predicts,
     Reader,
     class_means,
-    load_rows,
+    load_states,
     mini_batch_kmeans,
     represent,
     top_words,
 )
-from trimtab.offline.cli import app
+from trimtab.offline.cli.app import app
+from trimtab.offline.concepts.grounding import unembed
 from trimtab.offline.findings import ChoiceFound, ConceptsFound, read_findings
-from trimtab.offline.ground import unembed
-from trimtab.offline.rows import ShardedRows
+from trimtab.offline.states.store import ShardedStates
 from trimtab.vectors import ConceptDictionary
 
 MODEL = Path(__file__).parents[2] / "examples" / "tinyworld" / "model"
@@ -98,7 +98,7 @@ def test_twenty_concepts_get_words_pictures_and_quality(house: Path, reps: str, 
 
 @pytest.mark.parametrize("layer", [3, 5])
 def test_the_words_of_an_answers_mean_begin_with_that_answer(reader: Reader, house: Path, layer: int) -> None:
-    means = class_means(load_rows(house / "answers", layer), min_count=5)
+    means = class_means(load_states(house / "answers", layer), min_count=5)
     words = dict(zip(means.labels, top_words(means.centroids, reader), strict=True))
     assert len(words) >= 7
     for answer in ("yes", "no", "2"):
@@ -108,7 +108,7 @@ def test_the_words_of_an_answers_mean_begin_with_that_answer(reader: Reader, hou
 def test_without_the_final_norm_most_words_of_the_middle_would_come_in_another_order(
     reader: Reader, house: Path
 ) -> None:
-    means = class_means(load_rows(house / "answers", 3), min_count=5).centroids
+    means = class_means(load_states(house / "answers", 3), min_count=5).centroids
     with torch.no_grad():
         bare = reader.model.get_output_embeddings()(torch.from_numpy(means.copy())).numpy()
     normed = unembed(means, reader)
@@ -118,9 +118,9 @@ def test_without_the_final_norm_most_words_of_the_middle_would_come_in_another_o
 
 def test_the_streamed_dictionary_is_nearly_that_of_all_rows(house: Path) -> None:
     labels = ConceptDictionary.load(house / "answers-20").labels
-    streamed = mini_batch_kmeans(ShardedRows(house / "answers", 5), 20)
+    streamed = mini_batch_kmeans(ShardedStates(house / "answers", 5), 20)
     assert len(set(labels) ^ set(streamed.labels)) <= 3
-    assert streamed.counts.sum() == len(load_rows(house / "answers", 5).values)
+    assert streamed.counts.sum() == len(load_states(house / "answers", 5).values)
 
 
 @pytest.mark.parametrize("method", ["mini-batch-kmeans", "semi-nmf", "pca", "simple"])

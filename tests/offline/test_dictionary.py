@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.offline.worlds import rows_of
-from trimtab.offline import LayerRows, class_means, kmeans
+from trimtab.offline import LayerStates, class_means, kmeans
 from trimtab.offline.errors import SettingError
 
 
-def clouds(seed: int = 0, spread: float = 0.1) -> LayerRows:
+def clouds(seed: int = 0, spread: float = 0.1) -> LayerStates:
     """Four clouds of 30 rows: two of "yes", one of "no", one of "three" with a third of "two"."""
     rng = np.random.default_rng(seed)
     centres = np.array([[8, 0, 0], [0, 8, 0], [0, 0, 8], [-8, 0, 0]], np.float32)

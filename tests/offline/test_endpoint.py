@@ -12,17 +12,17 @@ import pytest
 from PIL import Image
 
 from tests.offline.fake_endpoint import FakeEndpoint, picture_of, question_of
-from trimtab.offline.answers import AnswersFolder, Request, Served, read_answers
-from trimtab.offline.data import Sample
-from trimtab.offline.endpoint import Endpoint, ask_all
 from trimtab.offline.errors import DataError, EndpointError, SettingError
+from trimtab.offline.evaluation.answers import AnswersFolder, Request, Served, read_answers
+from trimtab.offline.evaluation.endpoint import Endpoint, ask_all
+from trimtab.offline.states.samples import Sample
 
 SAMPLES = tuple(Sample(f"s{n}", f"question {n}") for n in range(24))
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
-    monkeypatch.setattr("trimtab.offline.endpoint._LONGEST_WAIT", 0.2)
+    monkeypatch.setattr("trimtab.offline.evaluation.endpoint._LONGEST_WAIT", 0.2)
     running = FakeEndpoint()
     yield running
     running.stop()

@@ -15,7 +15,7 @@ from examples.tinyworld.data import read_split, write_split
 from examples.tinyworld.formats import FORMATS
 from examples.tinyworld.words import neutralised
 from tests.offline.fake_endpoint import FakeEndpoint, picture_of, question_of
-from trimtab.offline.cli import app
+from trimtab.offline.cli.app import app
 from trimtab.offline.findings import AnswersFound, TableFound, read_findings
 
 PROMPTS = {"vqav2": "{question}", "coco": CAPTION_PROMPT, "pope": "{question}", "mm-safetybench": "{question}"}
@@ -35,7 +35,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(house: Path) -> Iterator[FakeEndpoint]:
     """It knows the right answer to each question about each picture; steered, it says no for yes, and is neutral."""
-    from trimtab.offline.data_url import data_url
+    from trimtab.offline.evaluation.data_url import data_url
 
     known = {
         (one.question, data_url(house / "split" / one.image)): one.answer for one in read_split(house / "split")

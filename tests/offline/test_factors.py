@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of
 from trimtab.offline import (
-    LayerRows,
+    LayerStates,
     activations,
     class_means,
     fine_profile,
@@ -25,12 +25,12 @@ from trimtab.offline import (
     simple,
     strongest,
 )
+from trimtab.offline.concepts.quality import residual
+from trimtab.offline.concepts.semi_nmf import factorise
 from trimtab.offline.errors import SettingError
-from trimtab.offline.quality import residual
-from trimtab.offline.seminmf import factorise
 from trimtab.vectors import ConceptDictionary
 
-MAKERS: dict[str, Callable[[LayerRows], ConceptDictionary]] = {
+MAKERS: dict[str, Callable[[LayerStates], ConceptDictionary]] = {
     "kmeans": lambda rows: kmeans(rows, 4),
     "mini-batch-kmeans": lambda rows: mini_batch_kmeans([rows], 4),
     "class-means": class_means,
@@ -40,7 +40,7 @@ MAKERS: dict[str, Callable[[LayerRows], ConceptDictionary]] = {
 }
 
 
-def wide(seed: int = 0, count: int = 60, size: int = 12) -> LayerRows:
+def wide(seed: int = 0, count: int = 60, size: int = 12) -> LayerStates:
     """Rows around a few directions of both signs."""
     rng = np.random.default_rng(seed)
     values = rng.exponential(size=(count, 5)) @ rng.normal(size=(5, size)) + 0.2 * rng.normal(size=(count, size))

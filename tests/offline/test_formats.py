@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.offline.coco import cider_and_bleu, read_coco, tokenised
 from trimtab.offline.errors import DataError
-from trimtab.offline.gender import Lexicon, converted
-from trimtab.offline.mm_safetybench import read_mm_safetybench, refuses
-from trimtab.offline.pope import read_pope, said_yes
+from trimtab.offline.evaluation.datasets.coco import cider_and_bleu, read_coco, tokenised
+from trimtab.offline.evaluation.datasets.mm_safetybench import read_mm_safetybench, refuses
+from trimtab.offline.evaluation.datasets.pope import read_pope, said_yes
+from trimtab.offline.evaluation.gender import Lexicon, converted
 
 REFERENCES = {
     "1": ("a man rides a horse", "a man on a horse"),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.offline.worlds import write_data
-from trimtab.offline.answers import Answered, AnswersFolder, Request
+from trimtab.offline.evaluation.answers import Answered, AnswersFolder, Request
 
 FILE_SIZE = 6000
 """The largest file, in bytes, that the disk takes: less than a shard of rows."""
@@ -17,7 +17,7 @@ FILE_SIZE = 6000
 
 def trimtab(*words: object, full: bool = False) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "trimtab.offline.cli", *map(str, words)],
+        [sys.executable, "-m", "trimtab.offline.cli.app", *map(str, words)],
         preexec_fn=_no_large_files if full else None,
         capture_output=True,
         text=True,
@@ -49,7 +49,7 @@ def test_rows_are_continued_after_a_full_disk_to_the_bytes_of_an_undisturbed_run
 _APPEND = """
 import sys
 from pathlib import Path
-from trimtab.offline.answers import Answered, AnswersFolder, Request
+from trimtab.offline.evaluation.answers import Answered, AnswersFolder, Request
 folder = AnswersFolder(Path(sys.argv[1]), Request.model_validate_json(sys.argv[2]))
 for number in range(1000):
     try:

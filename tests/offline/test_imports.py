@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trimtab.offline.errors import DataError, SettingError
-from trimtab.offline.imports import imported_profile, read_pt
+from trimtab.offline.steering.foreign import imported_profile, read_pt
 from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import FormatError
 

@@ -7,16 +7,16 @@ import pytest
 
 from tests.offline.test_dictionary import clouds
 from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
-from trimtab.offline.data import Sample
+from trimtab.offline.concepts.kinds import by_type, relabelled
 from trimtab.offline.errors import DataError
-from trimtab.offline.kinds import by_type, relabelled
-from trimtab.offline.rows import LayerRows
+from trimtab.offline.states.samples import Sample
+from trimtab.offline.states.store import LayerStates
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 
 TYPE_OF = {"yes": "Yes/No", "no": "Yes/No", "two": "number", "three": "number"}
 
 
-def with_samples(rows: LayerRows) -> tuple[LayerRows, list[Sample]]:
+def with_samples(rows: LayerStates) -> tuple[LayerStates, list[Sample]]:
     """The rows as of one sample each, and these samples."""
     ids = tuple(f"s{i}" for i in range(len(rows.labels)))
     samples = [Sample(one, "?", type=TYPE_OF[label]) for one, label in zip(ids, rows.labels, strict=True)]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from trimtab.offline.errors import SettingError
-from trimtab.offline.matching import cosines, match_concepts
+from trimtab.offline.shift.matching import cosines, match_concepts
 
 
 @settings(deadline=None, max_examples=60)

@@ -11,9 +11,9 @@ from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of
 from trimtab.offline import class_means, coarse_profile, fine_profile
 from trimtab.offline.errors import SettingError
-from trimtab.offline.nulls import random_control
-from trimtab.offline.operating import MOST_COLLATERAL, Point, best, front
-from trimtab.offline.stability import cosines, draws
+from trimtab.offline.steering.null_control import random_control
+from trimtab.offline.steering.operating_point import MOST_COLLATERAL, Point, best, front
+from trimtab.offline.steering.stability import cosines, draws
 from trimtab.vectors import AlphaRange
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.offline.worlds import rows_of
-from trimtab.offline import LayerRows
+from trimtab.offline import LayerStates
 from trimtab.offline.errors import SettingError
-from trimtab.offline.pairs import Pairs, pair_rows
+from trimtab.offline.states.paired import Pairs, pair_states
 
 
-def read_as(rows: LayerRows, ids: Sequence[str] | None = None, **request: Any) -> LayerRows:
+def read_as(rows: LayerStates, ids: Sequence[str] | None = None, **request: Any) -> LayerStates:
     """The same rows, said to be of other samples or of another request; model: a dict of what differs there."""
     model = rows.manifest.request.model.model_copy(update=request.pop("model", {}))
     asked = rows.manifest.request.model_copy(update={"model": model, **request})
@@ -21,7 +21,7 @@ def read_as(rows: LayerRows, ids: Sequence[str] | None = None, **request: Any) -
     return replace(rows, manifest=manifest, sample_ids=tuple(ids) if ids else rows.sample_ids)
 
 
-def said(samples: Sequence[str], words: Sequence[str], start: int = 0) -> LayerRows:
+def said(samples: Sequence[str], words: Sequence[str], start: int = 0) -> LayerStates:
     """Rows of the rule predicts:*, each holding its own number."""
     return read_as(rows_of(np.arange(start, start + len(words))[:, None], words), samples, rule="predicts:*", samples=9)
 
@@ -29,7 +29,7 @@ def said(samples: Sequence[str], words: Sequence[str], start: int = 0) -> LayerR
 def test_words_are_paired_by_sample_and_occurrence_wherever_they_stand() -> None:
     a = said(["s0", "s0", "s0", "s1"], ["man", "red", "man", "man"])
     b = said(["s1", "s0", "s0", "s0"], ["man", "man", "man", "red"], start=10)
-    pairs = pair_rows(a, b)
+    pairs = pair_states(a, b)
     assert pairs.a.values[:, 0].tolist() == [0, 1, 2, 3]
     assert pairs.b.values[:, 0].tolist() == [11, 13, 12, 10]
     assert pairs.a.labels == pairs.b.labels
@@ -37,19 +37,19 @@ def test_words_are_paired_by_sample_and_occurrence_wherever_they_stand() -> None
 
 
 def test_what_has_no_counterpart_is_left_out_and_counted() -> None:
-    pairs = pair_rows(said(["s0", "s0", "s2"], ["man", "man", "dog"]), said(["s0", "s1"], ["man", "man"]))
+    pairs = pair_states(said(["s0", "s0", "s2"], ["man", "man", "dog"]), said(["s0", "s1"], ["man", "man"]))
     assert len(pairs) == 1
     assert pairs.left_out == (2, 1)
 
 
 def test_one_row_a_sample_is_paired_whatever_the_answer() -> None:
-    pairs = pair_rows(rows_of([[0.0], [1.0]], ["yes", "no"]), rows_of([[5.0], [7.0]], ["no", "two"]))
+    pairs = pair_states(rows_of([[0.0], [1.0]], ["yes", "no"]), rows_of([[5.0], [7.0]], ["no", "two"]))
     assert pairs.shifts.tolist() == [[5.0], [6.0]]
     assert pairs.left_out == (0, 0)
 
 
 def test_the_way_back_is_the_way_with_another_sign() -> None:
-    pairs = pair_rows(rows_of([[0.0], [1.0]], ["a", "b"]), rows_of([[5.0], [7.0]], ["a", "b"]))
+    pairs = pair_states(rows_of([[0.0], [1.0]], ["a", "b"]), rows_of([[5.0], [7.0]], ["a", "b"]))
     assert np.array_equal(pairs.swapped().shifts, -pairs.shifts)
 
 
@@ -68,20 +68,20 @@ def test_the_way_back_is_the_way_with_another_sign() -> None:
 def test_what_cannot_be_compared_is_refused(differs: dict[str, Any], message: str) -> None:
     rows = rows_of([[0.0], [1.0]], ["yes", "no"])
     with pytest.raises(SettingError, match=message):
-        pair_rows(rows, read_as(rows, **differs))
+        pair_states(rows, read_as(rows, **differs))
 
 
 def test_another_layer_and_no_common_row_are_refused() -> None:
     rows = rows_of([[0.0], [1.0]], ["yes", "no"])
     with pytest.raises(SettingError, match="layer 2 cannot be compared with rows of layer 1"):
-        pair_rows(rows, replace(rows, layer=1))
+        pair_states(rows, replace(rows, layer=1))
     with pytest.raises(SettingError, match="no row in common"):
-        pair_rows(rows, read_as(rows, ["x", "y"]))
+        pair_states(rows, read_as(rows, ["x", "y"]))
 
 
 def test_halves_share_no_sample_and_lose_none() -> None:
     rows = said([f"s{i // 3}" for i in range(30)], ["man"] * 30)
-    first, second = pair_rows(rows, rows).halves(seed=3)
+    first, second = pair_states(rows, rows).halves(seed=3)
     assert not set(first.a.sample_ids) & set(second.a.sample_ids)
     assert sorted(first.a.sample_ids + second.a.sample_ids) == sorted(rows.sample_ids)
     assert len(set(first.a.sample_ids)) == 5
@@ -89,7 +89,7 @@ def test_halves_share_no_sample_and_lose_none() -> None:
     def samples(half: tuple[Pairs, Pairs]) -> tuple[str, ...]:
         return half[0].a.sample_ids
 
-    pairs = pair_rows(rows, rows)
+    pairs = pair_states(rows, rows)
     assert samples(pairs.halves(3)) == samples(pairs.halves(3)) != samples(pairs.halves(4))
     with pytest.raises(SettingError, match="halves need 2 or more"):
-        pair_rows(said(["s0"], ["man"]), said(["s0"], ["man"])).halves(0)
+        pair_states(said(["s0"], ["man"]), said(["s0"], ["man"])).halves(0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.offline.rates import Counted, conversions, flips, lumped, mean, occurrences, rate
-from trimtab.offline.repetition import distinct, stutters
+from trimtab.offline.evaluation.rates import Counted, conversions, flips, lumped, mean, occurrences, rate
+from trimtab.offline.evaluation.repetition import distinct, stutters
 
 ANSWERS = st.dictionaries(st.integers(0, 30).map(str), st.sampled_from(["yes", "no", "1", "3"]))
 

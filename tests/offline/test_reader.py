@@ -12,7 +12,7 @@ from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditional
 from tests.offline.worlds import LAYERS, TEMPLATE, questions
 from trimtab.offline import Reader
 from trimtab.offline.errors import ModelError, SettingError
-from trimtab.offline.reader import Question, Reading, decoder_blocks
+from trimtab.offline.models.reader import Question, Reading, decoder_blocks
 from trimtab.vectors import ModelIdentity
 
 EVERY = range(LAYERS)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from tests.offline.invented import invented_run
-from trimtab.offline.cli import app
+from trimtab.offline.cli.app import app
 from trimtab.offline.errors import DataError
 from trimtab.offline.findings import (
     AnswersFound,

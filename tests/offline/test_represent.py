@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tests.offline.worlds import picture, questions, write_data
-from trimtab.offline import LastPrompt, MeanGenerated, Predicts, Reader, load_rows, represent
-from trimtab.offline.data import read_samples
+from trimtab.offline import LastPrompt, MeanGenerated, Predicts, Reader, load_states, represent
 from trimtab.offline.errors import DataError, SettingError
-from trimtab.offline.rows import open_manifest, verify_rows
+from trimtab.offline.states.samples import read_samples
+from trimtab.offline.states.store import open_manifest, verify_states
 
 LAYERS = (1, 3)
 
@@ -32,7 +32,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_rows_on_disk_are_those_that_the_model_shows(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
     represent(llava_reader, data, Predicts(), LAYERS, tmp_path / "reps", batch_size=2, max_new_tokens=8)
-    kept = {layer: load_rows(tmp_path / "reps", layer) for layer in LAYERS}
+    kept = {layer: load_states(tmp_path / "reps", layer) for layer in LAYERS}
     row = 0
     for i, question in enumerate(questions(40, True)):
         (reading,) = llava_reader.read([question], LAYERS, 8)
@@ -52,7 +52,7 @@ def test_the_mean_over_an_answer_is_the_mean_of_its_rows(llama_reader: Reader, t
     represent(llama_reader, data, MeanGenerated(), [2], tmp_path / "reps", max_new_tokens=8)
     readings = llama_reader.read(questions(10, False), [2], 8)
     expected = [reading.stream[2][1:].mean(axis=0) for reading in readings if reading.answer.tokens]
-    np.testing.assert_allclose(load_rows(tmp_path / "reps", 2).values, expected, atol=1e-4)
+    np.testing.assert_allclose(load_states(tmp_path / "reps", 2).values, expected, atol=1e-4)
 
 
 def test_the_generated_answers_lie_beside_the_rows(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_run_that_is_killed_and_resumed_leaves_the_same_bytes(
         process.join()
     assert 0 < open_manifest(broken).done < 40
     with pytest.raises(DataError, match="--resume"):
-        load_rows(broken, 1)
+        load_states(broken, 1)
     run(whole)
     run(broken, resume=True)
     shutil.copytree(whole, tmp_path / "again")
@@ -113,17 +113,17 @@ def test_a_run_is_resumed_with_its_own_settings_only(llava_reader: Reader, data:
 def test_one_changed_byte_in_a_shard_is_noticed(llava_reader: Reader, data: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "reps"
     represent(llava_reader, data, LastPrompt(), [1], out, limit=8)
-    assert verify_rows(out).complete
+    assert verify_states(out).complete
     content = bytearray((out / name).read_bytes())
     content[-3] ^= 1
     (out / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: is not what was written"):
-        load_rows(out, 1)
+        load_states(out, 1)
     with pytest.raises(DataError, match="is not what was written"):
         represent(llava_reader, data, LastPrompt(), [1], out, limit=8, resume=True)
     (out / name).unlink()
     with pytest.raises(DataError, match=f"{name}: is missing"):
-        verify_rows(out)
+        verify_states(out)
 
 
 def test_a_picture_that_cannot_be_read_is_skipped_and_counted(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_picture_that_cannot_be_read_is_skipped_and_counted(llava_reader: Read
     unreadable = [skip.id for skip in manifest.skipped if "unreadable" in skip.reason]
     assert unreadable == ["s3", "s4", "s5"]
     assert manifest.complete
-    before, after = load_rows(tmp_path / "whole", 1), load_rows(tmp_path / "reps", 1)
+    before, after = load_states(tmp_path / "whole", 1), load_states(tmp_path / "reps", 1)
     others = [i for i, identifier in enumerate(before.sample_ids) if identifier not in unreadable]
     assert after.sample_ids == tuple(before.sample_ids[i] for i in others)
     np.testing.assert_allclose(after.values, before.values[others], atol=1e-4)
@@ -147,7 +147,7 @@ def test_an_answer_without_a_row_is_counted_too(llava_reader: Reader, data: Path
     manifest = represent(llava_reader, data, Predicts(("zebra",)), [1], tmp_path / "reps", limit=9)
     assert (manifest.rows, len(manifest.skipped)) == (0, 9)
     with pytest.raises(DataError, match="no row at all"):
-        load_rows(tmp_path / "reps", 1)
+        load_states(tmp_path / "reps", 1)
 
 
 def test_questions_with_and_without_a_picture_share_a_file(llava_reader: Reader, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_layer_that_was_not_kept_is_refused_with_those_that_were(
 ) -> None:
     represent(llava_reader, data, LastPrompt(), LAYERS, tmp_path / "reps", limit=4)
     with pytest.raises(SettingError, match="layers there are 1, 3"):
-        load_rows(tmp_path / "reps", 2)
+        load_states(tmp_path / "reps", 2)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_manifest_that_does_not_fit_its_shards_is_one_sentence(
     assert change[0] in path.read_text()
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(DataError, match="do not fit together"):
-        load_rows(tmp_path / "reps", 1)
+        load_states(tmp_path / "reps", 1)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format_version": 2}', "\udcff"])

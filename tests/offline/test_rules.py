@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.offline.test_words import TOKENIZER, answer
 from trimtab.offline import LastPrompt, MeanGenerated, Predicts
 from trimtab.offline.errors import SettingError
-from trimtab.offline.rules import Rule, parse
+from trimtab.offline.states.rules import Rule, parse
 
 
 def spell(word: str) -> Iterator[list[int]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.offline.test_dictionary import clouds
 from trimtab.offline import class_means
 from trimtab.offline.errors import SettingError
-from trimtab.offline.select import Pair, judge, pair_profile, pairs_near, select
+from trimtab.offline.steering.choose_pair import Pair, judge, pair_profile, pairs_near, select
 from trimtab.vectors import ConceptDictionary, Profile
 from trimtab.vectors.profile import FineLayer
 

@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from tests.offline.worlds import save_llava, write_data
-from trimtab.offline.cli import app
-from trimtab.offline.cli_shift import PAST_THRESHOLD
-from trimtab.offline.drift import Watched, checkpoints
+from trimtab.offline.cli.app import app
+from trimtab.offline.cli.shift import PAST_THRESHOLD
 from trimtab.offline.findings import DriftFound, ShiftFound, TableFound, read_findings
-from trimtab.offline.reader import Reader
-from trimtab.offline.rows import load_rows
-from trimtab.offline.rules import parse
-from trimtab.offline.shift_run import ShiftRun, dictionary_of
+from trimtab.offline.models.reader import Reader
+from trimtab.offline.shift.run import ShiftRun, dictionary_of
+from trimtab.offline.shift.watch import Watched, checkpoints
+from trimtab.offline.states.rules import parse
+from trimtab.offline.states.store import load_states
 from trimtab.vectors import ModelIdentity, load_profile
 
 COMMON = ("--rule", "predicts:*", "--layer", "3", "--k", "4")
@@ -153,7 +153,7 @@ def test_a_watch_reads_each_checkpoint_once(llava: Path, data: Path, tmp_path: P
 
 
 def test_a_concept_without_a_row_left_has_gone_wholly(run: Path, llava: Path) -> None:
-    rows, model = load_rows(run / "rows" / "base", 3), Reader(llava)
+    rows, model = load_states(run / "rows" / "base", 3), Reader(llava)
     dictionary = dictionary_of(run, "base")
     nearest = dictionary.nearest(rows.values)
     # Rows are paired by sample, word and occurrence: the first of each word is so whatever else goes.

@@ -10,7 +10,7 @@ from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of
 from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
 from trimtab.offline.errors import SettingError
-from trimtab.offline.steer import ConceptWarning, concept_vectors, parse_mapping, typical_norm
+from trimtab.offline.steering.profiles import ConceptWarning, concept_vectors, parse_mapping, typical_norm
 from trimtab.vectors import AlphaRange, load_profile, save_profile
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 

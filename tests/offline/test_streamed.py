@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of, write_data
-from trimtab.offline import LayerRows, Predicts, Reader, kmeans, load_rows, mini_batch_kmeans, represent
+from trimtab.offline import LayerStates, Predicts, Reader, kmeans, load_states, mini_batch_kmeans, represent
+from trimtab.offline.concepts.quality import residual
 from trimtab.offline.errors import DataError, SettingError
-from trimtab.offline.quality import residual
-from trimtab.offline.rows import ShardedRows
+from trimtab.offline.states.store import ShardedStates
 
 
-def cut(rows: LayerRows, *at: int) -> list[LayerRows]:
+def cut(rows: LayerStates, *at: int) -> list[LayerStates]:
     """The same rows in several blocks."""
     edges = [0, *sorted(at), len(rows.values)]
     return [rows_of(rows.values[a:b], rows.labels[a:b]) for a, b in pairwise(edges) if b > a]
 
 
-def shuffled(seed: int = 0, spread: float = 1.0) -> LayerRows:
+def shuffled(seed: int = 0, spread: float = 1.0) -> LayerStates:
     rows = clouds(seed, spread)
     order = np.random.default_rng(seed).permutation(len(rows.values))
     return rows_of(rows.values[order], [rows.labels[i] for i in order])
@@ -93,8 +93,8 @@ class Watched:
         self.blocks = blocks
         self.most = 0
 
-    def __iter__(self) -> Iterator[LayerRows]:
-        alive: list[weakref.ref[LayerRows]] = []
+    def __iter__(self) -> Iterator[LayerStates]:
+        alive: list[weakref.ref[LayerStates]] = []
         for seed in range(self.blocks):
             block = shuffled(seed)
             alive.append(weakref.ref(block))
@@ -131,7 +131,7 @@ def reps(llava_reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_shards_hold_the_rows_that_are_loaded_at_once(reps: Path) -> None:
-    sharded, loaded = ShardedRows(reps, 3), load_rows(reps, 3)
+    sharded, loaded = ShardedStates(reps, 3), load_states(reps, 3)
     for _ in range(2):
         blocks = list(sharded)
         assert len(blocks) > 1
@@ -143,7 +143,7 @@ def test_shards_hold_the_rows_that_are_loaded_at_once(reps: Path) -> None:
 
 
 def test_a_shard_that_was_altered_is_refused_when_it_is_reached(reps: Path) -> None:
-    sharded = ShardedRows(reps, 3)
+    sharded = ShardedStates(reps, 3)
     shard = reps / f"{sharded.manifest.shards[1].name}.safetensors"
     content = shard.read_bytes()
     shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -153,4 +153,4 @@ def test_a_shard_that_was_altered_is_refused_when_it_is_reached(reps: Path) -> N
     finally:
         shard.write_bytes(content)
     with pytest.raises(SettingError, match="layer 2 was not kept"):
-        ShardedRows(reps, 2)
+        ShardedStates(reps, 2)

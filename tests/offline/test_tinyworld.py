@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from examples.tinyworld.data import write_split
-from trimtab.offline import LastPrompt, LayerRows, Predicts, Reader, class_means, fine_profile, load_rows, represent
-from trimtab.offline.collect import open_image
-from trimtab.offline.data import Sample, read_samples
-from trimtab.offline.reader import Question
+from trimtab.offline import LastPrompt, LayerStates, Predicts, Reader, class_means, fine_profile, load_states, represent
+from trimtab.offline.models.reader import Question
+from trimtab.offline.states.represent import open_image
+from trimtab.offline.states.samples import Sample, read_samples
 from trimtab.vectors.profile import FineLayer
 
 MODEL = Path(__file__).parents[2] / "examples" / "tinyworld" / "model"
@@ -36,10 +36,10 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows(reader: Reader, split: Path, tmp_path_factory: pytest.TempPathFactory) -> LayerRows:
+def rows(reader: Reader, split: Path, tmp_path_factory: pytest.TempPathFactory) -> LayerStates:
     out = tmp_path_factory.mktemp("reps") / "vqa"
     represent(reader, split / "vqa.jsonl", LastPrompt(), [3, 5], out)
-    return load_rows(out, 5)
+    return load_states(out, 5)
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def answers(reader: Reader, samples: tuple[Sample, ...]) -> list[str]:
 
 
 @torch.no_grad()
-def test_a_row_says_the_word_that_labels_it(reader: Reader, rows: LayerRows) -> None:
+def test_a_row_says_the_word_that_labels_it(reader: Reader, rows: LayerStates) -> None:
     normed = reader.model.get_decoder().norm(torch.from_numpy(rows.values))
     predicted = reader.model.lm_head(normed).argmax(-1).tolist()
     assert predicted == rows.tokens.tolist()
@@ -73,7 +73,7 @@ def test_a_row_says_the_word_that_labels_it(reader: Reader, rows: LayerRows) -> 
 
 
 def test_a_fine_profile_moves_its_answer_to_the_target_and_leaves_the_others(
-    reader: Reader, split: Path, rows: LayerRows
+    reader: Reader, split: Path, rows: LayerStates
 ) -> None:
     samples = read_samples(split / "vqa.jsonl").samples
     profile = fine_profile("yes-to-no", [(rows, class_means(rows))], {"yes": "no"})
@@ -93,7 +93,7 @@ def test_a_fine_profile_moves_its_answer_to_the_target_and_leaves_the_others(
 
 def test_the_words_of_a_caption_have_their_rows(reader: Reader, split: Path, tmp_path: Path) -> None:
     manifest = represent(reader, split / "captions.jsonl", Predicts(), [5], tmp_path / "reps", limit=8)
-    found = load_rows(tmp_path / "reps", 5)
+    found = load_states(tmp_path / "reps", 5)
     assert manifest.rows > 8 * 5
     assert {"a", "the"} & set(found.labels)
     assert class_means(found).nearest(found.values).shape == (manifest.rows,)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.offline.errors import DataError
-from trimtab.offline.vqav2 import accuracy, official_accuracy, read_vqav2
-from trimtab.offline.vqav2_text import normalised
+from trimtab.offline.evaluation.datasets.vqav2 import accuracy, official_accuracy, read_vqav2
+from trimtab.offline.evaluation.datasets.vqav2_text import normalised
 
 WORDS = st.lists(st.sampled_from(["yes", "no", "red", "umbrella", "3", "2.5", "dog"]), min_size=1, max_size=4)
 

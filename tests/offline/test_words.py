@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.offline.worlds import tokenizer
-from trimtab.offline.words import Answer, find_phrases, first_discriminating, words_in
+from trimtab.offline.models.words import Answer, find_phrases, first_discriminating, words_in
 
 TOKENIZER = tokenizer()
 

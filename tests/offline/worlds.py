@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from trimtab.offline import LayerRows
-from trimtab.offline.reader import Question
-from trimtab.offline.rows import Manifest, Request
+from trimtab.offline import LayerStates
+from trimtab.offline.models.reader import Question
+from trimtab.offline.states.store import Manifest, Request
 from trimtab.vectors import ModelIdentity
 
 LAYERS, HIDDEN = 4, 32
@@ -205,7 +205,7 @@ def write_data(folder: Path, count: int, pictured: bool) -> Path:
     return path
 
 
-def rows_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int] | None = None) -> LayerRows:
+def rows_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int] | None = None) -> LayerStates:
     """Rows of layer 2 of a made-up model; each label predicts a token of its own unless `tokens` says otherwise."""
     array = np.asarray(values, np.float32)
     vocabulary = {label: number for number, label in enumerate(dict.fromkeys(labels))}
@@ -223,7 +223,7 @@ def rows_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int] 
         shard_size=8,
         max_new_tokens=16,
     )
-    return LayerRows(
+    return LayerStates(
         layer=2,
         values=array,
         labels=tuple(labels),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from trimtab.plugin.positions import END, Spans
-from trimtab.plugin.request import Part, Steering
+from trimtab.plugin.requests.positions import END, Spans
+from trimtab.plugin.requests.request import Part, Steering
 
 SLOTS = {"a": 1, "b": 2, "c": 5, "d": 3, "e": 7}
 

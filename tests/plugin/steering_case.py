@@ -9,9 +9,9 @@ from math import sqrt
 import numpy as np
 import torch
 
-from trimtab.plugin import op_cpu
-from trimtab.plugin.batch import ALPHA, DECISION, SLOT
-from trimtab.plugin.op import COSINE, EUCLIDEAN, NOT_HERE, steer
+from trimtab.plugin.model import op_cpu
+from trimtab.plugin.model.op import COSINE, EUCLIDEAN, NOT_HERE, steer
+from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT
 
 op_cpu.load()
 

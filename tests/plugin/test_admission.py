@@ -15,12 +15,13 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.input_processor import InputProcessor
 
-from trimtab.plugin import admission, wrapper
-from trimtab.plugin.admission import ASKED_KEY, admit
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.kv import WIRE_KEY
-from trimtab.plugin.positions import END, pictures
-from trimtab.plugin.request import Asked, resolve
+from trimtab.plugin.model import arming as wrapper
+from trimtab.plugin.requests import admission
+from trimtab.plugin.requests.admission import ASKED_KEY, admit
+from trimtab.plugin.requests.kv import WIRE_KEY
+from trimtab.plugin.requests.positions import END, pictures
+from trimtab.plugin.requests.request import Asked, resolve
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 
 

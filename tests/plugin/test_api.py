@@ -15,7 +15,8 @@ from vllm.entrypoints.openai.chat_completion.api_router import router as vllm_ch
 from vllm.exceptions import VLLMValidationError
 from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
 
-from trimtab.plugin.api import (
+from trimtab.plugin.errors import StartupError
+from trimtab.plugin.http.doors import (
     CHAT_ROUTE,
     EndpointPlugin,
     SteeredChatCompletionRequest,
@@ -23,7 +24,6 @@ from trimtab.plugin.api import (
     create_steered_chat_completion,
     router,
 )
-from trimtab.plugin.errors import StartupError
 from trimtab.vectors import Registry
 
 MESSAGES = [{"role": "user", "content": "x"}]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.plugin.asked import SLOTS, Cell, part, row_at, steerings
-from trimtab.plugin.batch import ALPHA, DECISION, NOBODY, SLOT, entries_of, fill_rows, pack
-from trimtab.plugin.positions import END
-from trimtab.plugin.request import Steering
+from trimtab.plugin.requests.positions import END
+from trimtab.plugin.requests.request import Steering
+from trimtab.plugin.steps.batch import ALPHA, DECISION, NOBODY, SLOT, entries_of, fill_rows, pack
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.plugin.conftest import DEPTH
 from trimtab.plugin.capture import capture_args
-from trimtab.plugin.capture_request import CaptureConfig, check_capturable
+from trimtab.plugin.capture.request import CaptureConfig, check_capturable
 from trimtab.plugin.config import SteeringConfig, engine_args
 from trimtab.plugin.errors import StartupError
 

@@ -12,7 +12,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 
 from tests.plugin.test_admission import extra_args_of, request_with
-from trimtab.plugin.capture_request import ASKED_KEY, KINDS, WIRE_KEY, CaptureConfig, admit
+from trimtab.plugin.capture.request import ASKED_KEY, KINDS, WIRE_KEY, CaptureConfig, admit
 
 CAPTURING: Any = SimpleNamespace(additional_config=CaptureConfig((1,)).to_additional_config())
 

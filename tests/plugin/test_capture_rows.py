@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.plugin import capture_op
+from trimtab.plugin.capture import op as capture_op
 from trimtab.plugin.capture import take
-from trimtab.plugin.capture_request import KINDS, CaptureConfig, spans_wanted
-from trimtab.plugin.capture_rows import CaptureRows
+from trimtab.plugin.capture.kept import KeptStates
+from trimtab.plugin.capture.request import KINDS, CaptureConfig, spans_wanted
 from trimtab.vectors.errors import RequestError
 
 SIZE, TOKENS, LAYERS = 3, 40, (1, 4)
@@ -26,7 +26,7 @@ def stream(layer: int, request: int, positions: np.ndarray[Any, Any]) -> torch.T
     return torch.tensor([[layer, request, position] for position in positions], dtype=torch.float32).reshape(-1, SIZE)
 
 
-def compute(rows: CaptureRows, batch: list[tuple[int, int, int]], wires: dict[int, Any], padding: int = 0) -> None:
+def compute(rows: KeptStates, batch: list[tuple[int, int, int]], wires: dict[int, Any], padding: int = 0) -> None:
     """A step of the engine: request, tokens before, tokens now. Padding holds what no request may ever see."""
     before, now = (np.array(column) for column in list(zip(*batch, strict=True))[1:])
     rows.step([(f"r{request}", wires[request]) for request, *_ in batch], before, now)
@@ -40,7 +40,7 @@ def wire(request: int, spans: Any) -> dict[str, Any]:
     return {"key": str(request), "spans": spans}
 
 
-def check(rows: CaptureRows, request: int, expected: list[int]) -> None:
+def check(rows: KeptStates, request: int, expected: list[int]) -> None:
     positions, by_layer = rows.take([str(request)])[str(request)]
     assert np.frombuffer(positions, np.int64).tolist() == expected
     for layer in LAYERS:
@@ -55,7 +55,7 @@ def covered(spans: Any, end: int) -> list[int]:
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_every_wanted_row_is_kept_once_whatever_the_steps(data: st.DataObject) -> None:
-    rows = CaptureRows(LAYERS, TOKENS, SIZE)
+    rows = KeptStates(LAYERS, TOKENS, SIZE)
     count = data.draw(st.integers(1, 4))
     kinds = [data.draw(st.sampled_from([None, *KINDS])) for _ in range(count)]
     wires = {r: None if kind is None else wire(r, spans_wanted(kind, 9, PICTURES)) for r, kind in enumerate(kinds)}
@@ -77,7 +77,7 @@ def test_every_wanted_row_is_kept_once_whatever_the_steps(data: st.DataObject) -
 
 
 def test_what_a_cache_skipped_is_an_error_and_never_a_hole() -> None:
-    rows = CaptureRows(LAYERS, TOKENS, SIZE)
+    rows = KeptStates(LAYERS, TOKENS, SIZE)
     compute(rows, [(0, 4, 5)], {0: wire(0, [(0, 9)])})
     with pytest.raises(RequestError, match="came from a cache"):
         rows.take(["0"])
@@ -86,7 +86,7 @@ def test_what_a_cache_skipped_is_an_error_and_never_a_hole() -> None:
 
 
 def test_a_released_request_is_forgotten_by_either_of_its_ids() -> None:
-    rows = CaptureRows(LAYERS, TOKENS, SIZE)
+    rows = KeptStates(LAYERS, TOKENS, SIZE)
     wires = {r: wire(r, [(0, 99)]) for r in range(3)}
     compute(rows, [(r, 0, 4) for r in range(3)], wires)
     assert rows.kept() == {str(r): 4 * SIZE * 4 * len(LAYERS) for r in range(3)}
@@ -97,7 +97,7 @@ def test_a_released_request_is_forgotten_by_either_of_its_ids() -> None:
 
 
 def test_rows_of_steps_that_the_engine_began_too_many_are_left_out() -> None:
-    rows = CaptureRows(LAYERS, TOKENS, SIZE)
+    rows = KeptStates(LAYERS, TOKENS, SIZE)
     for computed, scheduled in ((0, 5), (5, 1), (6, 1), (7, 1)):
         compute(rows, [(0, computed, scheduled)], {0: wire(0, spans_wanted("answer", 5))})
     config = SimpleNamespace(
@@ -118,7 +118,7 @@ def test_rows_of_steps_that_the_engine_began_too_many_are_left_out() -> None:
 
 
 def test_a_worker_that_keeps_nothing_keeps_nothing() -> None:
-    rows = CaptureRows(LAYERS, TOKENS, SIZE, keeps=False)
+    rows = KeptStates(LAYERS, TOKENS, SIZE, keeps=False)
     compute(rows, [(0, 0, 4)], {0: wire(0, [(0, 9)])})
     assert rows.take(["0"]) == {}
 

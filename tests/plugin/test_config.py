@@ -14,7 +14,7 @@ import pytest
 from tests.plugin.conftest import DEPTH, SIZE
 from trimtab.plugin.config import SteeringConfig, engine_args, open_registry
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.table import SteeringTables
+from trimtab.plugin.model.tables import SteeringTables
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector, save_profile
 from trimtab.vectors.errors import FormatError, ModelMismatchError
 from trimtab.vectors.manifest import Positions

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plugin.asked import SLOTS, part, steerings
-from trimtab.plugin.batch import ALPHA, NOBODY, SLOT, fill_rows
-from trimtab.plugin.gates import Decisions, SteeredRequest
-from trimtab.plugin.positions import END
-from trimtab.plugin.request import Steering
-from trimtab.plugin.tokens import TokenRows
+from trimtab.plugin.requests.positions import END
+from trimtab.plugin.requests.request import Steering
+from trimtab.plugin.steps.batch import ALPHA, NOBODY, SLOT, fill_rows
+from trimtab.plugin.steps.decisions import Decisions, SteeredRequest
+from trimtab.plugin.steps.entries import TokenRows
 
 # The requests of a step are one of two teams, so that steps repeat; each has tokens before the step and tokens in it.
 teams = st.lists(st.none() | steerings(may_decide_once=True), min_size=1, max_size=2)

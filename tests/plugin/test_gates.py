@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.plugin.asked import SLOTS, once_from, part
-from trimtab.plugin.batch import DECISION, SLOT
-from trimtab.plugin.gates import SteeredRequest
-from trimtab.plugin.request import Steering
-from trimtab.plugin.table import SteeringTables
+from trimtab.plugin.model.tables import SteeringTables
+from trimtab.plugin.requests.request import Steering
+from trimtab.plugin.steps.batch import DECISION, SLOT
+from trimtab.plugin.steps.decisions import SteeredRequest
 
 AT_MOST = 3  # requests in a batch
 LAYERS = (0, 4)

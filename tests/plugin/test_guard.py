@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from vllm.exceptions import VLLMValidationError
 
-from trimtab.plugin.guard import RefuseSteeringElsewhere, refuse_look_alikes
+from trimtab.plugin.http.guard import RefuseSteeringElsewhere, refuse_look_alikes
 
 COVERED = "/v1/chat/completions"
 ELSEWHERE = "/v1/completions"

@@ -10,10 +10,10 @@ from torch import nn
 from vllm.v1.executor.abstract import Executor
 from vllm.v1.worker.worker_base import WorkerBase
 
-from trimtab.plugin import handshake
 from trimtab.plugin.config import SteeringConfig
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.table import SteeringTables
+from trimtab.plugin.model.tables import SteeringTables
+from trimtab.plugin.runners import handshake
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from vllm.v1.core import block_pool, kv_cache_utils
 from vllm.v1.request import Request
 
 from tests.plugin import asked
-from trimtab.plugin import kv
-from trimtab.plugin.kv import WIRE_KEY
-from trimtab.plugin.request import Asked, Steering, resolve
+from trimtab.plugin.requests import kv
+from trimtab.plugin.requests.kv import WIRE_KEY
+from trimtab.plugin.requests.request import Asked, Steering, resolve
 from trimtab.vectors import Registry
 
 BLOCK = 4

@@ -10,7 +10,7 @@ _CHECK = """
 import numba
 from llvmlite.binding import ffi
 assert hasattr(ffi.lib, "__dict__"), "nothing to mend any more"
-from trimtab.plugin.compiled import njit
+from trimtab.plugin.steps.compiled import njit
 assert not hasattr(ffi.lib, "__dict__")
 assert numba.njit(lambda x: x + 1)(1) == 2
 """

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.plugin.steering_case import Case, Slot, expected, make_case, run
-from trimtab.plugin.batch import ALPHA, DECISION, SLOT
-from trimtab.plugin.op import COSINE, EUCLIDEAN, NOT_HERE, steer
+from trimtab.plugin.model.op import COSINE, EUCLIDEAN, NOT_HERE, steer
+from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.plugin.steering_case import Case, Slot, expected, make_case
-from trimtab.plugin.batch import SLOT
-from trimtab.plugin.op import EUCLIDEAN, steer
+from trimtab.plugin.model.op import EUCLIDEAN, steer
+from trimtab.plugin.steps.batch import SLOT
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SLOTS = [Slot(), Slot(3), Slot(None), Slot(2, EUCLIDEAN, 6.0)]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-_LOAD = "from trimtab.plugin import op_cpu; op_cpu.load()"
+_LOAD = "from trimtab.plugin.model import op_cpu; op_cpu.load()"
 _STEER = """
 import torch
-from trimtab.plugin import op, op_cpu
+from trimtab.plugin.model import op
+from trimtab.plugin.model import op_cpu
 op_cpu.load()
 zeros = [torch.zeros(1, *shape, dtype=dtype) for shape, dtype in
          (((3,), torch.float32), ((3,), torch.float32), ((3, 4), torch.int32), ((3,), torch.int32),

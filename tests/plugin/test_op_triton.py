@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.plugin.steering_case import Answer, Case, Slot, make_case, run
-from trimtab.plugin.batch import ALPHA, SLOT
-from trimtab.plugin.op import COSINE, EUCLIDEAN
+from trimtab.plugin.model.op import COSINE, EUCLIDEAN
+from trimtab.plugin.steps.batch import ALPHA, SLOT
 
 pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.plugin.positions import END, Spans, clipped, merged, spans_of
+from trimtab.plugin.requests.positions import END, Spans, clipped, merged, spans_of
 from trimtab.vectors.manifest import Positions
 
 FAR = 40  # beyond every prompt here: positions of the answer

@@ -11,9 +11,9 @@ import torch
 from tests.plugin.conftest import DEPTH, SIZE
 from tests.plugin.small_model import Decoder, LlamaDecoderLayer, engine_of
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.probe import check_layers_add
-from trimtab.plugin.table import SteeringTables
-from trimtab.plugin.wrapper import arm, tables_of
+from trimtab.plugin.model.arming import arm, tables_of
+from trimtab.plugin.model.probe import check_layers_add
+from trimtab.plugin.model.tables import SteeringTables
 
 
 class Runner:

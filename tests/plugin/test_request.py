@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.plugin.positions import END
-from trimtab.plugin.request import MOST_PROFILES, Asked, Part, Steering, choose, parse, resolve
+from trimtab.plugin.requests.positions import END
+from trimtab.plugin.requests.request import MOST_PROFILES, Asked, Part, Steering, choose, parse, resolve
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.errors import AlphaError, RequestError, UnknownProfileError
 

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from trimtab.plugin.seams import READ_IN, SEAMS, Seam
-from trimtab.plugin.versions import SUPPORTED, installed_vllm
+from trimtab.plugin.compat.seams import READ_IN, SEAMS, Seam
+from trimtab.plugin.compat.versions import SUPPORTED, installed_vllm
 
 ROOT = Path(__file__).parents[2]
-OURS = {path.stem: path.read_text() for path in (ROOT / "serve.py", *(ROOT / "plugin").glob("*.py"))}
+OURS = {
+    ".".join(path.relative_to(ROOT / "plugin").with_suffix("").parts): path.read_text()
+    for path in (ROOT / "plugin").rglob("*.py")
+} | {"serve": (ROOT / "serve.py").read_text()}
 
 
 def _spelt(seam: Seam) -> str:
@@ -70,7 +73,7 @@ def _imports(source: str) -> Iterator[str]:
 def test_nothing_is_imported_from_vllm_without_a_row(module: str) -> None:
     listed = {word for seam in SEAMS for word in (seam.name, Path(seam.file).stem)}
     missing = set(_imports(OURS[module])) - listed
-    assert not missing, f"{module} imports {missing.pop()} from vLLM: add it to the table in plugin/seams.py"
+    assert not missing, f"{module} imports {missing.pop()} from vLLM: add it to the table in plugin/compat/seams.py"
 
 
 def test_the_range_that_is_served_begins_and_ends_with_what_was_read() -> None:

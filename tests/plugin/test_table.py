@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tests.plugin.conftest import SIZE
 from trimtab.plugin.config import rows_of
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.op import FIRST, NOT_HERE
-from trimtab.plugin.positions import END
-from trimtab.plugin.request import Part, Steering
-from trimtab.plugin.table import SteeringTables
+from trimtab.plugin.model.op import FIRST, NOT_HERE
+from trimtab.plugin.model.tables import SteeringTables
+from trimtab.plugin.requests.positions import END
+from trimtab.plugin.requests.request import Part, Steering
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 
 MODEL = ModelIdentity(architecture="LlamaForCausalLM", hidden_size=SIZE, num_layers=3)

@@ -11,9 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from trimtab.plugin.compat.seams import READ_IN
+from trimtab.plugin.compat.versions import SUPPORTED, check_features, check_vllm, installed_vllm
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.seams import READ_IN
-from trimtab.plugin.versions import SUPPORTED, check_features, check_vllm, installed_vllm
 
 ROOT = Path(__file__).parents[2]
 

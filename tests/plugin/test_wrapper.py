@@ -13,9 +13,9 @@ from torch import nn
 from tests.plugin.conftest import DEPTH, SIZE
 from tests.plugin.small_model import Decoder, LlamaDecoderLayer, engine_of
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.positions import END
-from trimtab.plugin.request import Part, Steering
-from trimtab.plugin.wrapper import arm, decoder_layers, tables_of
+from trimtab.plugin.model.arming import arm, decoder_layers, tables_of
+from trimtab.plugin.requests.positions import END
+from trimtab.plugin.requests.request import Part, Steering
 from trimtab.vectors import Profile, Registry
 
 

@@ -9,7 +9,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trimtab.plugin import op_triton
+from trimtab.plugin.model import op_triton
 
 
 def answer(given: str, answered: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from examples.tinyworld.demo.client import How
 from examples.tinyworld.demo.profiles import VQA, profile_name
 from examples.tinyworld.demo.vqa import _moved
-from trimtab.offline.operating import MOST_COLLATERAL, Point, best
+from trimtab.offline.steering.operating_point import MOST_COLLATERAL, Point, best
 
 
 def test_the_most_gaining_strength_among_the_clean_ones_is_chosen() -> None:

@@ -1,7 +1,7 @@
 """Gender → neutral captions: what coarse and fine convert at strengths that one rule picks on the dev split.
 
 A caption is *converted* when it had a gendered word, has none after, and has a neutral one; *deleted* when it lost its
-gendered words without a neutral one in their place. Words are matched whole (METHOD, section 5).
+gendered words without a neutral one in their place. Words are matched whole (docs/method.md §5).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.client import Client, How
 from examples.tinyworld.demo.profiles import GENDER
 from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
-from trimtab.offline.operating import Point, best
+from trimtab.offline.steering.operating_point import Point, best
 
 ALPHAS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 PROFILES = {"coarse": f"{GENDER}-coarse", "fine": GENDER}

@@ -12,11 +12,11 @@ from pathlib import Path
 from examples.tinyworld.data import MANIFEST, read_split, write_split
 from examples.tinyworld.scene import Split
 from examples.tinyworld.words import NEUTRAL
-from trimtab.offline.cli import app
+from trimtab.offline.cli.app import app
 
 MIDDLE_LAYER, LAST_LAYER = 3, 5
 VQA = {"yes->no": ("yes", "no"), "1->3": ("1", "3"), "white->black": ("white", "black")}
-"""The paper's three steerings (METHOD, section 5): source answer and target answer."""
+"""The paper's three steerings (docs/method.md §5): source answer and target answer."""
 GENDER = "gender-neutral"
 STRONGEST = 4.0
 

@@ -1,4 +1,4 @@
-"""The paper's table (METHOD, section 5) on the test split, through HTTP."""
+"""The paper's table (docs/method.md §5) on the test split, through HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.tinyworld.ask import Sample
 from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.client import UNSTEERED, Client, How
 from examples.tinyworld.demo.profiles import LAST_LAYER, MIDDLE_LAYER, VQA, profile_name
-from trimtab.offline.operating import Point, best
+from trimtab.offline.steering.operating_point import Point, best
 
 ALPHAS = (0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 MIDDLE_ALPHAS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)

@@ -1,4 +1,4 @@
-"""Which concept to which: pairs of a dictionary of answers, found by steering a dev set with each (METHOD, section 4).
+"""Which concept to which: pairs of a dictionary of answers, found by steering a dev set with each (docs/method.md §4).
 
 The dictionary is made without labels' help from all answers of type "other"; which answer a pair brings is found out
 by what the served model says.
@@ -15,12 +15,12 @@ from examples.tinyworld.scene import COLORS
 from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import Cell, changed
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
-from trimtab.offline import LayerRows, kmeans
-from trimtab.offline.data import read_samples
+from trimtab.offline import LayerStates, kmeans
+from trimtab.offline.concepts.kinds import by_type
 from trimtab.offline.findings import Finding, TableFound
-from trimtab.offline.kinds import by_type
-from trimtab.offline.nulls import random_control
-from trimtab.offline.select import Judged, Pair, judge, pair_profile, pairs_near, select
+from trimtab.offline.states.samples import read_samples
+from trimtab.offline.steering.choose_pair import Judged, Pair, judge, pair_profile, pairs_near, select
+from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 
 K = 20
@@ -58,7 +58,7 @@ def _candidates(lab: Lab) -> dict[Pair, Profile]:
     return {pair: pair_profile(f"pair-{pair.i}-{pair.j}", dictionary, pair, alpha=STRENGTHS) for pair in pairs}
 
 
-def _of_type_other(lab: Lab, rows: LayerRows) -> LayerRows:
+def _of_type_other(lab: Lab, rows: LayerStates) -> LayerStates:
     typed = by_type(rows, read_samples(lab.split("train") / "vqa.jsonl").samples)
     return rows.take(np.flatnonzero(typed.of({"other"})))
 

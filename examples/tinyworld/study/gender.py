@@ -1,4 +1,4 @@
-"""Gender → neutral captions, coarse and fine, with what else changed in them (METHOD, section 5)."""
+"""Gender → neutral captions, coarse and fine, with what else changed in them (docs/method.md §5)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Outcome, Variant, decided
 from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
 from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
+from trimtab.offline.evaluation.rates import rate
 from trimtab.offline.findings import AnswersFound, Finding, Measured, SweepFound, TableFound
-from trimtab.offline.nulls import random_control
-from trimtab.offline.rates import rate
+from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 
 SIZES = (40, 60, 80, 120)

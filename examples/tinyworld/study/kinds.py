@@ -1,4 +1,4 @@
-"""Every answer toward one type: to yes/no, to number, to other (METHOD, section 4)."""
+"""Every answer toward one type: to yes/no, to number, to other (docs/method.md §4)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from examples.tinyworld.study.figures import TYPES, Cell, accuracies, became, di
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Outcome, Variant, decided
 from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
-from trimtab.offline.data import read_samples
+from trimtab.offline.concepts.kinds import by_type, relabelled
+from trimtab.offline.evaluation.rates import occurrences, rate
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
-from trimtab.offline.kinds import by_type, relabelled
-from trimtab.offline.nulls import random_control
-from trimtab.offline.rates import occurrences, rate
+from trimtab.offline.states.samples import read_samples
+from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 
 ALPHAS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)

@@ -11,8 +11,8 @@ from examples.tinyworld.ask import Sample, Type
 from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.profiles import data_folder
 from examples.tinyworld.scene import Split
-from trimtab.offline import LayerRows, Reader, load_rows, represent
-from trimtab.offline.rules import parse
+from trimtab.offline import LayerStates, Reader, load_states, represent
+from trimtab.offline.states.rules import parse
 from trimtab.vectors import AlphaRange
 
 SCENES: dict[Split, int] = {"train": 200, "dev": 100, "test": 400}
@@ -53,12 +53,12 @@ class Lab:
         """The first samples of a split that are of these types."""
         return [sample for sample in read_split(self.split(name)) if sample.type in types][:most]
 
-    def rows(self, file: str, rule: str, layer: int, split: Split = "train") -> LayerRows:
+    def rows(self, file: str, rule: str, layer: int, split: Split = "train") -> LayerStates:
         """Rows of a file of a split, such as vqa.jsonl, at one of LAYERS; made once, continued if cut short."""
         kind = rule.partition(":")[0] if split == "train" else f"{rule.partition(':')[0]}-{split}"
         folder = self.out / "rows" / f"{self.model.resolve().name}-{Path(file).stem}-{kind}"
         represent(self.reader, self.split(split) / file, parse(rule), LAYERS, folder, resume=True, progress=True)
-        return load_rows(folder, layer)
+        return load_states(folder, layer)
 
     def forget_profiles(self) -> Path:
         """The empty folder of profiles."""

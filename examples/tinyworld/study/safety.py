@@ -1,4 +1,4 @@
-"""A fine-tune that tells what to do at warning signs, brought back to refusal (METHOD, section 5).
+"""A fine-tune that tells what to do at warning signs, brought back to refusal (docs/method.md §5).
 
 Vectors come from the activations of the served fine-tune on train scenes. It never refuses, so the refusal set is what
 the base model's stream holds for the same questions: compliance set → refusal set, both at the position that predicts
@@ -20,13 +20,13 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import Cell, changed, diversity, percent
 from examples.tinyworld.study.lab import LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Outcome, Variant, decided
-from trimtab.offline import LayerRows, class_means
+from trimtab.offline import LayerStates, class_means
+from trimtab.offline.evaluation.rates import rate
 from trimtab.offline.findings import AnswersFound, Finding, Measured, SweepFound, TableFound
-from trimtab.offline.nulls import random_control
-from trimtab.offline.pairs import Pairs, pair_rows
-from trimtab.offline.rates import rate
-from trimtab.offline.shift_profile import profile_of_shift
-from trimtab.offline.steer import typical_norm
+from trimtab.offline.shift.profile import profile_of_shift
+from trimtab.offline.states.paired import Pairs, pair_states
+from trimtab.offline.steering.null_control import random_control
+from trimtab.offline.steering.profiles import typical_norm
 from trimtab.vectors import ConceptDictionary, Gate, Profile, SteeringVector
 
 STEPS = 80
@@ -103,7 +103,7 @@ def study(lab: Lab, server: Server) -> dict[str, Finding]:
     }  # fmt: skip
 
 
-def _coarse(vector: SteeringVector, rows: LayerRows) -> Profile:
+def _coarse(vector: SteeringVector, rows: LayerStates) -> Profile:
     return Profile.coarse(
         _name("coarse", vector.layer),
         [vector],
@@ -115,7 +115,7 @@ def _coarse(vector: SteeringVector, rows: LayerRows) -> Profile:
 
 
 def _fine(
-    vector: SteeringVector, concepts: ConceptDictionary, rows: LayerRows, scope: Literal["token", "sequence"]
+    vector: SteeringVector, concepts: ConceptDictionary, rows: LayerStates, scope: Literal["token", "sequence"]
 ) -> Profile:
     """The coarse vector, only where a concept of sign scenes is the nearest."""
     at_sign = np.array([label.startswith(SIGN) for label in concepts.labels])
@@ -137,7 +137,7 @@ def _pairs(lab: Lab, layer: int) -> Pairs:
     ours, bases = (
         one.rows("safety.jsonl", "last-prompt", layer) for one in (lab, replace(lab, model=lab.base, base=None))
     )
-    pairs = pair_rows(ours, bases)
+    pairs = pair_states(ours, bases)
     scenes = _scenes(lab)
     return replace(pairs, a=replace(pairs.a, labels=tuple(scenes[sample] for sample in pairs.a.sample_ids)))
 

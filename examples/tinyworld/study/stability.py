@@ -9,10 +9,10 @@ from examples.tinyworld.study.figures import TYPES, Cell, percent
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge
 from examples.tinyworld.study.words import QUESTIONS, judge_words
-from trimtab.offline import LayerRows, coarse_profile
+from trimtab.offline import LayerStates, coarse_profile
 from trimtab.offline.findings import Finding, TableFound
-from trimtab.offline.nulls import random_control
-from trimtab.offline.stability import cosines, draws
+from trimtab.offline.steering.null_control import random_control
+from trimtab.offline.steering.stability import cosines, draws
 from trimtab.vectors import Profile, SteeringVector
 
 SIZES = (10, 20, 50)
@@ -40,7 +40,7 @@ def study(lab: Lab, server: Server) -> dict[str, Finding]:
     return {"stability-vectors": _vectors(_rows(lab)), "stability-effects": _effects(dev, judge_words("yes", "no"))}
 
 
-def _vectors(rows: LayerRows) -> TableFound:
+def _vectors(rows: LayerStates) -> TableFound:
     original, target = (rows.values[rows.of({word})] for word in ("yes", "no"))
     whole = SteeringVector.between(original, target, rows.layer)
     table: list[tuple[Cell, ...]] = []
@@ -78,5 +78,5 @@ def _effects(dev: Exam, judge: Judge) -> TableFound:
     )
 
 
-def _rows(lab: Lab) -> LayerRows:
+def _rows(lab: Lab) -> LayerStates:
     return lab.rows("vqa.jsonl", "last-prompt", LAST)

@@ -1,4 +1,4 @@
-"""Captions toward places and toward colors, at about 60 % depth (METHOD, section 4).
+"""Captions toward places and toward colors, at about 60 % depth (docs/method.md §4).
 
 A caption of this world names its place once and has one to three colors, so no set of captions "about places" exists.
 The target set is therefore the rows that predict a word of the style, the original set the rows of all other words:
@@ -17,11 +17,11 @@ from examples.tinyworld.study.figures import Cell, diversity, percent, spaced
 from examples.tinyworld.study.lab import LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Variant, decided, settings
 from examples.tinyworld.words import words
-from trimtab.offline import LayerRows, coarse_profile, fine_profile, kmeans
+from trimtab.offline import LayerStates, coarse_profile, fine_profile, kmeans
+from trimtab.offline.evaluation.rates import rate
+from trimtab.offline.evaluation.repetition import stutters
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
-from trimtab.offline.nulls import random_control
-from trimtab.offline.rates import rate
-from trimtab.offline.repetition import stutters
+from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 
 STYLES = {"places": frozenset(PLACES), "colors": frozenset(COLORS)}
@@ -111,7 +111,7 @@ def _growing(dev: Exam) -> TableFound:
     )
 
 
-def _labelled(rows: LayerRows, style: str, lexicon: frozenset[str]) -> LayerRows:
+def _labelled(rows: LayerStates, style: str, lexicon: frozenset[str]) -> LayerStates:
     return replace(rows, labels=tuple(style if label in lexicon else REST for label in rows.labels))
 
 

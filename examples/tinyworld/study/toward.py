@@ -1,4 +1,4 @@
-"""The shipped model toward what two fine-tunes answer, by the shift of its own concepts (METHOD, sections 3 and 4).
+"""The shipped model toward what two fine-tunes answer, by the shift of its own concepts (docs/method.md §3 and 4).
 
 One fine-tune names a place in a phrase ("in the snow"), the other says a thing's color first ("red ball"). Δ is the
 mean shift at the position that predicts the first word: of all samples (coarse), or of each concept (fine). Concepts
@@ -20,13 +20,13 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import TYPES, Cell, became, percent, spaced
 from examples.tinyworld.study.lab import LAST, LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Variant, decided
-from trimtab.offline import LayerRows, class_means, kmeans
+from trimtab.offline import LayerStates, class_means, kmeans
+from trimtab.offline.evaluation.rates import rate
 from trimtab.offline.findings import Finding, Measured, SweepFound, SweepPoint, TableFound
-from trimtab.offline.nulls import random_control
-from trimtab.offline.pairs import pair_rows
-from trimtab.offline.rates import rate
-from trimtab.offline.shift_profile import profile_of_shift
-from trimtab.offline.words import words_in
+from trimtab.offline.models.words import words_in
+from trimtab.offline.shift.profile import profile_of_shift
+from trimtab.offline.states.paired import pair_states
+from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import ConceptDictionary, Profile
 
 FOCUSES = ("places", "colors")
@@ -50,7 +50,7 @@ def profiles(lab: Lab) -> list[Profile]:
         tuned = _tuned(lab, focus)
         for layer in LAYERS:
             rows = lab.rows(FILE, "last-prompt", layer)
-            pairs = pair_rows(rows, tuned.rows(FILE, "last-prompt", layer))
+            pairs = pair_states(rows, tuned.rows(FILE, "last-prompt", layer))
             for kind, concepts in (("coarse", None), ("fine", _concepts(lab, rows))):
                 made.append(profile_of_shift(_name(focus, kind, layer), pairs, concepts, alpha=STRENGTHS))
     return [*made, *(random_control(one, f"{one.name}-null", seed=0) for one in made)]
@@ -131,7 +131,7 @@ def _tuned(lab: Lab, focus: str) -> Lab:
     return Lab(lab.out, model, lab.model)
 
 
-def _concepts(lab: Lab, first: LayerRows) -> ConceptDictionary:
+def _concepts(lab: Lab, first: LayerStates) -> ConceptDictionary:
     """Means of the K-Means clusters of the first position, and of the positions of captions that predict each word."""
     said = lab.rows("captions.jsonl", "predicts:*", first.layer)
     clusters = (f"cluster {number}" for number in kmeans(first, K).nearest(first.values))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from examples.tinyworld.study.exam import Exam
 from trimtab.offline.findings import Measured, SweepPoint
-from trimtab.offline.operating import MOST_COLLATERAL, Point, best
+from trimtab.offline.steering.operating_point import MOST_COLLATERAL, Point, best
 
 Judge = Callable[[Exam, Sequence[str]], tuple[Measured, Measured]]
 """What answers gained of what was wanted, and changed of what was not, against the exam's unsteered ones."""

@@ -1,4 +1,4 @@
-"""One answer into another: yes → no, 1 → 3, white → black, coarse and fine, at every layer (METHOD, section 5)."""
+"""One answer into another: yes → no, 1 → 3, white → black, coarse and fine, at every layer (docs/method.md §5)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import TYPES, Cell, accuracies, added, became, diversity, percent
 from examples.tinyworld.study.lab import LAST, LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Outcome, Variant, decided, settings
-from trimtab.offline import LayerRows, class_means, coarse_profile, fine_profile, kmeans
+from trimtab.offline import LayerStates, class_means, coarse_profile, fine_profile, kmeans
 from trimtab.offline.errors import SettingError
+from trimtab.offline.evaluation.rates import rate
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
-from trimtab.offline.nulls import random_control
-from trimtab.offline.operating import front
-from trimtab.offline.rates import rate
+from trimtab.offline.steering.null_control import random_control
+from trimtab.offline.steering.operating_point import front
 from trimtab.vectors import Profile
 
 ALPHAS = {"coarse": (0.35, 0.5, 0.7, 1.0, 1.5), "fine": (0.7, 1.0, 1.5)}
@@ -52,7 +52,7 @@ def profiles(lab: Lab) -> list[Profile]:
     return [*made, *(random_control(one, f"{one.name}-null", seed=0) for one in made)]
 
 
-def _clustered(steering: str, rows: LayerRows) -> list[Profile]:
+def _clustered(steering: str, rows: LayerStates) -> list[Profile]:
     found = []
     for k in SIZES:
         with suppress(SettingError):  # no concept stands for one of the two answers

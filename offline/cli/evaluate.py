@@ -1,0 +1,160 @@
+"""`trimtab evaluate`: a data set of the field, asked of an endpoint."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import SettingError
+from .console import say
+
+if TYPE_CHECKING:
+    from ..evaluation.benchmark import Benchmark
+    from ..evaluation.results import Results
+
+__all__ = ["evaluate"]
+
+
+class DataFormat(StrEnum):
+    vqav2 = "vqav2"
+    coco = "coco"
+    pope = "pope"
+    mm_safetybench = "mm-safetybench"
+
+
+def evaluate(
+    base_url: Annotated[str, typer.Option(help="The endpoint up to and with /v1.")],
+    model: Annotated[str, typer.Option(help="The name that it serves the model under.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set, laid out as docs/evaluation.md says.")],
+    format: Annotated[DataFormat, typer.Option(help="The data set's form.")],
+    out: Annotated[Path, typer.Option(help="Folder for answers and results.")],
+    steering: Annotated[
+        str | None, typer.Option(help="A profile's name, or JSON as in the field `steering` of requests.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="The --out of an unsteered run of the same data, to compare with.")
+    ] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", "-m", help="What the steering is meant to do: <answer>=<answer>.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not in the data's.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What is asked; {question} stands for the question.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Where answers are cut.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Ask the first so many samples only.")] = None,
+    gendered: Annotated[str | None, typer.Option(help="coco: gendered words instead of ours, with commas.")] = None,
+    neutral: Annotated[str | None, typer.Option(help="coco: neutral words instead of ours, with commas.")] = None,
+    refusal: Annotated[
+        list[str] | None, typer.Option(help="mm-safetybench: one more phrase of refusal; repeatable.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 32,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")] = 120.0,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds that a failing request is tried again.")] = 300.0,
+    api_key: Annotated[str | None, typer.Option(help="Environment variable that holds the key.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")] = False,
+) -> None:
+    """Ask an endpoint a data set's questions, steered or not, and measure the answers."""
+    from ..evaluation.answers import AnswersFolder, Request
+    from ..evaluation.endpoint import Endpoint, ask_all
+    from ..evaluation.results import Run, compared, read_run, results, write_results
+    from ..evaluation.wish import parse_steering
+    from ..steering.profiles import parse_mapping
+
+    wanted = parse_steering(steering)
+    meant = parse_mapping(mapping) if mapping else {}
+    other = read_run(against) if against else None
+    endpoint = Endpoint(base_url, _key(api_key), concurrency, timeout, patience)
+    benchmark = _read(format, data, images, _words(gendered), _words(neutral), tuple(refusal or ()))
+    samples = benchmark.samples[:limit]
+    request = Request(
+        format=format.value,
+        data=benchmark.digest,
+        samples=len(samples),
+        model=model,
+        steering=wanted,
+        prompt=benchmark.prompt if prompt is None else prompt,
+        max_tokens=benchmark.most_tokens if max_tokens is None else max_tokens,
+    )
+    _check(request.samples, request.max_tokens)
+    folder = AnswersFolder(out, request, resume=resume)
+    try:
+        ask_all(endpoint, samples, folder, progress=True, warn=say)
+    finally:
+        folder.close()
+    run = Run(request, folder.answered, folder.served)
+    command = shlex.join(["trimtab", *sys.argv[1:]])
+    found = compared(benchmark, other, run, meant, command) if other else results(benchmark, run, command)
+    path = write_results(out, format.value, found)
+    _show(found, path)
+
+
+def _read(
+    format: DataFormat,
+    data: Path,
+    images: Path | None,
+    gendered: tuple[str, ...],
+    neutral: tuple[str, ...],
+    refusals: tuple[str, ...],
+) -> Benchmark:
+    from ..evaluation.datasets.coco import read_coco
+    from ..evaluation.datasets.mm_safetybench import read_mm_safetybench
+    from ..evaluation.datasets.pope import read_pope
+    from ..evaluation.datasets.vqav2 import read_vqav2
+    from ..evaluation.gender import GENDERED, NEUTRAL, Lexicon
+
+    if format is not DataFormat.coco and (gendered or neutral):
+        raise SettingError(f"--gendered and --neutral are for captions; leave them out with --format {format.value}")
+    if format is not DataFormat.mm_safetybench and refusals:
+        raise SettingError(f"--refusal is for mm-safetybench; leave it out with --format {format.value}")
+    match format:
+        case DataFormat.vqav2:
+            return read_vqav2(data, images)
+        case DataFormat.coco:
+            return read_coco(data, images, Lexicon(gendered or GENDERED, neutral or NEUTRAL))
+        case DataFormat.pope:
+            return read_pope(data, images)
+        case DataFormat.mm_safetybench:
+            return read_mm_safetybench(data, images, refusals)
+
+
+def _key(variable: str | None) -> str:
+    if variable is None:
+        return "none"
+    key = os.environ.get(variable)
+    if not key:
+        raise SettingError(f"--api-key {variable}: is not set; give the name of an environment variable that holds it")
+    return key
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip().lower() for word in (text or "").split(",") if word.strip())
+
+
+def _check(samples: int, max_tokens: int) -> None:
+    if samples < 1 or max_tokens < 1:
+        raise SettingError(f"{samples} samples and {max_tokens} tokens asked for; both must be 1 or more")
+
+
+def _show(found: Results, path: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=found.table.title, box=SIMPLE_HEAD, title_justify="left")
+    for at, column in enumerate(found.table.columns):
+        table.add_column(column, justify="left" if at == 0 else "right", no_wrap=at == 0)
+    for row in found.table.rows:
+        table.add_row(*(f"{cell:,.4g}" if isinstance(cell, float) else cell or "" for cell in row))
+    Console().print(table)
+    typer.echo(str(path))
+    for reason, count in found.content["skipped"].items():
+        say(f"skipped {count:,}: {reason}")
+    if cut := found.content["cut_at_max_tokens"]:
+        say(f"{cut:,} answers were cut at {found.content['request']['max_tokens']} tokens; see --max-tokens")
+    for note in found.content["notes"]:
+        say(note)

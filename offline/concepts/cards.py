@@ -1,0 +1,107 @@
+"""From a dictionary to its finding: concept cards with words and pictures, and how good the whole is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from trimtab.vectors import ConceptDictionary
+
+from ..errors import DataError, SettingError
+from ..findings import Concept, ConceptsFound
+from ..models.reader import Reader
+from ..states.samples import read_samples
+from ..states.store import ShardedStates
+from .clip import clip_score
+from .grounding import top_words
+from .pictures import thumbnails, top_samples
+from .quality import mean_overlap, residual, sizes
+
+__all__ = ["concepts_found"]
+
+SHOWN = 5
+"""Pictures on a card."""
+COMPARED = 50
+"""Samples of a concept whose overlap with those of other concepts is measured."""
+THUMBNAILS = "thumbnails"
+
+
+def concepts_found(
+    dictionary: ConceptDictionary,
+    rows: ShardedStates,
+    model: Reader,
+    run: Path,
+    *,
+    data: Path | None = None,
+    clip: Path | None = None,
+    title: str = "",
+) -> tuple[ConceptsFound, dict[str, str]]:
+    """The cards of a dictionary, and which samples have no picture on them although they should: reason by id.
+
+    rows: of the dictionary's model and layer, such as those that it was made from. model: whose unembedding gives the
+    words. run: thumbnails go to its folder "thumbnails". data: the samples file of the rows, which knows the pictures;
+    without it the cards have words only. clip: a folder with a CLIP model, for the CLIPScore.
+
+    Raises:
+        SettingError: rows of another layer or model, or `clip` without `data`; ModelMismatchError: another `model`.
+        DataError: another samples file than that of the rows; what reading the rows raises. ModelError: no CLIP.
+    """
+    _check(dictionary, rows, model, data, clip)
+    words = top_words(dictionary.centroids, model)
+    samples = top_samples(dictionary, rows, COMPARED)
+    pictures = {} if data is None else _pictures(data, rows)
+    shown = [concept[:SHOWN] for concept in samples]
+    images, left_out = thumbnails(shown, pictures, run / THUMBNAILS) if data is not None else ([()] * len(shown), {})
+    quality = {
+        "mean pairwise word overlap": mean_overlap(words),
+        "mean pairwise sample overlap": mean_overlap(samples),
+        "reconstruction error": residual(dictionary, rows).error,
+        **sizes(dictionary),
+    }
+    if clip is not None:
+        seen = [[path for one in concept if one not in left_out and (path := pictures[one])] for concept in shown]
+        if (score := clip_score(words, seen, clip)) is not None:
+            quality["CLIPScore"] = score
+    cards = tuple(
+        Concept(label=label, rows=int(count), purity=float(purity), words=said, images=files)
+        for label, count, purity, said, files in zip(
+            dictionary.labels,
+            dictionary.counts,
+            dictionary.purity,
+            words,
+            [tuple(f"{THUMBNAILS}/{name}" for name in names) for names in images],
+            strict=True,
+        )
+    )
+    rule = rows.manifest.request.rule
+    found = ConceptsFound(
+        title=title or f"Concepts of {rule}, layer {dictionary.layer} ({dictionary.method}, K = {len(cards)})",
+        note=f"From {len(rows):,} rows by the rule {rule}; "
+        f"{len(rows.manifest.skipped):,} of {rows.manifest.request.samples:,} samples gave none.",
+        layer=dictionary.layer,
+        method=dictionary.method,
+        concepts=cards,
+        quality=quality,
+    )
+    return found, left_out
+
+
+def _check(
+    dictionary: ConceptDictionary, rows: ShardedStates, model: Reader, data: Path | None, clip: Path | None
+) -> None:
+    request = rows.manifest.request
+    if dictionary.layer != rows.layer or dictionary.model != request.model:
+        raise SettingError(
+            f"a dictionary of layer {dictionary.layer} of {dictionary.model.architecture} was given for rows of layer "
+            f"{rows.layer} of {request.model.architecture}; both must be of one layer and model"
+        )
+    dictionary.model.check(model.identity)
+    if clip is not None and data is None:
+        raise SettingError("a CLIPScore needs pictures; give the samples file of the rows with --data")
+
+
+def _pictures(data: Path, rows: ShardedStates) -> Mapping[str, Path | None]:
+    file = read_samples(data)
+    if file.digest != rows.manifest.request.data:
+        raise DataError(f"{data}: is not the file that the rows come from (its sha256 differs); give that one")
+    return {sample.id: sample.image for sample in file.samples}

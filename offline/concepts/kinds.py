@@ -1,0 +1,48 @@
+"""Sets of samples instead of words: rows and concepts labelled by what type of question they answer.
+
+A mapping then says which type of answer is to become which, {"number": "yes/no", "other": "yes/no"}, and `steer` builds
+coarse and fine profiles of it as of any other (docs/method.md §4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from trimtab.vectors import ConceptDictionary
+
+from ..errors import DataError
+from ..states.samples import Sample
+from ..states.store import LayerStates
+from .activation import strongest
+from .kmeans import tally
+
+__all__ = ["by_type", "relabelled"]
+
+
+def by_type(rows: LayerStates, samples: Iterable[Sample]) -> LayerStates:
+    """The same rows, each labelled by the `type` of its sample, in lower case.
+
+    Raises:
+        DataError: a row of a sample that is not among `samples`, or that has no type.
+    """
+    types = {sample.id: sample.type.lower() for sample in samples}
+    labels = tuple(types.get(sample, "") for sample in rows.sample_ids)
+    if "" in labels:
+        sample = rows.sample_ids[labels.index("")]
+        raise DataError(f"sample {sample!r} of the rows has no type in the samples file; give the file of these rows")
+    return replace(rows, labels=labels)
+
+
+def relabelled(dictionary: ConceptDictionary, rows: LayerStates) -> ConceptDictionary:
+    """The same concepts, labelled by what most of `rows` that activate them are labelled now; "" where none does."""
+    counted = tally(rows.labels, strongest(dictionary, rows.values), len(dictionary.labels))
+    most = [min(words.items(), key=lambda one: (-one[1], one[0]), default=("", 0)) for words in counted]
+    return replace(
+        dictionary,
+        labels=tuple(label for label, _ in most),
+        counts=np.array([words.total() for words in counted], np.int64),
+        purity=np.array([hits / max(words.total(), 1) for (_, hits), words in zip(most, counted, strict=True)]),
+    )

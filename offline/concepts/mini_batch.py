@@ -1,0 +1,104 @@
+"""Mini-batch K-Means over rows that never are in memory together (docs/method.md §2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from tqdm import tqdm
+
+from trimtab.vectors import ConceptDictionary
+
+from ..errors import DataError
+from ..states.store import Float32, LayerStates, Manifest
+from .kmeans import assemble, best_clusters, by_size, check_k, tally
+
+__all__ = ["mini_batch_kmeans"]
+
+SAMPLE = 10_000
+"""How many rows are looked at for the first centres: 160 MB at a hidden size of 4096."""
+_SAMPLE_PER_CONCEPT = 50
+
+
+def mini_batch_kmeans(
+    blocks: Iterable[LayerStates],
+    k: int = 20,
+    seed: int = 0,
+    n_init: int = 10,
+    *,
+    passes: int = 1,
+    sample: int = SAMPLE,
+    progress: bool = False,
+) -> ConceptDictionary:
+    """K-Means in which every block of rows moves the centres once a pass; only one block is in memory.
+
+    blocks: gone through passes + 2 times, in the same order each time, such as `ShardedStates`; `[rows]` will do.
+    sample: how many rows, drawn evenly from all of them, choose the first centres (at least 50 k): those of the best of
+    n_init starts of `kmeans` on them. They are the first mini-batch of scikit-learn's MiniBatchKMeans and each block
+    is one more; a centre becomes the mean of all rows that it ever drew. The last pass assigns every row to its nearest
+    centre, for labels, counts and purity; a centre without a row is left out. As in `kmeans`, equal blocks and seeds
+    give equal bits.
+
+    Raises:
+        SettingError: as `kmeans`; DataError: no rows at all, or blocks that cannot be gone through again.
+    """
+    layer, manifest, drawn, count = _draw(blocks, max(sample, _SAMPLE_PER_CONCEPT * k), seed, progress)
+    check_k(k, count, n_init)
+    centres = best_clusters(drawn, k, seed, n_init).cluster_centers_.astype(np.float32)
+    # Reassigning rare centres at random would undo what the starts found, last of all in the last block.
+    model = MiniBatchKMeans(k, init=centres, n_init=1, random_state=seed, reassignment_ratio=0)
+    with threadpool_limits(limits=1):
+        model.partial_fit(drawn)  # scikit-learn wants k rows in its first batch; a block may have fewer
+        for number in range(passes):
+            for block in tqdm(blocks, f"pass {number + 1}", unit="block", disable=None if progress else True):
+                model.partial_fit(block.values)
+        centres = model.cluster_centers_.astype(np.float32)
+        tallies = _tallies(blocks, centres, progress)
+    if (assigned := sum(words.total() for words in tallies)) != count:
+        raise DataError(f"{count:,} rows came the first time and {assigned:,} the last; give blocks that come again")
+    order = by_size(centres, tallies)
+    return assemble(
+        centres[order],
+        [tallies[concept] for concept in order],
+        "mini-batch-kmeans",
+        layer=layer,
+        manifest=manifest,
+        samples=sum(tallies, Counter()),
+        seed=seed,
+    )
+
+
+def _draw(blocks: Iterable[LayerStates], size: int, seed: int, progress: bool) -> tuple[int, Manifest, Float32, int]:
+    """Layer and manifest of the rows, at most `size` of them, each equally likely, and how many there are.
+
+    The rows with the lowest of random keys, in their order: the same ones however the rows are cut into blocks.
+    """
+    rng = np.random.default_rng(seed)
+    keys = np.full(size, np.inf)
+    source: tuple[int, Manifest] | None = None
+    count = 0
+    for block in tqdm(blocks, "sample", unit="block", disable=None if progress else True):
+        if source is None:
+            source, kept = (block.layer, block.manifest), np.empty((size, block.values.shape[1]), np.float32)
+        count += len(block.values)
+        fresh = rng.random(len(block.values))
+        lowest = np.argsort(np.concatenate([keys, fresh]), kind="stable")[:size]
+        out, new = np.setdiff1d(np.arange(size), lowest), lowest[lowest >= size] - size
+        keys[out], kept[out] = fresh[new], block.values[new]
+    if source is None:
+        raise DataError("there are no rows to make a dictionary of; represent more samples, or use another rule")
+    return *source, kept[np.argsort(keys)[: min(count, size)]], count
+
+
+def _tallies(blocks: Iterable[LayerStates], centres: Float32, progress: bool) -> list[Counter[str]]:
+    """For each centre the labels of the rows that are nearest to it."""
+    half_squares = np.float32(0.5) * np.square(centres).sum(axis=1, dtype=np.float32)
+    tallies: list[Counter[str]] = [Counter() for _ in centres]
+    for block in tqdm(blocks, "assign", unit="block", disable=None if progress else True):
+        nearest = np.argmax(block.values @ centres.T - half_squares, axis=1)
+        for total, words in zip(tallies, tally(block.labels, nearest, len(centres)), strict=True):
+            total.update(words)
+    return tallies

@@ -1,0 +1,83 @@
+"""What a concept looks like: the samples that activate it most, as thumbnails (docs/method.md §2, image grounding)."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from trimtab.vectors import ConceptDictionary
+
+from ..states.represent import open_image
+from ..states.store import Float32, LayerStates, write_whole
+from .activation import NEAREST, activations
+
+__all__ = ["thumbnails", "top_samples"]
+
+LARGEST_SIDE = 96
+"""Pixels."""
+
+
+def top_samples(dictionary: ConceptDictionary, blocks: Iterable[LayerStates], count: int) -> list[tuple[str, ...]]:
+    """For each concept the ids of the samples that activate it most, best first; each sample once, by its best row.
+
+    blocks: such as `ShardedStates`, each with all rows of its samples; `[rows]` will do. Between rows, h·c_k - ½‖c_k‖²
+    would favour the longest and not the nearest: for centres the order is that of the distance. The earlier sample wins
+    a tie.
+    """
+    best: list[list[tuple[float, str]]] = [[] for _ in dictionary.labels]
+    for block in blocks:
+        numbers = {sample: number for number, sample in enumerate(dict.fromkeys(block.sample_ids))}
+        scores = np.full((len(numbers), len(best)), -np.inf, np.float32)
+        np.maximum.at(scores, [numbers[sample] for sample in block.sample_ids], _closeness(dictionary, block.values))
+        for concept, found in enumerate(best):
+            candidates = chain(found, zip(scores[:, concept].tolist(), numbers, strict=True))
+            best[concept] = heapq.nlargest(count, candidates, key=itemgetter(0))
+    return [tuple(sample for _, sample in found) for found in best]
+
+
+def thumbnails(
+    samples: Sequence[Sequence[str]], images: Mapping[str, Path | None], folder: Path
+) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """Write a PNG of at most 96 px for each sample's picture; their names for each concept, and what was left out.
+
+    samples: ids for each concept. images: the picture of each sample. A file is named after its content, so
+    equal pictures are one file. Left out, by id and reason: samples without a picture, or with a broken one.
+    """
+    written: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for sample in dict.fromkeys(one for concept in samples for one in concept):
+        path = images.get(sample)
+        if path is None:
+            left_out[sample] = "no picture"
+            continue
+        try:
+            content = _thumbnail(open_image(path))
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            left_out[sample] = f"unreadable image ({type(error).__name__})"
+            continue
+        written[sample] = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
+        write_whole(folder / written[sample], content)
+    return [tuple(dict.fromkeys(written[one] for one in concept if one in written)) for concept in samples], left_out
+
+
+def _closeness(dictionary: ConceptDictionary, values: Float32) -> Float32:
+    scores = activations(dictionary, values)
+    if dictionary.method in NEAREST:
+        scores = scores - np.float32(0.5) * np.square(values).sum(axis=1, keepdims=True)
+    return scores
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    return buffer.getvalue()

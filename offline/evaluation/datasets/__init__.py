@@ -1,0 +1,1 @@
+"""The data sets of the field: VQAv2, COCO, POPE, MM-SafetyBench."""

@@ -1,0 +1,122 @@
+"""Figures with their intervals, and what a steering did to answers (docs/method.md §5 and 6).
+
+Words are counted in three ways, side by side: the answer *is* the word, it holds it as a whole word, or it holds its
+letters somewhere ("no" in "snow"). The last is what published counts often are; it is here to be compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest, bootstrap
+
+from ..findings import Measured
+from ..models.words import find_phrases
+
+__all__ = ["Counted", "Flips", "conversions", "flips", "lumped", "mean", "occurrences", "rate"]
+
+_RESAMPLES = 1000
+_AT_ONCE = 2_000_000  # numbers that the bootstrap holds in memory
+
+
+def rate(hits: int, n: int) -> Measured:
+    """A share of n cases with its Wilson interval; of no case at all: 0, anywhere from 0 to 1."""
+    if n == 0:
+        return Measured(value=0.0, low=0.0, high=1.0, n=0, how="wilson")
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    low, high = min(float(interval.low), hits / n), max(float(interval.high), hits / n)
+    return Measured(value=hits / n, low=low, high=high, n=n, how="wilson")
+
+
+def mean(values: Sequence[float], seed: int = 0) -> Measured:
+    """A mean with its percentile bootstrap interval (1,000 resamples). One value alone has no width."""
+    if not values:
+        return Measured(value=0.0, low=0.0, high=0.0, n=0, how="bootstrap")
+    centre = math.fsum(values) / len(values)
+    if len(values) == 1 or min(values) == max(values):
+        return Measured(value=centre, low=centre, high=centre, n=len(values), how="bootstrap")
+    interval = bootstrap(
+        (np.asarray(values, np.float64),),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        batch=max(1, _AT_ONCE // len(values)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    low, high = min(float(interval.low), centre), max(float(interval.high), centre)
+    return Measured(value=centre, low=low, high=high, n=len(values), how="bootstrap")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """In how many answers a word occurs: as all of it, as a whole word of it, as letters of it."""
+
+    exact: int
+    word: int
+    substring: int
+
+
+def occurrences(answers: Iterable[str], word: str) -> Counted:
+    """Count the answers that have a word (or a phrase), whatever the case of letters and a final period."""
+    wanted = word.lower()
+    exact = whole = within = 0
+    for answer in answers:
+        text = answer.lower()
+        exact += text.strip().rstrip(".").strip() == wanted
+        whole += bool(find_phrases(text, [wanted]))
+        within += wanted in text
+    return Counted(exact, whole, within)
+
+
+def conversions(before: Mapping[str, str], after: Mapping[str, str]) -> Counter[tuple[str, str]]:
+    """How often each original answer became each new one, over the samples that both have."""
+    return Counter((before[one], after[one]) for one in before.keys() & after.keys())
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What became of answers when a steering from `sources` to targets was on.
+
+    turned: of the answers that were a source, those that became its target. strayed: those that became something else.
+    off_target: of all other answers, those that changed.
+    """
+
+    turned: Measured
+    strayed: Measured
+    off_target: Measured
+
+
+def flips(flow: Mapping[tuple[str, str], int], mapping: Mapping[str, str]) -> Flips:
+    """Judge a conversion matrix by what was wanted: original → new answer.
+
+    Without a mapping, every change is off target.
+    """
+    hit = _total(flow, lambda old, new: mapping.get(old) == new)
+    meant = _total(flow, lambda old, new: old in mapping)
+    stray = _total(flow, lambda old, new: old in mapping and new not in (old, mapping[old]))
+    rest = _total(flow, lambda old, new: old not in mapping)
+    moved = _total(flow, lambda old, new: old not in mapping and new != old)
+    return Flips(turned=rate(hit, meant), strayed=rate(stray, meant), off_target=rate(moved, rest))
+
+
+def lumped(
+    flow: Mapping[tuple[str, str], int], keep: Collection[str], rest: str = "(other)", another: str = "(another)"
+) -> list[tuple[str, str, int]]:
+    """A conversion matrix with all answers but `keep` made one, most frequent first.
+
+    Where an answer outside `keep` became a different one outside it, that is `rest` → `another`, a change as before.
+    """
+    counted: Counter[tuple[str, str]] = Counter()
+    for (old, new), count in flow.items():
+        before = old if old in keep else rest
+        after = new if new in keep else rest if old in keep or new == old else another
+        counted[before, after] += count
+    return [(old, new, count) for (old, new), count in sorted(counted.items(), key=lambda one: (-one[1], one[0]))]
+
+
+def _total(flow: Mapping[tuple[str, str], int], wanted: Callable[[str, str], bool]) -> int:
+    return sum(count for (old, new), count in flow.items() if wanted(old, new))

@@ -1,0 +1,195 @@
+"""From answers to results: figures of a run, and of a steered run against the unsteered one.
+
+OUT/results.json            figures, skipped samples, conversion matrix
+OUT/table-*.json            the figures as a table, for the report (see `findings`)
+OUT/answers-*.json          the conversion matrix and some examples, for the report
+OUT/<as the data set has it>  answers for its official evaluator
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, SettingError
+from ..findings import AnswersFound, Measured, TableFound, write_finding
+from ..states.store import write_whole
+from .answers import Answered, Request, Served, read_answers, texts
+from .benchmark import Answers, Benchmark, Scores
+from .rates import conversions, flips, lumped, occurrences
+
+__all__ = ["Results", "Run", "compared", "read_run", "results", "write_results"]
+
+_MOST_LABELS = 20
+_EXAMPLES = 12
+_MUST_AGREE = ("format", "data", "samples", "model", "prompt", "max_tokens", "temperature")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: what was asked, what came, and who steered."""
+
+    request: Request
+    answered: dict[str, Answered]
+    served: Served | None = None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        return texts(self.answered.values())
+
+
+@dataclass(frozen=True)
+class Results:
+    """content: results.json. The findings are for the report; `flow` is None without a run to compare with."""
+
+    content: dict[str, Any]
+    table: TableFound
+    flow: AnswersFound | None
+    submission: dict[str, str]
+
+
+def read_run(folder: Path) -> Run:
+    """A finished run from its folder; raises DataError."""
+    return Run(*read_answers(folder))
+
+
+def results(benchmark: Benchmark, run: Run, command: str = "") -> Results:
+    """Figures of one run."""
+    scores = _scored(benchmark, run)
+    content = _told(run, scores)
+    rows: list[tuple[str | float | None, ...]] = [
+        (name, one.value, _interval(one), float(one.n)) for name, one in scores.measured.items()
+    ]
+    rows += [(name, value, None, None) for name, value in scores.plain.items()]
+    table = TableFound(
+        title=f"{run.request.format}: {_steering(run)}",
+        note=" ".join(scores.notes),
+        columns=("figure", "value", "95 % interval", "n"),
+        rows=tuple(rows),
+        command=command,
+    )
+    return Results(content, table, None, scores.submission)
+
+
+def compared(
+    benchmark: Benchmark, before: Run, after: Run, mapping: Mapping[str, str] | None = None, command: str = ""
+) -> Results:
+    """Figures of a steered run beside those of an unsteered one, and what became of each answer.
+
+    mapping: original → target answer, what the steering was meant to do; without it every change is off target.
+
+    Raises:
+        SettingError: the two were asked different things.
+    """
+    _check_alike(before.request, after.request)
+    old, new = before.texts, after.texts
+    base, scores = _scored(benchmark, before), _scored(benchmark, after)
+    labelled = [{one: benchmark.label(one, text) for one, text in run.items()} for run in (old, new)]
+    flow = conversions(*labelled)
+    judged = asdict(flips(flow, mapping or {}))
+    change = benchmark.compare(old, new)
+    words = sorted({word for pair in (mapping or {}).items() for word in pair})
+    content = {
+        **_told(after, scores),
+        "against": _told(before, base),
+        "change": {name: one.model_dump() for name, one in change.items()},
+        "flips": {name: one.model_dump() for name, one in judged.items() if mapping or name == "off_target"},
+        "occurrences": {word: _counts(word, old, new) for word in words},
+        "conversions": [[a, b, n] for (a, b), n in sorted(flow.items(), key=lambda one: (-one[1], one[0]))],
+    }
+    rows: list[tuple[str | float | None, ...]] = [
+        (name, *_beside(base.measured.get(name), scores.measured.get(name)))
+        for name in dict.fromkeys([*base.measured, *scores.measured])
+    ]
+    rows += [(name, base.plain.get(name), None, scores.plain.get(name), None) for name in scores.plain]
+    rows += [(name, None, None, one.value, _interval(one)) for name, one in change.items()]
+    table = TableFound(
+        title=f"{after.request.format}: {_steering(before)} and {_steering(after)}",
+        note=" ".join(scores.notes),
+        columns=("figure", _steering(before), "95 % interval", _steering(after), "95 % interval"),
+        rows=tuple(rows),
+        command=command,
+    )
+    frequent = Counter(label for run in labelled for label in run.values()).most_common(_MOST_LABELS)
+    found = AnswersFound(
+        title=f"{after.request.format}: what {_steering(after)} made of each answer",
+        note="" if len(frequent) < _MOST_LABELS else f"The {_MOST_LABELS} most frequent answers; the others are one.",
+        steering=_steering(after),
+        flow=tuple(lumped(flow, {label for label, _ in frequent})),
+        examples=_examples(old, new),
+    )
+    return Results(content, table, found, scores.submission)
+
+
+def write_results(out: Path, name: str, found: Results) -> Path:
+    """Write everything into a run's folder; the path of results.json."""
+    for file, content in found.submission.items():
+        write_whole(out / file, content.encode())
+    write_finding(out, name, found.table)
+    if found.flow is not None:
+        write_finding(out, name, found.flow)
+    path = out / "results.json"
+    write_whole(path, (json.dumps(found.content, indent=1, ensure_ascii=False) + "\n").encode())
+    return path
+
+
+def _scored(benchmark: Benchmark, run: Run) -> Scores:
+    known = {sample.id for sample in benchmark.samples}
+    if strangers := run.answered.keys() - known:
+        raise DataError(f"an answer to {min(strangers)!r}, which the data set does not hold; give the run's own --data")
+    if not run.texts:
+        reasons = sorted({str(one.skipped) for one in run.answered.values()})
+        raise DataError(f"no sample was answered: {'; '.join(reasons)}; are the pictures where --images says?")
+    return benchmark.score(run.texts)
+
+
+def _told(run: Run, scores: Scores) -> dict[str, Any]:
+    skipped = Counter(one.skipped for one in run.answered.values() if one.skipped is not None)
+    return {
+        "request": run.request.model_dump(),
+        "served": None if run.served is None else run.served.model_dump(),
+        "answered": len(run.texts),
+        "skipped": dict(sorted(skipped.items())),
+        "cut_at_max_tokens": sum(one.cut for one in run.answered.values()),
+        "measured": {name: one.model_dump() for name, one in scores.measured.items()},
+        "plain": scores.plain,
+        "notes": list(scores.notes),
+    }
+
+
+def _check_alike(before: Request, after: Request) -> None:
+    for name in _MUST_AGREE:
+        if getattr(before, name) != getattr(after, name):
+            raise SettingError(
+                f"--against: that run has {name} {getattr(before, name)!r}, this one {getattr(after, name)!r}; "
+                "compare runs that differ in nothing but the steering"
+            )
+
+
+def _counts(word: str, old: Answers, new: Answers) -> dict[str, dict[str, int]]:
+    return {"before": asdict(occurrences(old.values(), word)), "after": asdict(occurrences(new.values(), word))}
+
+
+def _examples(old: Answers, new: Answers) -> tuple[tuple[str, str], ...]:
+    changed = [(old[one], new[one]) for one in sorted(old.keys() & new.keys()) if old[one] != new[one]]
+    return tuple(dict.fromkeys(changed))[:_EXAMPLES]
+
+
+def _beside(*figures: Measured | None) -> Sequence[str | float | None]:
+    return [cell for one in figures for cell in ((None, None) if one is None else (one.value, _interval(one)))]
+
+
+def _interval(one: Measured) -> str:
+    return f"{one.low:.3f} to {one.high:.3f}"
+
+
+def _steering(run: Run) -> str:
+    """A run's steering in words."""
+    if run.served is not None:
+        return f"{run.served.profile} at {run.served.alpha}"
+    asked = run.request.steering
+    return "unsteered" if asked in (None, "none") else json.dumps(asked)

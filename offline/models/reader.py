@@ -1,0 +1,257 @@
+"""A model that answers questions greedily and shows its residual stream: the adapter to torch and transformers.
+
+One generation per batch gives everything. The prompts are padded on the left, so the last column of every forward is,
+for each sample, the position that predicts its next token; hooks on the decoder blocks keep that column of the asked
+layers and nothing else. The picture is encoded once, and no second forward over the answer is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+from PIL import Image
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from trimtab.vectors import ModelIdentity
+
+from ..errors import ModelError, SettingError
+from .words import Answer
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Float32 = npt.NDArray[np.float32]
+
+_BLOCK_LISTS = ("layers", "h", "blocks")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked: text, and at most one picture."""
+
+    text: str
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A greedy answer and the residual stream that wrote it.
+
+    stream: layer -> float32 [P, D], after that decoder block and before the final norm. Row p is position p of
+    `trimtab.offline.states.rules`; P is n + 1 for an answer of n tokens that was generated to its end, and at least 1.
+    """
+
+    answer: Answer
+    stream: dict[int, Float32]
+
+
+class Reader:
+    """A loaded model with its processor, ready to be read. Any decoder-only model of transformers will do."""
+
+    def __init__(self, folder: Path, dtype: Precision = "float32", device: str | None = None) -> None:
+        """Load from a folder in the Hub's layout.
+
+        dtype: what the model computes in. In half precision a row depends on its batch; only float32 rows are those
+        of the sample alone (to about 1e-5). device: "cpu", "cuda", …; None takes the GPU where there is one.
+
+        Raises:
+            ModelError: no such folder, an unknown architecture, an encoder-decoder, no chat template.
+            FormatError: the folder has no config.json or no safetensors weights.
+        """
+        if not folder.is_dir():
+            raise ModelError(
+                f"{folder}: is no folder; give a model folder, and fetch one from the Hub first with "
+                "`hf download <name> --local-dir <folder>`"
+            )
+        self.identity = ModelIdentity.of(folder)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder)
+            sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            kind: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+            self.model: Any = kind.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
+            loaded: Any = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(folder)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise ModelError(f"{folder}: cannot be loaded by transformers ({_first_line(error)})") from error
+        self.processor: Any = loaded if sees else None
+        self.tokenizer: Any = loaded.tokenizer if sees else loaded
+        if not (loaded.chat_template or self.tokenizer.chat_template):
+            raise ModelError(
+                f"{folder}: has no chat template; add the chat_template.jinja that it is to be served with"
+            )
+        self.tokenizer.padding_side = "left"
+        self._ends = _end_tokens(self.model, self.tokenizer)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token_id = min(self._ends)
+        # A model folder may ask for sampling or a repetition penalty; what is read here is the plain greedy answer.
+        self.model.generation_config = transformers.GenerationConfig(
+            do_sample=False, eos_token_id=sorted(self._ends), pad_token_id=self.tokenizer.pad_token_id
+        )
+        self.blocks = decoder_blocks(self.model)
+        if len(self.blocks) != self.identity.num_layers:
+            raise ModelError(f"{folder}: has {len(self.blocks)} decoder blocks and names {self.identity.num_layers}")
+
+    def check_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
+        """`layers` sorted, each once.
+
+        Raises:
+            SettingError: none at all, or one that the decoder does not have.
+        """
+        top = len(self.blocks) - 1
+        if not layers or min(layers) < 0 or max(layers) > top:
+            asked = ", ".join(map(str, layers)) or "none"
+            raise SettingError(f"layers {asked} asked for; this decoder has the layers 0 to {top}")
+        return tuple(sorted(set(layers)))
+
+    def prompt(self, question: Question) -> str:
+        """The chat template's text for one user turn (picture first) and the opening of the answer."""
+        if self.processor is None:
+            if question.image is not None:
+                raise SettingError("this model reads text only and was given a picture; leave the key 'image' out")
+            turn: list[dict[str, Any]] = [{"role": "user", "content": question.text}]
+            return str(self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+        picture = [{"type": "image"}] if question.image is not None else []
+        turn = [{"role": "user", "content": [*picture, {"type": "text", "text": question.text}]}]
+        templated = self.processor if self.processor.chat_template else self.tokenizer
+        return str(templated.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+
+    def encode(self, questions: Sequence[Question]) -> dict[str, torch.Tensor]:
+        """Model inputs of a batch, padded on the left.
+
+        No special tokens are added to what the template wrote: vLLM's chat route adds none either.
+        """
+        prompts = [self.prompt(question) for question in questions]
+        images = [[question.image.convert("RGB")] for question in questions if question.image is not None]
+        settings: dict[str, Any] = {"padding": True, "add_special_tokens": False, "return_tensors": "pt"}
+        if self.processor is None:
+            batch = self.tokenizer(prompts, **settings)
+        else:
+            batch = self.processor(text=prompts, images=images or None, **settings)
+        batch = {name: value.to(self.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+        batch.pop("token_type_ids", None)
+        if "pixel_values" in batch:
+            batch["pixel_values"] = batch["pixel_values"].to(self.model.dtype)
+        return batch
+
+    def spell(self, word: str) -> Iterator[tuple[int, ...]]:
+        """The token sequences that may write a word: with and without a space before it, in lower and title case."""
+        for written in (word, word.capitalize()):
+            for text in (written, " " + written):
+                answer = self.decode(self.tokenizer.encode(text, add_special_tokens=False))
+                start = len(answer.text) - len(answer.text.lstrip())
+                yield tuple(answer.tokens[i] for i in answer.tokens_of(start, len(answer.text)))
+
+    def decode(self, tokens: Sequence[int]) -> Answer:
+        """Ids with the text that they write."""
+        return Answer.decode(tokens, lambda ids: str(self.tokenizer.decode(ids, skip_special_tokens=True)))
+
+    @torch.inference_mode()
+    def read(
+        self,
+        questions: Sequence[Question],
+        layers: Sequence[int],
+        max_new_tokens: int,
+        satisfied: Callable[[str], bool] = lambda text: False,
+    ) -> list[Reading]:
+        """Answer a batch of questions and keep the stream that wrote the answers.
+
+        layers: decoder blocks, 0-based. max_new_tokens: where an answer is cut. satisfied: told an answer's text so
+        far, says whether that is enough; the sample then ends there.
+
+        A batch mixes pictures and no pictures only where the model's processor allows it. Float32 rows equal those
+        of the question alone to about 1e-5.
+        """
+        layers = self.check_layers(layers)
+        batch = self.encode(questions)
+        width = batch["input_ids"].shape[1]
+        enough = _Enough(lambda ids: satisfied(str(self.tokenizer.decode(ids, skip_special_tokens=True))), width)
+        with kept_columns(self.blocks, layers) as columns:
+            output = self.model.generate(
+                **batch,
+                # One more than asked for: the last kept token then is fed as well and its own row exists.
+                max_new_tokens=max_new_tokens + 1,
+                stopping_criteria=transformers.StoppingCriteriaList([enough]),
+            )
+        generated = output[:, width:].tolist()
+        stream = {layer: torch.stack(columns[layer], dim=1).cpu().numpy() for layer in layers}
+        stops = self._ends | {self.tokenizer.pad_token_id}
+        readings = []
+        for sample, ids in enumerate(generated):
+            length = next((at for at, token in enumerate(ids) if token in stops), len(ids))
+            answer = self.decode(ids[: min(length, max_new_tokens)])
+            rows = {layer: stream[layer][sample, : len(answer.tokens) + 1] for layer in layers}
+            readings.append(Reading(answer, rows))
+        return readings
+
+
+def decoder_blocks(model: Any) -> Sequence[torch.nn.Module]:
+    """The blocks of a model's text decoder, in order.
+
+    Leans on transformers' `get_decoder` and on the names that its decoders give their blocks.
+
+    Raises:
+        ModelError: an encoder-decoder, or blocks that cannot be found.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"{type(model).__name__} is an encoder-decoder; only decoder-only models can be read")
+    decoder = model.get_decoder()
+    for name in _BLOCK_LISTS:
+        blocks = getattr(decoder, name, None)
+        if isinstance(blocks, torch.nn.ModuleList) and len(blocks) > 0:
+            return list(blocks)
+    raise ModelError(f"no decoder blocks found in {type(decoder).__name__}; looked for {', '.join(_BLOCK_LISTS)}")
+
+
+@contextmanager
+def kept_columns(blocks: Sequence[torch.nn.Module], layers: Sequence[int]) -> Iterator[dict[int, list[torch.Tensor]]]:
+    """Within the context, every forward appends the last column, float32 [B, D], of each layer's output.
+
+    A hook on the block, not `hidden_states`: transformers' last entry is already normed.
+    """
+    columns: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+
+    def keep(layer: int) -> Callable[[torch.nn.Module, object, Any], None]:
+        def hook(block: torch.nn.Module, inputs: object, output: Any) -> None:
+            hidden = output if isinstance(output, torch.Tensor) else output[0]
+            columns[layer].append(hidden[:, -1].float())
+
+        return hook
+
+    handles = [blocks[layer].register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        yield columns
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Enough(transformers.StoppingCriteria):
+    """Ends each sample as soon as its generated ids are enough."""
+
+    def __init__(self, enough: Callable[[list[int]], bool], width: int) -> None:
+        self._enough = enough
+        self._width = width
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **kwargs: object) -> torch.Tensor:
+        done = [self._enough(ids) for ids in input_ids[:, self._width :].tolist()]
+        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """All ids that end an answer: the model's own and the tokenizer's, as vLLM takes them."""
+    named = model.generation_config.eos_token_id
+    ends = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
+    ends.discard(None)
+    if not ends:
+        raise ModelError("neither the model nor its tokenizer names an end token; set eos_token in the tokenizer")
+    return {int(token) for token in ends}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""What a fine-tune did to the concepts of a model."""

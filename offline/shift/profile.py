@@ -1,0 +1,70 @@
+"""A steering profile out of a shift: a model toward its fine-tune, or the fine-tune back (docs/method.md §3 and 4)."""
+
+from __future__ import annotations
+
+from trimtab.vectors import AlphaRange, ConceptDictionary, Profile, SteeringVector
+from trimtab.vectors.manifest import Positions, Provenance
+
+from ..concepts.activation import NEAREST
+from ..errors import SettingError
+from ..states.paired import Pairs
+from ..steering.profiles import typical_norm
+from .deltas import shifts_of
+
+__all__ = ["profile_of_shift"]
+
+
+def profile_of_shift(
+    name: str,
+    pairs: Pairs,
+    dictionary: ConceptDictionary | None = None,
+    *,
+    positions: Positions = "answer",
+    alpha: AlphaRange | None = None,
+    description: str = "",
+) -> Profile:
+    """Steers the model of `pairs.a` toward that of `pairs.b`; for the way back give `pairs.swapped()`.
+
+    Coarse without a dictionary: the mean of all δ. Fine with one, of a's model: Δ_k, added where concept k is nearest.
+
+    Raises:
+        SettingError: a dictionary of another model or layer, or one whose concepts are no centres.
+    """
+    request = pairs.a.manifest.request
+    provenance = Provenance(
+        dataset_digest=request.data,
+        rule=request.rule,
+        method="mean shift",
+        source=f"weights {pairs.b.manifest.request.model.fingerprint}",
+        samples={"pairs": len(pairs)},
+        versions=dict(pairs.a.manifest.versions),
+    )
+    norms = {pairs.a.layer: typical_norm(pairs.a)}
+    if dictionary is None:
+        return Profile.coarse(
+            name,
+            [SteeringVector(pairs.a.layer, pairs.shifts.mean(axis=0))],
+            model=request.model,
+            description=description or "toward the other model, one vector (the mean shift of all rows)",
+            positions=positions,
+            alpha=alpha,
+            hidden_norms=norms,
+            provenance=provenance,
+        )
+    if dictionary.method not in NEAREST:
+        raise SettingError(
+            f"the concepts of a {dictionary.method} dictionary are no centres, so no gate can find the nearest; "
+            "use a kmeans dictionary"
+        )
+    shifts = shifts_of(pairs, dictionary)
+    method = f"mean shift of each concept, {dictionary.method}, K = {len(dictionary.labels)}"
+    return Profile.fine(
+        name,
+        {pairs.a.layer: (dictionary.centroids, shifts.deltas)},
+        model=request.model,
+        description=description or "toward the other model, each concept by its own mean shift",
+        positions=positions,
+        alpha=alpha,
+        hidden_norms=norms,
+        provenance=provenance.model_copy(update={"method": method, "seed": dictionary.provenance.seed}),
+    )

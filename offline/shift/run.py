@@ -1,0 +1,108 @@
+"""A folder in which models are compared: the rows of each by name, the dictionaries, the findings.
+
+    RUN/rows/base, RUN/rows/finetuned, RUN/rows/step-000040   see `trimtab.offline.states.store`
+    RUN/concepts/base, RUN/concepts/finetuned                 dictionaries of the first half of the samples
+    RUN/shift-*.json, drift-*.json, table-*.json              see `trimtab.offline.findings`
+
+Whatever is there already is not made again, and a run that was interrupted is continued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.vectors import ConceptDictionary
+
+from ..concepts.kmeans import kmeans
+from ..errors import DataError
+from ..findings import ShiftFound
+from ..models.reader import Reader
+from ..states.paired import Pairs, check_comparable, pair_states
+from ..states.represent import represent
+from ..states.rules import Rule
+from ..states.store import LayerStates, load_states, open_manifest
+from .study import study_shift
+from .watch import Drift, Watched, checkpoints
+
+__all__ = ["BASE", "TUNED", "ShiftRun", "dictionary_of", "pairs_of"]
+
+BASE, TUNED = "base", "finetuned"
+
+
+@dataclass(frozen=True)
+class ShiftRun:
+    """What is asked of every model of a run. data, rule, limit, batch_size: as `represent` takes them."""
+
+    out: Path
+    data: Path
+    rule: Rule
+    layer: int
+    k: int = 20
+    seed: int = 0
+    limit: int | None = None
+    batch_size: int = 32
+    progress: bool = False
+
+    def rows(self, name: str, model: Reader) -> LayerStates:
+        """The rows of a model, from RUN or made anew; those of another model under that name are an error."""
+        folder = self.out / "rows" / name
+        represent(
+            model,
+            self.data,
+            self.rule,
+            [self.layer],
+            folder,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            resume=True,
+            progress=self.progress,
+        )
+        return load_states(folder, self.layer)
+
+    def study(self, base: Reader, tuned: Reader, alpha: float = 1.0) -> ShiftFound:
+        """Compare two models, and keep the dictionaries of both.
+
+        Raises:
+            SettingError: models that cannot be compared, a k beyond the rows; and all of `represent`.
+        """
+        check_comparable(base.identity, tuned.identity)
+        pairs = pair_states(self.rows(BASE, base), self.rows(TUNED, tuned))
+        study = study_shift(pairs, base, tuned, k=self.k, seed=self.seed, alpha=alpha)
+        for name, dictionary in ((BASE, study.base), (TUNED, study.tuned)):
+            dictionary.save(self.out / "concepts" / name, overwrite=True)
+        return study.found
+
+    def watched(self, base: Reader) -> Watched:
+        """The concepts of the original, of all its rows."""
+        rows = self.rows(BASE, base)
+        return Watched(rows, kmeans(rows, self.k, self.seed), base)
+
+    def drifts(self, watched: Watched, folder: Path, seen: set[int], settled: float = 0.0) -> Iterator[Drift]:
+        """The checkpoints of `folder` whose steps are not in `seen`, one after the other; adds them to it."""
+        for step, path in checkpoints(folder, settled):
+            if step not in seen:
+                model = Reader(path, device=str(watched.device))
+                check_comparable(watched.dictionary.model, model.identity)
+                yield watched.drift(step, self.rows(path.name, model), model)
+                seen.add(step)
+
+
+def pairs_of(run: Path) -> Pairs:
+    """The paired rows of a run that compared two models.
+
+    Raises:
+        DataError: RUN holds no such comparison.
+    """
+    folders = [run / "rows" / name for name in (BASE, TUNED)]
+    if not all(folder.is_dir() for folder in folders):
+        raise DataError(f"{run}: holds no comparison of two models; make one with `trimtab shift BASE FINETUNED`")
+    layer = open_manifest(folders[0]).request.layers[0]
+    a, b = (load_states(folder, layer) for folder in folders)
+    return pair_states(a, b)
+
+
+def dictionary_of(run: Path, name: str) -> ConceptDictionary:
+    """The dictionary of a run's model: `BASE` or `TUNED`."""
+    return ConceptDictionary.load(run / "concepts" / name)

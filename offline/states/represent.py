@@ -1,0 +1,217 @@
+"""From a model and a file of samples to a folder of representations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from ..errors import DataError, SettingError
+from ..models.reader import Precision, Question, Reader, Reading
+from .rules import Rule
+from .samples import Sample, read_samples
+from .store import (
+    MANIFEST,
+    Float32,
+    Manifest,
+    Request,
+    Shard,
+    Skip,
+    check_shard,
+    open_manifest,
+    write_manifest,
+    write_shard,
+)
+
+_BATCHES_PER_SHARD = 8
+
+
+def represent(
+    model: Path | Reader,
+    data: Path,
+    rule: Rule,
+    layers: Sequence[int],
+    out: Path,
+    *,
+    limit: int | None = None,
+    batch_size: int = 32,
+    dtype: Precision = "float32",
+    device: str | None = None,
+    max_new_tokens: int | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Manifest:
+    """Ask a model every question of a data file and keep the rows of its residual stream that a rule asks for.
+
+    model: a model folder, or a `Reader` of it (whose `dtype` and `device` then count). data: see `read_samples`.
+    layers: decoder blocks, 0-based. out: a new folder; with `resume` also one that an interrupted run left, which is
+    continued to the same bytes that an uninterrupted run writes (given the same machine and number of threads, on which
+    the last bits of any model's numbers depend). max_new_tokens: where an answer is cut; None lets the rule say.
+    Everything is streamed: at most one shard (8 batches) is in memory.
+
+    A picture that cannot be read, and an answer without a row, are recorded in the manifest as skipped.
+
+    Raises:
+        DataError: the samples, or a folder that exists; ModelError; SettingError: layers, sizes, another request.
+    """
+    max_new_tokens = rule.usual_length if max_new_tokens is None else max_new_tokens
+    if batch_size < 1 or max_new_tokens < 1:
+        raise SettingError(f"batch size {batch_size} and {max_new_tokens} new tokens asked for; both must be 1 or more")
+    file = read_samples(data, limit)
+    if (out / MANIFEST).exists() and not resume:
+        raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")
+    reader = model if isinstance(model, Reader) else Reader(model, dtype, device)
+    request = Request(
+        model=reader.identity,
+        data=file.digest,
+        samples=len(file.samples),
+        rule=str(rule),
+        layers=reader.check_layers(layers),
+        dtype=str(reader.model.dtype).removeprefix("torch."),
+        batch_size=batch_size,
+        shard_size=batch_size * _BATCHES_PER_SHARD,
+        max_new_tokens=max_new_tokens,
+    )
+    manifest = _begin(out, request)
+    with tqdm(total=request.samples, initial=manifest.done, unit="sample", disable=None if progress else True) as bar:
+        while not manifest.complete:
+            start = manifest.done
+            samples = file.samples[start : start + request.shard_size]
+            draft = _Draft(start, list(manifest.labels))
+            for batch in _batches(samples, batch_size):
+                _read_batch(reader, rule, request, [(start + i, samples[i]) for i in batch], draft)
+                bar.update(len(batch))
+            manifest = draft.finish(out, manifest, samples)
+            write_manifest(out, manifest)
+    return manifest
+
+
+@dataclass
+class _Draft:
+    """A shard in the making."""
+
+    start: int
+    labels: list[str]
+    rows: dict[int, list[tuple[int, int, str, dict[int, Float32]]]] = field(default_factory=dict)
+    answers: dict[int, str] = field(default_factory=dict)
+    skipped: dict[int, Skip] = field(default_factory=dict)
+
+    def finish(self, out: Path, manifest: Manifest, samples: Sequence[Sample]) -> Manifest:
+        """Write the shard, in the order of its samples; the manifest that names it."""
+        layers = manifest.request.layers
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        columns: dict[str, list[int]] = {"sample": [], "position": [], "token": [], "label": []}
+        values: dict[int, list[Float32]] = {layer: [] for layer in layers}
+        for sample in sorted(self.rows):
+            for position, token, label, stream in self.rows[sample]:
+                number = numbers.setdefault(label, len(numbers))
+                for name, value in zip(columns, (sample, position, token, number), strict=True):
+                    columns[name].append(value)
+                for layer in layers:
+                    values[layer].append(stream[layer])
+        count = len(columns["sample"])
+        size = manifest.request.model.hidden_size
+        tensors: dict[str, npt.NDArray[Any]] = {
+            **{f"layers.{layer}": np.array(values[layer], np.float32).reshape(count, size) for layer in layers},
+            **{name: np.array(column, np.int64) for name, column in columns.items()},
+        }
+        lines = (
+            json.dumps({"id": sample.id, "answer": self.answers.get(self.start + i)}, ensure_ascii=False) + "\n"
+            for i, sample in enumerate(samples)
+        )
+        name = f"rows-{len(manifest.shards):05d}"
+        shard = Shard(
+            name=name,
+            start=self.start,
+            stop=self.start + len(samples),
+            rows=count,
+            sha256=write_shard(out, name, tensors, "".join(lines).encode()),
+            skipped=tuple(self.skipped[sample] for sample in sorted(self.skipped)),
+        )
+        return manifest.model_copy(update={"labels": tuple(numbers), "shards": (*manifest.shards, shard)})
+
+
+def _begin(out: Path, request: Request) -> Manifest:
+    """The manifest of a fresh folder, or of the interrupted run in it."""
+    if not (out / MANIFEST).exists():
+        manifest = Manifest(
+            request=request, versions={name: version(name) for name in ("torch", "transformers", "numpy")}
+        )
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_manifest(out, manifest)
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written ({error.strerror})") from error
+        return manifest
+    manifest = open_manifest(out)
+    before, now = manifest.request.model_dump(), request.model_dump()
+    if differing := [name for name in now if before[name] != now[name]]:
+        name = differing[0]
+        raise SettingError(
+            f"{out}: was begun with another {name.replace('_', ' ')} ({before[name]}, now {now[name]}); "
+            "resume with the same settings or choose another folder"
+        )
+    for shard in manifest.shards:
+        check_shard(out, shard)
+    return manifest
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterable[list[int]]:
+    """Indices in batches of like samples: by picture or none, then by length, so that little padding is needed."""
+    order = sorted(range(len(samples)), key=lambda i: (samples[i].image is None, len(samples[i].question), i))
+    pictured = [i for i in order if samples[i].image is not None]
+    plain = [i for i in order if samples[i].image is None]
+    for group in (pictured, plain):
+        for at in range(0, len(group), size):
+            yield group[at : at + size]
+
+
+def _read_batch(
+    reader: Reader, rule: Rule, request: Request, batch: Sequence[tuple[int, Sample]], draft: _Draft
+) -> None:
+    """Read one batch and put its rows, answers and skips into the draft."""
+    numbers, questions = [], []
+    for number, sample in batch:
+        try:
+            image = None if sample.image is None else open_image(sample.image)
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            draft.skipped[number] = Skip(id=sample.id, reason=f"unreadable image ({type(error).__name__})")
+            continue
+        numbers.append(number)
+        questions.append(Question(sample.question, image))
+    if not questions:
+        return
+    readings = reader.read(questions, request.layers, request.max_new_tokens, rule.satisfied)
+    ids = {number: sample.id for number, sample in batch}
+    for number, reading in zip(numbers, readings, strict=True):
+        draft.answers[number] = reading.answer.text
+        draft.rows[number] = _kept(reader, rule, reading)
+        if not draft.rows[number]:
+            draft.skipped[number] = Skip(id=ids[number], reason="no row: the answer has nothing that the rule keeps")
+
+
+def _kept(reader: Reader, rule: Rule, reading: Reading) -> list[tuple[int, int, str, dict[int, Float32]]]:
+    """Position (-1 for a mean), predicted token, label and one row a layer, for every row that the rule asks for."""
+    kept = []
+    for row in rule.rows(reading.answer, reader.spell):
+        positions = list(row.positions)
+        stream = {layer: rows[positions].mean(axis=0, dtype=np.float64) for layer, rows in reading.stream.items()}
+        position = positions[0] if len(positions) == 1 else -1
+        kept.append(
+            (position, row.token, row.label, {layer: mean.astype(np.float32) for layer, mean in stream.items()})
+        )
+    return kept
+
+
+def open_image(path: Path) -> Image.Image:
+    """A picture in RGB, decoded; any of Pillow's errors where it cannot be."""
+    with Image.open(path) as image:
+        return image.convert("RGB")  # decodes here, so that a broken file is found before the batch is made

@@ -1,0 +1,98 @@
+"""The samples that a model is asked: a JSON-lines file, one question a line, with or without a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question. `image` is absolute or relative to the working directory; None for a question about no picture.
+
+    `answer` and `type` are the data set's own (the right answer; yes/no, number, other); representing needs neither.
+    """
+
+    id: str
+    question: str
+    image: Path | None = None
+    answer: str = ""
+    type: str = ""
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """The samples of a file, in its order. `digest` is "sha256:<hex>" of the whole file, not of the pictures."""
+
+    path: Path
+    digest: str
+    samples: tuple[Sample, ...]
+
+
+def read_samples(path: Path, limit: int | None = None) -> SampleFile:
+    """Read a JSON-lines file with the keys id, question, and optionally image (relative to the file), answer, type.
+
+    Other keys are ignored, blank lines too. With `limit`, only the first `limit` samples are kept (the digest remains
+    that of the whole file).
+
+    Raises:
+        DataError: no such file, not UTF-8, a line that is no JSON object, a missing or empty key, an id that comes
+            twice, or no sample at all. The message names the line.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(f"{path}: a limit of {limit} samples leaves nothing to do; give 1 or more")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a JSON-lines file of samples") from error
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); expected a JSON-lines file") from error
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        sample = _sample(line, where=f"{path}, line {number}", folder=path.parent)
+        if sample.id in seen:
+            raise DataError(f"{path}, line {number}: id {sample.id!r} stands on line {seen[sample.id]} already")
+        seen[sample.id] = number
+        samples.append(sample)
+        if limit is not None and len(samples) == limit:
+            break
+    if not samples:
+        raise DataError(f"{path}: holds no sample; expected one JSON object a line")
+    return SampleFile(path, f"sha256:{hashlib.sha256(content).hexdigest()}", tuple(samples))
+
+
+def _sample(line: str, where: str, folder: Path) -> Sample:
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: is not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise DataError(f"{where}: is a JSON {type(fields).__name__}; expected an object with the keys id and question")
+    identifier = fields.get("id")
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        identifier = str(identifier)
+    image = fields.get("image")
+    if image is not None and (not isinstance(image, str) or not image):
+        raise DataError(f"{where}: the key 'image' must be a path, relative to the file, or be left out")
+    return Sample(
+        id=_text(identifier, "id", where),
+        question=_text(fields.get("question"), "question", where),
+        image=None if image is None else folder / image,
+        answer=str(fields.get("answer", "")),
+        type=str(fields.get("type", "")),
+    )
+
+
+def _text(value: object, key: str, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: the key {key!r} must hold text; got {value!r}")
+    return value

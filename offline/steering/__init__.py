@@ -1,0 +1,1 @@
+"""From states and dictionaries to steering profiles, and how strong to steer."""

@@ -1,0 +1,1 @@
+"""What trimtab leans on in vLLM, which releases and features it serves with, and repairs for its neighbours."""

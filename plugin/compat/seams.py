@@ -1,0 +1,150 @@
+"""What trimtab leans on in vLLM: every file and name, how it is used and where. The one table of it.
+
+A release of vLLM is served with (`versions.SUPPORTED`) once each row was read in its source; for these rows that was
+done in the releases of `READ_IN`. tests/plugin/test_seams.py holds the table to the installed vLLM and to our own
+imports: a renamed seam is one failed test that names the row, and nothing of vLLM is imported without one.
+
+The oldest is 0.29 because two rows begin there: `resolve_model_state_cls` (before it, nothing tells which state class a
+model would get under model runner V2, so that we would have to decide it in vLLM's place) and the argument parser in
+`entrypoints/launchers`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["READ_IN", "SEAMS", "Seam"]
+
+READ_IN = ("0.29.0", "0.30.0", "0.31.0", "0.32.0")
+
+
+class Seam(NamedTuple):
+    """One name of vLLM, and what of it is used.
+
+    file: below `vllm/`, a module or a package. attributes: of `name`, separated by spaces. how: official (a documented
+    way in), called, read, subclassed, or wrapped (replaced by a function of ours that calls it). used: our modules,
+    separated by spaces. since: the first release that has it, where that is not the oldest of all.
+    """
+
+    file: str
+    name: str
+    attributes: str
+    how: str
+    used: str
+    since: str = READ_IN[0]
+
+
+_CHAT = "entrypoints/openai/chat_completion"
+
+SEAMS = (
+    # The model, and what is armed in it.
+    Seam("model_executor/models/registry.py", "ModelRegistry", "register_model", "official", "model.arming"),
+    Seam("model_executor/models/registry.py", "ModelRegistry", "models", "read", "requests.admission"),
+    Seam("model_executor/models/registry.py", "_LazyRegisteredModel", "module_name", "read", "requests.admission"),
+    Seam("model_executor/models/llama.py", "LlamaForCausalLM", "", "subclassed", "config"),
+    Seam("model_executor/models/mistral.py", "MistralForCausalLM", "", "subclassed", "config"),
+    Seam("model_executor/models/qwen2.py", "Qwen2ForCausalLM", "", "subclassed", "config"),
+    Seam("model_executor/models/llava.py", "LlavaForConditionalGeneration", "", "subclassed", "config"),
+    # Each returns (hidden, residual).
+    Seam("model_executor/models/llama.py", "LlamaDecoderLayer", "forward", "subclassed", "model.arming"),
+    Seam("model_executor/models/mistral.py", "MistralDecoderLayer", "forward", "subclassed", "model.arming"),
+    Seam("model_executor/models/qwen2.py", "Qwen2DecoderLayer", "forward", "subclassed", "model.arming"),
+    Seam("model_executor/models/utils.py", "PPMissingLayer", "", "read", "model.arming"),
+    Seam("model_executor/models/interfaces.py", "SupportsMultiModal", "get_language_model", "called", "model.arming"),
+    # The configuration.
+    Seam("config/vllm.py", "VllmConfig", "additional_config", "official", "config"),
+    Seam("config/vllm.py", "VllmConfig", "model_config", "read", "requests.admission compat.versions model.arming"),
+    Seam("config/vllm.py", "VllmConfig", "parallel_config cache_config load_config", "read", "compat.versions"),
+    Seam("config/vllm.py", "VllmConfig", "kv_transfer_config weight_transfer_config", "read", "compat.versions"),
+    Seam("config/vllm.py", "VllmConfig", "speculative_config", "read", "compat.versions"),
+    Seam("config/vllm.py", "VllmConfig", "scheduler_config compilation_config", "read", "model.arming"),
+    Seam("config/vllm.py", "VllmConfig", "use_v2_model_runner", "read", "model.arming"),
+    Seam("config/vllm.py", "get_current_vllm_config", "", "called", "runners.v2"),
+    Seam("config/model.py", "ModelConfig", "architecture model revision", "read", "config"),
+    Seam("config/model.py", "ModelConfig", "runner_type is_diffusion is_encoder_decoder", "read", "compat.versions"),
+    Seam("config/model.py", "ModelConfig", "dtype get_hidden_size", "read", "model.arming"),
+    Seam(
+        "config/parallel.py", "ParallelConfig", "prefill_context_parallel_size use_ubatching", "read", "compat.versions"
+    ),
+    Seam("config/cache.py", "CacheConfig", "kv_sharing_fast_prefill", "read", "compat.versions"),
+    Seam("config/load.py", "LoadConfig", "load_format", "read", "compat.versions"),
+    Seam("config/scheduler.py", "SchedulerConfig", "max_num_batched_tokens max_num_seqs", "read", "model.arming"),
+    Seam("config/compilation.py", "CompilationConfig", "max_cudagraph_capture_size", "read", "model.arming"),
+    Seam("envs.py", "VLLM_PLUGINS", "", "read", "config serve"),
+    Seam("envs.py", "VLLM_USE_RUST_FRONTEND", "", "read", "compat.versions"),
+    # A request on its way in.
+    Seam("v1/engine/input_processor.py", "InputProcessor", "__init__ process_inputs", "wrapped", "requests.admission"),
+    Seam("v1/engine/input_processor.py", "InputProcessor", "vllm_config renderer", "read", "requests.admission"),
+    Seam("v1/engine", "EngineCoreRequest", "sampling_params mm_features resumable", "read", "requests.admission"),
+    Seam("v1/engine", "EngineCoreRequest", "prompt_token_ids prompt_embeds", "read", "requests.admission"),
+    Seam(
+        "sampling_params.py",
+        "SamplingParams",
+        "extra_args",
+        "official",
+        "requests.admission http.doors requests.kv runners.v1 runners.v2",
+    ),
+    Seam("renderers/base.py", "BaseRenderer", "mm_processor_cache", "read", "requests.admission"),
+    # A module until 0.30, a package since.
+    Seam("multimodal/cache", "BaseMultiModalProcessorCache", "invalidate", "called", "requests.admission"),
+    Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_hash", "read", "requests.admission"),
+    Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_position", "read", "requests.positions"),
+    Seam("multimodal/inputs.py", "PlaceholderRange", "offset length is_embed", "read", "requests.positions"),
+    Seam("exceptions.py", "VLLMValidationError", "parameter", "called", "requests.admission http.doors http.guard"),
+    Seam("exceptions.py", "VLLMNotFoundError", "", "called", "http.doors"),
+    # The cached blocks that it may share: looked up where it is defined, and imported by name elsewhere.
+    Seam("v1/core/kv_cache_utils.py", "generate_block_hash_extra_keys", "", "wrapped", "requests.kv"),
+    Seam("v1/core/block_pool.py", "generate_block_hash_extra_keys", "", "wrapped", "requests.kv"),
+    Seam(
+        "v1/simple_kv_offload/manager.py",
+        "generate_block_hash_extra_keys",
+        "",
+        "wrapped",
+        "requests.kv",
+        since="0.30.0",
+    ),
+    # Its rows in the batch of a step, under either model runner.
+    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_prepare_inputs", "wrapped", "runners.v1"),
+    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "get_model input_batch requests", "read", "runners.v1"),
+    Seam("v1/worker/gpu_input_batch.py", "InputBatch", "req_ids num_computed_tokens_cpu", "read", "runners.v1"),
+    Seam("v1/core/sched/output.py", "SchedulerOutput", "scheduled_new_reqs", "read", "runners.v1"),
+    Seam("v1/worker/gpu_input_batch.py", "CachedRequestState", "sampling_params", "read", "runners.v1"),
+    # The class that it finds, or the model's own `get_model_state_cls`, is what ours extends.
+    Seam("v1/worker/gpu/model_states", "resolve_model_state_cls", "", "called", "runners.v2"),
+    Seam("v1/worker/gpu/model_states/interface.py", "ModelState", "add_request", "official", "runners.v2"),
+    Seam("v1/worker/gpu/model_states/interface.py", "ModelState", "remove_request", "official", "runners.v2"),
+    Seam("v1/worker/gpu/model_states/interface.py", "ModelState", "prepare_inputs", "official", "runners.v2"),
+    Seam("v1/worker/gpu/input_batch.py", "InputBatch", "num_reqs req_ids", "read", "runners.v2"),
+    Seam("v1/worker/gpu/input_batch.py", "InputBatch", "num_computed_tokens_np", "read", "runners.v2"),
+    Seam("v1/worker/gpu/input_batch.py", "InputBatch", "num_scheduled_tokens", "read", "runners.v2"),
+    Seam("v1/worker/gpu/model_runner.py", "GPUModelRunner", "finish_requests", "wrapped", "runners.v2"),
+    Seam("v1/worker/gpu/model_runner.py", "GPUModelRunner", "model_state", "read", "runners.v2"),
+    Seam("v1/core/sched/output.py", "SchedulerOutput", "finished_req_ids preempted_req_ids", "read", "runners.v2"),
+    Seam("v1/core/sched/output.py", "NewRequestData", "req_id sampling_params", "read", "runners.v2"),
+    # Rows that leave. WorkerBase gets methods that `collective_rpc` calls.
+    Seam("v1/engine/llm_engine.py", "LLMEngine", "abort_request", "wrapped", "capture.calls"),
+    Seam("distributed", "get_tensor_model_parallel_rank", "", "called", "capture.runners"),
+    Seam("sampling_params.py", "SamplingParams", "skip_reading_prefix_cache", "official", "capture.request"),
+    # The checks before anything is served.
+    Seam("v1/executor/abstract.py", "Executor", "compile_or_warm_up_model", "wrapped", "runners.handshake"),
+    Seam("v1/executor/abstract.py", "Executor", "collective_rpc vllm_config", "called", "runners.handshake"),
+    Seam("v1/worker/worker_base.py", "WorkerBase", "model_runner", "read", "runners.handshake"),
+    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_dummy_run", "called", "model.probe"),
+    Seam("v1/worker/gpu/model_runner.py", "GPUModelRunner", "_dummy_run", "called", "model.probe"),
+    # The server. WorkerBase gets a method that `collective_rpc` calls.
+    Seam("v1/worker/worker_base.py", "WorkerBase", "get_model", "called", "runners.handshake"),
+    Seam("engine/protocol.py", "EngineClient", "vllm_config", "read", "http.doors"),
+    Seam("engine/protocol.py", "EngineClient", "collective_rpc", "official", "runners.handshake"),
+    Seam(
+        "plugins/endpoint_plugins/interface.py", "EndpointPlugin", "attach_router init_state", "official", "http.doors"
+    ),
+    Seam(f"{_CHAT}/protocol.py", "ChatCompletionRequest", "to_sampling_params", "subclassed", "http.doors"),
+    Seam(f"{_CHAT}/protocol.py", "ChatCompletionRequest", "use_beam_search", "read", "http.doors"),
+    Seam(f"{_CHAT}/api_router.py", "create_chat_completion", "", "called", "http.doors"),
+    Seam("entrypoints/serve/utils/api_utils.py", "validate_json_request", "", "called", "http.doors"),
+    Seam("entrypoints/serve/utils/api_utils.py", "cli_env_setup", "", "called", "serve"),
+    Seam("entrypoints/cli/serve.py", "ServeSubcommand", "cmd", "called", "serve"),
+    Seam("entrypoints/launchers/cli_args.py", "make_arg_parser", "", "called", "serve"),
+    Seam("entrypoints/launchers/cli_args.py", "validate_parsed_serve_args", "", "called", "serve"),
+    Seam("utils/argparse_utils.py", "FlexibleArgumentParser", "", "called", "serve"),
+)

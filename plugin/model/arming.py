@@ -1,0 +1,180 @@
+"""Arms a model: chosen decoder layers get a table and an addition after their own forward.
+
+A served architecture is a subclass of vLLM's own class, registered under the same name. After vLLM has built the
+model, the class of each armed layer is changed to a subclass that calls the layer's own `forward` and adds the delta
+to `residual` (the stream is hidden + residual; adding to the latter keeps vLLM's fused all-reduce and norm). Parameter
+names, weight loading and torch.compile stay as they are, and layers that no profile uses stay as vLLM made them.
+
+Only what is built with an empty prefix is armed: a LLaVA builds its Llama through this same registry as
+"language_model", a drafter is built as "draft_model".
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from vllm.model_executor.models.utils import PPMissingLayer
+
+from trimtab.vectors import Profile
+
+from ..compat.versions import check_features, check_vllm, installed_vllm
+from ..config import ARCHITECTURES, MODELS_MODULE, SteeringConfig, check_layers, open_registry
+from ..errors import StartupError
+from .tables import LayerTable, SteeringTables
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+__all__ = ["arm", "decoder_layers", "most_tokens", "register_models", "tables_of"]
+
+logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the handlers
+
+_TABLES = "trimtab"
+_ARMED = "Armed"
+
+# Those whose output is known to be (hidden, residual).
+_DECODER_LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
+
+
+def register_models() -> None:
+    """Put our subclasses in place of vLLM's classes, lazily. Safe to call again."""
+    from vllm import ModelRegistry
+
+    for architecture in ARCHITECTURES:
+        ModelRegistry.register_model(architecture, f"{MODELS_MODULE}:{architecture}")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ARCHITECTURES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    wrapped = _wrap(getattr(importlib.import_module(ARCHITECTURES[name]), name))
+    globals()[name] = wrapped
+    return wrapped
+
+
+def _wrap(base: type[nn.Module]) -> type[nn.Module]:
+    from ..capture import runners as capture_runners
+    from ..runners.v2 import steered_model_state
+
+    class Steered(base):  # type: ignore[misc, valid-type]
+        def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
+            super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
+            if not prefix:
+                arm(self, vllm_config)
+                capture_runners.arm(self, vllm_config)
+
+        def get_model_state_cls(self) -> type:
+            return capture_runners.capturing_state(self, steered_model_state(self, base))
+
+    Steered.__name__ = Steered.__qualname__ = base.__name__
+    return Steered
+
+
+def tables_of(model: nn.Module) -> SteeringTables | None:
+    """The tables of an armed model, None for any other."""
+    found = getattr(model, _TABLES, None)
+    return found if isinstance(found, SteeringTables) else None
+
+
+def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
+    """Give the model its tables, load the profiles into them and arm the layers.
+
+    Raises:
+        StartupError, ProfileError: the engine must not start like this; the message says why.
+    """
+    config = SteeringConfig.of(vllm_config)
+    if config is None:
+        return
+    check_vllm(installed_vllm())
+    check_features(vllm_config)
+    registry = open_registry(config, vllm_config.model_config)
+    layers = decoder_layers(model)
+    check_layers(config.rows, len(layers))
+    dtype = vllm_config.model_config.dtype
+    assert isinstance(dtype, torch.dtype)  # vLLM has resolved "auto" by now
+    tables = SteeringTables(
+        config.rows,
+        config.slots,
+        vllm_config.model_config.get_hidden_size(),
+        tokens=most_tokens(vllm_config),
+        requests=vllm_config.scheduler_config.max_num_seqs,
+        here=[layer for layer, module in enumerate(layers) if not isinstance(module, PPMissingLayer)],
+        registry_digest=config.digest,
+    )
+    if tables.tokens.rows.is_meta:
+        raise StartupError(
+            "this --load-format builds the model without memory for the steering tables; use safetensors"
+        )
+    for profile in registry.values():
+        _check_dose(profile, dtype)
+        tables.load(profile)
+    for layer, table in tables.layers.items():
+        _arm_layer(layers[layer], table)
+    setattr(model, _TABLES, tables)
+    for layer, table in tables.layers.items():
+        logger.info(
+            "trimtab: layer %d: %d rows of %d x 4 bytes, %.1f MiB", layer, *table.rows.shape, table.rows.nbytes / 2**20
+        )
+    logger.info("trimtab: %d profiles, %.1f MiB of rows", len(registry), tables.nbytes / 2**20)
+    if not vllm_config.use_v2_model_runner:
+        from ..runners import v1 as runner_v1
+
+        runner_v1.on_step(runner_v1.steer_step)
+
+
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """Those of the text model, armed or not, by their numbers. Raises a StartupError where there are none we know."""
+    language_model: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
+    layers = getattr(getattr(language_model, "model", None), "layers", None)
+    # A pipeline rank has stand-ins for the layers of the others, so that a layer's place is its number in the model.
+    kinds = {
+        type(layer).__name__.removeprefix(_ARMED) for layer in layers or () if not isinstance(layer, PPMissingLayer)
+    }
+    if not isinstance(layers, nn.ModuleList) or not kinds <= _DECODER_LAYERS:
+        raise StartupError(
+            f"trimtab cannot reach into a {type(language_model).__name__}; its decoder layers must be one of "
+            f"{', '.join(sorted(_DECODER_LAYERS))}"
+        )
+    return layers
+
+
+def _arm_layer(layer: nn.Module, table: LayerTable) -> None:
+    if "forward" in vars(layer):
+        raise StartupError(
+            "something has put a forward of its own on the model's layers (weight offloading does), which would hide "
+            "the addition; start without it, or without profiles"
+        )
+    layer.trimtab_table = table
+    base: Any = type(layer)
+    layer.__class__ = _armed_class(base)
+
+
+@functools.cache
+def _armed_class(base: Any) -> type[nn.Module]:
+    class Armed(base):  # type: ignore[misc]
+        def forward(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            hidden, residual = super().forward(*args, **kwargs)
+            return hidden, residual + self.trimtab_table(hidden, residual)
+
+    Armed.__name__ = Armed.__qualname__ = _ARMED + base.__name__
+    return Armed
+
+
+def most_tokens(vllm_config: VllmConfig) -> int:
+    """Rows of the largest batch, padding included."""
+    captured = vllm_config.compilation_config.max_cudagraph_capture_size or 0
+    return max(vllm_config.scheduler_config.max_num_batched_tokens, captured)
+
+
+def _check_dose(profile: Profile, dtype: torch.dtype) -> None:
+    """The largest addition must be finite in the stream's dtype, so that no request can make a NaN of an answer."""
+    alphas = profile.manifest.alpha
+    strength = max(abs(alphas.min), abs(alphas.max))
+    largest = strength * max(norms.vector for norms in profile.manifest.norms.values())
+    if largest > torch.finfo(dtype).max / 4:
+        raise StartupError(f"profile {profile.name!r} may add {largest:g}, too much for {dtype}; lower its alpha range")

@@ -1,0 +1,180 @@
+"""The device rows of the loaded profiles: allocated once at start, afterwards only written in place.
+
+One `LayerTable` an armed layer holds the tensors of all profiles in flat rows; a slot says where a profile's rows begin
+and how they are read. All tensors are registered buffers, because sleep level 2 restores nothing else, and have their
+dtypes by name, because vLLM builds models under the model's own default dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from trimtab.vectors import Gate, Profile
+
+from ..config import rows_of
+from ..errors import StartupError
+from ..requests.request import MOST_PROFILES, Steering
+from ..steps.batch import Ints
+from ..steps.decisions import Decisions, SteeredRequest
+from ..steps.entries import TokenRows
+from . import op_cpu
+from .op import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE, steer
+
+__all__ = ["LayerTable", "SteeringTables"]
+
+_PROBE_ROW = 0
+
+
+class LayerTable(nn.Module):
+    """The rows of a layer, see `op.steer` for their meaning. Row 0 belongs to the self-check."""
+
+    rows: torch.Tensor
+    bias: torch.Tensor
+    slots: torch.Tensor
+    limits: torch.Tensor
+    decided: torch.Tensor
+
+    def __init__(self, layer: int, rows: int, slots: int, places: int, hidden_size: int, tokens: TokenRows) -> None:
+        super().__init__()
+        self.layer = layer
+        self.tokens = tokens
+        for name, shape, dtype in (
+            ("rows", (rows, hidden_size), torch.float32),
+            ("bias", (rows,), torch.float32),
+            ("slots", (slots, 3), torch.int32),
+            ("limits", (slots,), torch.float32),
+            ("decided", (places,), torch.int32),
+        ):
+            self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
+        self.slots[:, FIRST] = NOT_HERE
+        if self.rows.device.type == "cpu":
+            op_cpu.load()
+        self._free_row = _PROBE_ROW + 1
+
+    def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """What steering adds to the residual stream: [T, D], the stream's dtype."""
+        return steer(hidden, residual, self.tokens.rows, self.slots, self.limits, self.bias, self.rows, self.decided)
+
+    def check_room(self, profile: Profile) -> None:
+        """Raises a StartupError where the profile's rows of this layer do not fit any more."""
+        rows = rows_of(profile.tensors[self.layer])
+        if self._free_row + rows > len(self.rows):
+            raise StartupError(
+                f"profile {profile.name!r} needs {rows} rows at layer {self.layer} and "
+                f"{len(self.rows) - self._free_row} are free; start with a larger --steering-rows"
+            )
+
+    def put(self, slot: int, profile: Profile) -> None:
+        """Write a profile's rows of this layer into a free place of the table, and then its slot."""
+        tensors = profile.tensors[self.layer]
+        named = {name: torch.tensor(array) for name, array in tensors.named.items()}
+        first = self._free_row
+        if (centroids := named.get("centroids")) is None:
+            self.rows[first].copy_(named["vector"])
+            self._describe(slot, first, 0, None)
+        else:
+            middle = first + len(centroids)
+            self.rows[first:middle].copy_(centroids)
+            self.bias[first:middle].copy_(centroids.square().sum(dim=1) / 2)
+            self.rows[middle : middle + len(centroids)].copy_(named["vectors"])
+            self._describe(slot, first, len(centroids), profile.manifest.gate)
+        self._free_row += rows_of(tensors)
+
+    def probe(self, slot: int, size: float) -> None:
+        """Let `slot` add a vector of entries ±size here; 0 ends it."""
+        vector = self.rows[_PROBE_ROW]
+        vector.fill_(size)
+        vector[::2].neg_()
+        self._describe(slot, _PROBE_ROW if size else NOT_HERE, 0, None)
+
+    def _describe(self, slot: int, first: int, count: int, gate: Gate | None) -> None:
+        limit = None if gate is None else gate.max_distance
+        metric = 0
+        if gate is not None and limit is not None:
+            metric = COSINE if gate.metric == "cosine" else EUCLIDEAN
+            self.limits[slot] = limit if metric == COSINE else limit**2
+        described = torch.zeros(3, dtype=torch.int32)
+        described[FIRST], described[COUNT], described[LIMIT] = first, count, metric
+        self.slots[slot].copy_(described)
+
+
+class SteeringTables(nn.Module):
+    """All tables of one model, and the slots of the loaded profiles by their digests.
+
+    Args:
+        rows: armed layer → rows of its table.
+        slots: how many there are, 0 (unsteered) and the last (the self-check's) included.
+        tokens: the most rows of a step. requests: the most requests of a batch.
+        here: the armed layers that this pipeline rank has; all of them by default.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[int, int],
+        slots: int,
+        hidden_size: int,
+        *,
+        tokens: int,
+        requests: int,
+        here: Collection[int] | None = None,
+        registry_digest: str = "",
+    ) -> None:
+        super().__init__()
+        self.registry_digest = registry_digest
+        self.tokens = TokenRows(tokens)
+        places = 1 + MOST_PROFILES * requests
+        self.layers = {
+            layer: LayerTable(layer, n, slots, places, hidden_size, self.tokens)
+            for layer, n in rows.items()
+            if here is None or layer in here
+        }
+        self.slots: dict[str, int] = {}
+        self.probe_slot = slots - 1
+        self._armed = tuple(rows)
+        self._decisions = Decisions([table.decided for table in self.layers.values()], places)
+
+    def load(self, profile: Profile) -> None:
+        """Put a profile into the tables, in place: nothing is allocated on the device and no graph changes.
+
+        Raises:
+            StartupError: a layer that is not armed, or no room.
+        """
+        if profile.digest in self.slots:
+            return
+        missing = [layer for layer in profile.layers if layer not in self._armed]
+        if missing:
+            raise StartupError(
+                f"profile {profile.name!r} steers layer {missing[0]}, which is not armed (armed: "
+                f"{', '.join(map(str, self._armed)) or 'none'}); start with --steering-layers {missing[0]}"
+            )
+        slot = len(self.slots) + 1
+        if slot >= self.probe_slot:
+            raise StartupError(
+                f"no slot is free for profile {profile.name!r} (there are {self.probe_slot - 1}); "
+                "start with a larger --steering-rows"
+            )
+        tables = [self.layers[layer] for layer in profile.layers if layer in self.layers]
+        for table in tables:  # all of them first, so that a refused profile leaves nothing behind
+            table.check_room(profile)
+        for table in tables:
+            table.put(slot, profile)
+        self.slots[profile.digest] = slot
+
+    def take(self, steering: Steering) -> SteeredRequest:
+        """A request that arrives; what admission has resolved is loaded."""
+        return SteeredRequest(steering, self.slots)
+
+    def step(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:
+        """Set the rows of a step from its final batch; the arguments are those of `TokenRows.fill`."""
+        self._decisions.place(batch)
+        self.tokens.fill(batch, computed, scheduled)
+        if self._decisions.held:
+            self._decisions.note_made(batch, computed + scheduled)
+
+    @property
+    def nbytes(self) -> int:
+        """Device memory of the rows: rows × D × 4 bytes for each armed layer."""
+        return sum(table.rows.nbytes for table in self.layers.values())

@@ -1,0 +1,87 @@
+"""Which cached KV blocks a steered request may share: derived, not guessed.
+
+A vector added after block l changes what blocks l+1, l+2, … write to the cache, at the steered positions and at all
+that attend to them. So a profile that acts only after the last block changes no KV, and every prefix block is shared
+with everybody. For the others, the KV of a position is decided by the tokens up to it and by the steering up to it:
+every block gets an extra key that says which of its positions each profile steers, and with what, and vLLM's hash chain
+carries the keys of the blocks before. Blocks before the first steered position have no key and are shared with
+everybody. Two requests share a block exactly when tokens and steering agree up to its end: a token that was generated,
+and so steered, is not taken for a prompt token, which `answer` leaves alone, in the next turn of a conversation.
+
+The key of a profile holds all that decides the steered bits: its digest (tensors, gate, positions), alpha and the
+version of the op.
+
+Leans on vllm/v1/core/kv_cache_utils.py: generate_block_hash_extra_keys (0.29 to 0.32), which the block hasher looks
+up as a module global and two more modules import by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from trimtab.vectors import Profile
+
+from ..compat.versions import OP_VERSION
+from .positions import clipped
+
+__all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_key", "install", "kv_key"]
+
+WIRE_KEY = "trimtab"
+"""Where a resolved request carries its steering in `SamplingParams.extra_args`. Reserved: nobody else may write it."""
+
+_HASHER_MODULE = "vllm.v1.core.kv_cache_utils"
+_IMPORTERS = ("vllm.v1.core.block_pool", "vllm.v1.simple_kv_offload.manager")
+_HASHER = "generate_block_hash_extra_keys"
+
+ExtraKeys = tuple[tuple[Any, ...] | None, int]
+
+
+def acts_after_last_block_only(profile: Profile) -> bool:
+    """Whether a profile changes no KV at all, so that its requests share every block with unsteered ones."""
+    return tuple(profile.manifest.layers) == (profile.manifest.base_model.num_layers - 1,)
+
+
+def kv_key(profile: Profile, alpha: float) -> str | None:
+    """What the KV of positions that a profile steers depends on; None where it changes no KV."""
+    if acts_after_last_block_only(profile):
+        return None
+    decisive = json.dumps([OP_VERSION, profile.digest, alpha.hex()])
+    return hashlib.sha256(decisive.encode()).hexdigest()
+
+
+def block_key(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple[Any, ...] | None:
+    """The key that steering adds to the block of positions start ≤ p < end, or None."""
+    parts = (extra_args or {}).get(WIRE_KEY, ())
+    # Sorted, because the sum does not depend on the order of its parts.
+    keys = sorted((part["kv_key"], clipped(part["spans"], start, end)) for part in parts if part["kv_key"] is not None)
+    keys = [(key, spans) for key, spans in keys if spans]
+    return (WIRE_KEY, *keys) if keys else None
+
+
+def install() -> None:
+    """Let vLLM's block hasher ask `block_key` too. Safe to call again."""
+    hashers = importlib.import_module(_HASHER_MODULE)
+    if not hasattr(getattr(hashers, _HASHER), WIRE_KEY):
+        setattr(hashers, _HASHER, _with_steering(getattr(hashers, _HASHER)))
+    for name in _IMPORTERS:
+        # One that is imported later takes the new function by itself.
+        if (module := sys.modules.get(name)) is not None:
+            setattr(module, _HASHER, getattr(hashers, _HASHER))
+
+
+def _with_steering(original: Callable[[Any, int, int, int], ExtraKeys]) -> Callable[[Any, int, int, int], ExtraKeys]:
+    @functools.wraps(original)
+    def extra_keys(request: Any, start_token_idx: int, end_token_idx: int, start_mm_idx: int) -> ExtraKeys:
+        keys, next_mm_idx = original(request, start_token_idx, end_token_idx, start_mm_idx)
+        params = request.sampling_params  # None for pooling requests
+        ours = block_key(params.extra_args, start_token_idx, end_token_idx) if params is not None else None
+        return (keys if ours is None else (*(keys or ()), ours)), next_mm_idx
+
+    setattr(extra_keys, WIRE_KEY, True)
+    return extra_keys

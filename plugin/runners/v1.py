@@ -1,0 +1,85 @@
+"""Model runner V1 (the CPU's, and the GPU's for features that V2 lacks): sees the final batch of each step.
+
+Leans on vllm/v1/worker/gpu_model_runner.py: GPUModelRunner._prepare_inputs (0.29 to 0.32), after which, and not
+before, the order of the batch is final. Dummy runs do not pass through it, so they are never steered.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..model.arming import tables_of
+from ..model.tables import SteeringTables
+from ..requests.kv import WIRE_KEY
+from ..requests.request import Steering
+from ..steps.batch import Ints
+from ..steps.decisions import SteeredRequest
+
+__all__ = ["on_step", "steer_step"]
+
+Listener = Callable[[Any, Any, Ints], None]
+"""Told the runner, its SchedulerOutput and how many tokens of each request are in the step: int [N]."""
+
+_listeners: list[Listener] = []
+
+
+def on_step(listener: Listener) -> None:
+    """Let `listener` be told of every step, once its batch is final. Safe to call again with the same one."""
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    if listener not in _listeners:
+        _listeners.append(listener)
+    original = GPUModelRunner._prepare_inputs
+    if hasattr(original, WIRE_KEY):
+        return
+
+    @functools.wraps(original)
+    def prepare_inputs(self: Any, scheduler_output: Any, num_scheduled_tokens: Any, *args: Any, **kwargs: Any) -> Any:
+        prepared = original(self, scheduler_output, num_scheduled_tokens, *args, **kwargs)
+        for listen in _listeners:
+            listen(self, scheduler_output, num_scheduled_tokens)
+        return prepared
+
+    setattr(prepare_inputs, WIRE_KEY, True)
+    GPUModelRunner._prepare_inputs = prepare_inputs  # type: ignore[method-assign]
+
+
+class _Batch(NamedTuple):
+    """The requests of a step, kept for the steps that have the same ones, which most do."""
+
+    tables: SteeringTables
+    names: list[str]
+    requests: tuple[SteeredRequest | None, ...]
+    steered: bool
+
+
+def steer_step(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:
+    """Set the token rows of a step, where the runner's model is armed.
+
+    Runs in every step of every armed engine, and so does as little as it can where nothing has changed.
+    """
+    names, batch = runner.input_batch.req_ids, getattr(runner, WIRE_KEY, None)
+    # A request that came with this step may have the name of one that has ended.
+    if batch is None or scheduler_output.scheduled_new_reqs or batch.names != names:
+        tables = tables_of(runner.get_model())
+        if tables is None:
+            return
+        requests = tuple(_steered(tables, runner.requests[name]) for name in names)
+        batch = _Batch(tables, names[:], requests, any(requests))
+        setattr(runner, WIRE_KEY, batch)
+    elif not batch.steered:
+        return  # and the rows were cleared when these requests came together
+    batch.tables.step(batch.requests, runner.input_batch.num_computed_tokens_cpu[: len(names)], scheduled)
+
+
+def _steered(tables: SteeringTables, request: Any) -> SteeredRequest | None:
+    """A request as we hold it, on the runner's own record of it, which stays through preemption and ends with it."""
+    try:
+        held: SteeredRequest | None = request.trimtab
+    except AttributeError:
+        params = request.sampling_params  # None for pooling requests
+        wire = params.extra_args.get(WIRE_KEY) if params is not None and params.extra_args else None
+        held = request.trimtab = None if wire is None else tables.take(Steering.of_wire(wire))
+    return held

@@ -1,0 +1,1 @@
+"""What acts on the tokens of one step: batch, entries, decisions."""
