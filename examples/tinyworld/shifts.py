@@ -25,10 +25,10 @@ from examples.tinyworld.train import MALLOC
 from trimtab.offline import LastPrompt, Predicts, Reader
 from trimtab.offline.cli.console import quiet
 from trimtab.offline.findings import ShiftFound, TableFound, write_finding
-from trimtab.offline.shift.bootstrap import correlation
 from trimtab.offline.shift.run import ShiftRun
 from trimtab.offline.shift.watch import drift_found
 from trimtab.offline.states.rules import Rule
+from trimtab.offline.statistics import correlation
 
 __all__ = ["TASKS", "Task", "beside_published", "fine_tuned", "study"]
 

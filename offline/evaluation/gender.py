@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..findings import Measured
 from ..models.words import find_phrases
-from .rates import rate
+from ..statistics import rate
 
 __all__ = ["GENDERED", "NEUTRAL", "Lexicon", "converted"]
 

@@ -1,4 +1,4 @@
-"""Figures with their intervals, and what a steering did to answers (docs/method.md §5 and 6).
+"""What a steering did to answers (docs/method.md §5 and 6).
 
 Words are counted in three ways, side by side: the answer *is* the word, it holds it as a whole word, or it holds its
 letters somewhere ("no" in "snow"). The last is what published counts often are; it is here to be compared with.
@@ -6,49 +6,15 @@ letters somewhere ("no" in "snow"). The last is what published counts often are;
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
-from scipy.stats import binomtest, bootstrap
 
 from ..findings import Measured
 from ..models.words import find_phrases
+from ..statistics import rate
 
-__all__ = ["Counted", "Flips", "conversions", "flips", "lumped", "mean", "occurrences", "rate"]
-
-_RESAMPLES = 1000
-_AT_ONCE = 2_000_000  # numbers that the bootstrap holds in memory
-
-
-def rate(hits: int, n: int) -> Measured:
-    """A share of n cases with its Wilson interval; of no case at all: 0, anywhere from 0 to 1."""
-    if n == 0:
-        return Measured(value=0.0, low=0.0, high=1.0, n=0, how="wilson")
-    interval = binomtest(hits, n).proportion_ci(method="wilson")
-    low, high = min(float(interval.low), hits / n), max(float(interval.high), hits / n)
-    return Measured(value=hits / n, low=low, high=high, n=n, how="wilson")
-
-
-def mean(values: Sequence[float], seed: int = 0) -> Measured:
-    """A mean with its percentile bootstrap interval (1,000 resamples). One value alone has no width."""
-    if not values:
-        return Measured(value=0.0, low=0.0, high=0.0, n=0, how="bootstrap")
-    centre = math.fsum(values) / len(values)
-    if len(values) == 1 or min(values) == max(values):
-        return Measured(value=centre, low=centre, high=centre, n=len(values), how="bootstrap")
-    interval = bootstrap(
-        (np.asarray(values, np.float64),),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        batch=max(1, _AT_ONCE // len(values)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    low, high = min(float(interval.low), centre), max(float(interval.high), centre)
-    return Measured(value=centre, low=low, high=high, n=len(values), how="bootstrap")
+__all__ = ["Counted", "Flips", "conversions", "flips", "lumped", "occurrences"]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..concepts.kmeans import kmeans
 from ..findings import ConceptShift, Measured, ShiftFound
 from ..models.reader import Reader
 from ..states.paired import Pairs
-from .bootstrap import correlation, mean_of
+from ..statistics import correlation, mean
 from .controls import control_cosines
 from .deltas import ConceptShifts, Recovered, recovered, shifts_of
 
@@ -65,7 +65,7 @@ def study_shift(
         layer=dictionary.layer,
         concepts=_concepts(shifts, back, dictionary, target, words, alpha),
         correlations=_correlations(shifts, back, unseen, seed),
-        controls={name: mean_of(values, seed) for name, values in controls.items()},
+        controls={name: mean(values, seed) for name, values in controls.items()},
     )
     return Study(found, dictionary, target)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.offline.evaluation.rates import Counted, conversions, flips, lumped, mean, occurrences, rate
+from trimtab.offline.evaluation.rates import Counted, conversions, flips, lumped, occurrences
 from trimtab.offline.evaluation.repetition import distinct, stutters
+from trimtab.offline.statistics import mean, rate
 
 ANSWERS = st.dictionaries(st.integers(0, 30).map(str), st.sampled_from(["yes", "no", "1", "3"]))
 

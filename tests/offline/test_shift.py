@@ -13,11 +13,11 @@ from tests.offline.test_pairs import read_as
 from tests.offline.worlds import rows_of
 from trimtab.offline import LayerStates, kmeans, pca
 from trimtab.offline.errors import SettingError
-from trimtab.offline.shift.bootstrap import correlation, mean_of
 from trimtab.offline.shift.controls import control_cosines
 from trimtab.offline.shift.deltas import recovered, shifts_of
 from trimtab.offline.shift.profile import profile_of_shift
 from trimtab.offline.states.paired import Pairs, pair_states
+from trimtab.offline.statistics import correlation, mean
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 
 Float64 = npt.NDArray[np.float64]
@@ -232,6 +232,6 @@ def test_nothing_is_said_of_few_points_or_of_points_that_do_not_vary() -> None:
 
 def test_the_interval_of_a_mean_narrows_with_more_values() -> None:
     values = np.random.default_rng(0).normal(size=1000)
-    few, many = mean_of(values[:10], seed=0), mean_of(values, seed=0)
+    few, many = mean(values[:10], seed=0), mean(values, seed=0)
     assert many.value == pytest.approx(values.mean())
     assert many.high - many.low < 0.3 * (few.high - few.low)

@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 
 from examples.tinyworld.ask import Type, all_words
 from examples.tinyworld.study.exam import Exam
-from trimtab.offline.evaluation.rates import lumped, occurrences, rate
+from trimtab.offline.evaluation.rates import lumped, occurrences
 from trimtab.offline.evaluation.repetition import distinct, stutters
 from trimtab.offline.findings import AnswersFound, Measured
+from trimtab.offline.statistics import rate
 
 Cell = str | float | None
 TYPES: tuple[Type, ...] = ("yes/no", "number", "other")

@@ -21,10 +21,10 @@ from examples.tinyworld.study.figures import Cell, changed, diversity, percent
 from examples.tinyworld.study.lab import LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Outcome, Variant, decided
 from trimtab.offline import LayerStates, class_means
-from trimtab.offline.evaluation.rates import rate
 from trimtab.offline.findings import AnswersFound, Finding, Measured, SweepFound, TableFound
 from trimtab.offline.shift.profile import profile_of_shift
 from trimtab.offline.states.paired import Pairs, pair_states
+from trimtab.offline.statistics import rate
 from trimtab.offline.steering.null_control import random_control
 from trimtab.offline.steering.profiles import typical_norm
 from trimtab.vectors import ConceptDictionary, Gate, Profile, SteeringVector

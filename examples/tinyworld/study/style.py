@@ -18,9 +18,9 @@ from examples.tinyworld.study.lab import LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Variant, decided, settings
 from examples.tinyworld.words import words
 from trimtab.offline import LayerStates, coarse_profile, fine_profile, kmeans
-from trimtab.offline.evaluation.rates import rate
 from trimtab.offline.evaluation.repetition import stutters
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
+from trimtab.offline.statistics import rate
 from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 

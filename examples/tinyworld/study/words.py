@@ -12,8 +12,8 @@ from examples.tinyworld.study.lab import LAST, LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Outcome, Variant, decided, settings
 from trimtab.offline import LayerStates, class_means, coarse_profile, fine_profile, kmeans
 from trimtab.offline.errors import SettingError
-from trimtab.offline.evaluation.rates import rate
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
+from trimtab.offline.statistics import rate
 from trimtab.offline.steering.null_control import random_control
 from trimtab.offline.steering.operating_point import front
 from trimtab.vectors import Profile

@@ -20,9 +20,9 @@ from typing import Any
 from ...errors import DataError
 from ...findings import Measured
 from ...states.samples import Sample
+from ...statistics import mean, rate
 from ..benchmark import Answers, Scores, digest_of, one_file, picture, read_json
 from ..gender import Lexicon, converted
-from ..rates import mean, rate
 from ..repetition import distinct, stutters
 
 __all__ = ["CocoCaptions", "cider_and_bleu", "read_coco", "tokenised"]

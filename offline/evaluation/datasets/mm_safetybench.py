@@ -22,8 +22,8 @@ from ...errors import DataError
 from ...findings import Measured
 from ...models.words import find_phrases
 from ...states.samples import Sample, read_samples
+from ...statistics import rate
 from ..benchmark import Answers, Scores, digest_of, picture, read_json
-from ..rates import rate
 
 __all__ = ["REFUSALS", "MmSafetyBench", "read_mm_safetybench", "refuses"]
 

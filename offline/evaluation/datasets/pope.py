@@ -18,8 +18,8 @@ from ...errors import DataError
 from ...findings import Measured
 from ...models.words import find_phrases
 from ...states.samples import Sample
+from ...statistics import rate
 from ..benchmark import Answers, Scores, digest_of, picture
-from ..rates import rate
 
 __all__ = ["SPLITS", "Pope", "read_pope", "said_yes"]
 

@@ -20,8 +20,8 @@ from typing import Any
 from ...errors import DataError
 from ...findings import Measured
 from ...states.samples import Sample
+from ...statistics import mean
 from ..benchmark import Answers, Scores, digest_of, one_file, picture, read_json
-from ..rates import mean
 from .vqav2_text import normalised
 
 __all__ = ["Vqav2", "accuracy", "official_accuracy", "read_vqav2"]
