@@ -20,7 +20,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
 from .errors import DataError
-from .states.store import write_whole
+from .files import write_whole
 
 __all__ = [
     "AboutFound",

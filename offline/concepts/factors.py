@@ -19,7 +19,8 @@ from trimtab.vectors.concepts import Method
 from ..errors import SettingError
 from ..states.store import Float32, LayerStates
 from .activation import strongest
-from .kmeans import assemble, best_clusters, check_k, tally
+from .kmeans import best_clusters, check_k
+from .labels import assemble, tally
 from .semi_nmf import factorise
 
 __all__ = ["pca", "semi_nmf", "simple"]

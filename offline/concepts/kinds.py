@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..states.samples import Sample
 from ..states.store import LayerStates
 from .activation import strongest
-from .kmeans import tally
+from .labels import most_frequent, tally
 
 __all__ = ["by_type", "relabelled"]
 
@@ -39,7 +39,7 @@ def by_type(rows: LayerStates, samples: Iterable[Sample]) -> LayerStates:
 def relabelled(dictionary: ConceptDictionary, rows: LayerStates) -> ConceptDictionary:
     """The same concepts, labelled by what most of `rows` that activate them are labelled now; "" where none does."""
     counted = tally(rows.labels, strongest(dictionary, rows.values), len(dictionary.labels))
-    most = [min(words.items(), key=lambda one: (-one[1], one[0]), default=("", 0)) for words in counted]
+    most = [most_frequent(words) for words in counted]
     return replace(
         dictionary,
         labels=tuple(label for label, _ in most),

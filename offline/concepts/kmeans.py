@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from importlib.metadata import version
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method
-from trimtab.vectors.manifest import Provenance
 
 from ..errors import SettingError
-from ..states.store import Float32, Int64, LayerStates, Manifest
+from ..states.store import Float32, Int64, LayerStates
+from .labels import assemble, by_size, tally
 
-__all__ = ["assemble", "best_clusters", "by_size", "check_k", "class_means", "kmeans", "tally"]
+__all__ = ["best_clusters", "check_k", "class_means", "kmeans"]
 
 _FEWEST_STARTS = 10
 
@@ -82,66 +79,6 @@ def best_clusters(values: Float32, k: int, seed: int, n_init: int) -> KMeans:
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than k: the callers handle it
         return KMeans(k, n_init=n_init, random_state=seed).fit(values)
-
-
-def tally(labels: Sequence[str], assigned: Int64, k: int) -> list[Counter[str]]:
-    """For each of k concepts the labels of its rows. assigned: int64 [N], the concept of each row, -1 for none."""
-    tallies: list[Counter[str]] = [Counter() for _ in range(k)]
-    for label, concept in zip(labels, assigned.tolist(), strict=True):
-        if concept >= 0:
-            tallies[concept][label] += 1
-    return tallies
-
-
-def assemble(
-    centroids: npt.NDArray[np.floating],
-    tallies: Sequence[Counter[str]],
-    method: Method,
-    *,
-    layer: int,
-    manifest: Manifest,
-    samples: Counter[str],
-    seed: int | None,
-) -> ConceptDictionary:
-    """A dictionary of concepts in the given order, each labelled by its tally; "" where that is empty.
-
-    centroids: [K, D]. tallies: see `tally`. samples: the labels of all rows.
-    """
-    labels, counts, purity = [], [], []
-    for words in tallies:
-        label, hits = _label(words)
-        labels.append(label)
-        counts.append(words.total())
-        purity.append(hits / max(words.total(), 1))
-    request = manifest.request
-    return ConceptDictionary(
-        layer=layer,
-        centroids=centroids.astype(np.float32),
-        labels=tuple(labels),
-        counts=np.array(counts, np.int64),
-        purity=np.array(purity),
-        method=method,
-        model=request.model,
-        provenance=Provenance(
-            dataset_digest=request.data,
-            rule=request.rule,
-            method=method,
-            seed=seed,
-            samples=dict(sorted(samples.items())),
-            versions={**manifest.versions, "scikit-learn": version("scikit-learn")},
-        ),
-    )
-
-
-def by_size(centroids: Float32, tallies: Sequence[Counter[str]]) -> list[int]:
-    """Indices of the concepts that have rows, from the largest to the smallest; equal rows give one order only."""
-    found = [concept for concept, words in enumerate(tallies) if words]
-    return sorted(found, key=lambda i: (-tallies[i].total(), _label(tallies[i])[0], centroids[i].tobytes()))
-
-
-def _label(words: Counter[str]) -> tuple[str, int]:
-    """The most frequent word, the first in the alphabet of several, and how often it comes."""
-    return min(words.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
 
 
 def _means(rows: LayerStates, assigned: Int64, method: Method, seed: int | None) -> ConceptDictionary:

@@ -14,7 +14,8 @@ from trimtab.vectors import ConceptDictionary
 
 from ..errors import DataError
 from ..states.store import Float32, LayerStates, Manifest
-from .kmeans import assemble, best_clusters, by_size, check_k, tally
+from .kmeans import best_clusters, check_k
+from .labels import assemble, by_size, tally
 
 __all__ = ["mini_batch_kmeans"]
 

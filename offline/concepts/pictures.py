@@ -15,8 +15,9 @@ from PIL import Image, UnidentifiedImageError
 
 from trimtab.vectors import ConceptDictionary
 
+from ..files import write_whole
 from ..states.represent import open_image
-from ..states.store import Float32, LayerStates, write_whole
+from ..states.store import Float32, LayerStates
 from .activation import NEAREST, activations
 
 __all__ = ["thumbnails", "top_samples"]

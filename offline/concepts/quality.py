@@ -13,9 +13,9 @@ import numpy as np
 from trimtab.vectors import ConceptDictionary
 
 from ..states.store import Float32, LayerStates
-from ..steering.profiles import OWN_CONCEPT_PURITY
 from .activation import activations, strongest
 from .grounding import word_overlap
+from .labels import OWN_CONCEPT_PURITY
 
 __all__ = ["Residual", "mean_overlap", "own_concepts", "residual", "sizes"]
 

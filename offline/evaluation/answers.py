@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import DataError, SettingError
-from ..states.store import write_whole
+from ..files import write_whole
 
 __all__ = ["Answered", "AnswersFolder", "Request", "Served", "read_answers", "texts"]
 

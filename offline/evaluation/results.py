@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, SettingError
+from ..files import write_whole
 from ..findings import AnswersFound, Measured, TableFound, write_finding
-from ..states.store import write_whole
 from .answers import Answered, Request, Served, read_answers, texts
 from .benchmark import Answers, Benchmark, Scores
 from .rates import conversions, flips, lumped, occurrences

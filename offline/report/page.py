@@ -18,8 +18,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..files import write_whole
 from ..findings import AboutFound, Finding, read_findings
-from ..states.store import write_whole
 from .parts import Section
 from .pictures import Pictures
 from .sections import TOPICS, parts_of

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from safetensors.numpy import save
 from trimtab.vectors import ModelIdentity
 
 from ..errors import DataError, SettingError
+from ..files import write_whole
 
 MANIFEST = "manifest.json"
 _COLUMNS = ("sample", "position", "token", "label")
@@ -170,16 +170,6 @@ def write_shard(folder: Path, name: str, tensors: Mapping[str, npt.NDArray[Any]]
     for file, content in contents.items():
         write_whole(folder / file, content)
     return {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that whoever looks, whenever the power fails, sees all of it or what was there before."""
-    fresh = path.with_name(f".{path.name}.new")
-    with open(fresh, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 class ShardedStates:

@@ -18,12 +18,10 @@ from trimtab.vectors import AlphaRange, ConceptDictionary, Gate, Profile, Steeri
 from trimtab.vectors.manifest import Positions, Provenance
 
 from ..concepts.activation import NEAREST
+from ..concepts.labels import OWN_CONCEPT_PURITY
 from ..errors import SettingError
 from ..states.rules import NO_TOKEN
 from ..states.store import LayerStates
-
-OWN_CONCEPT_PURITY = 0.8
-"""A word has a concept of its own where one is labelled by it and at least this share of its rows stands for it."""
 
 
 class ConceptWarning(UserWarning):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from examples.tinyworld.ask import Sample
 from examples.tinyworld.demo.client import UNSTEERED, Client, How
-from trimtab.offline.states.store import write_whole
+from trimtab.offline.files import write_whole
 from trimtab.vectors import Profile
 
 
