@@ -20,7 +20,7 @@ concepts             dictionary, streamed, factors, seminmf, activation, ground,
 shift                pairs, matching, shift, controls, bootstrap, shift_study, shift_run, drift, shift_profile
 steering             steer, kinds, select, nulls, operating, stability
 evaluation           benchmark, vqav2, vqav2_text, coco, gender, pope, mm_safetybench, rates, repetition, evaluation
-  of an endpoint     endpoint, answers, wish, data_url
+  of an endpoint     endpoint, answers, data_url
 findings             findings (what studies write down), report/ (one page of them)
 the command          cli, cli_concepts, cli_shift, cli_evaluate, cli_report, cli_saving, console, show
 """

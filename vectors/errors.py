@@ -17,10 +17,13 @@ server or the command line; the third is for the client of an API, so it never h
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left
 from collections.abc import Iterable
+from functools import lru_cache
 
 _SHOWN_NAMES = 20
 _SHOWN_CHARACTERS = 80
+_NEIGHBOURS = 32
 
 
 class TrimtabError(Exception):
@@ -50,12 +53,13 @@ class ModelMismatchError(ProfileError):
 class RequestError(TrimtabError):
     """A request asked for what cannot be had.
 
-    `param` is the request's field in dotted form, such as "steering.alpha".
+    `param` is the request's field in dotted form, such as "steering.alpha". Both are text that UTF-8 can encode: a
+    lone surrogate, which JSON can spell, is written as its escape.
     """
 
     def __init__(self, message: str, *, param: str = "steering") -> None:
-        super().__init__(message)
-        self.param = param
+        super().__init__(_encodable(message))
+        self.param = _encodable(param)
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default calls cls(*args), which loses `param` and fails for the subclasses: errors cross process borders.
@@ -69,11 +73,9 @@ class UnknownProfileError(RequestError):
         self.name = name
         self.known = tuple(sorted(known))
         # A name may be megabytes long and come from a stranger: compare and echo only its beginning.
-        short = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…"
-        close = difflib.get_close_matches(short.lower(), self.known, n=1)
-        self.suggestion = close[0] if close else None
+        self.suggestion = _nearest(name[:_SHOWN_CHARACTERS].lower(), self.known)
         hint = f"; did you mean {self.suggestion!r}?" if self.suggestion else ";"
-        super().__init__(f"unknown profile {short!r}{hint} loaded: {_listed(self.known)}", param=param)
+        super().__init__(f"unknown profile {shown(name)}{hint} loaded: {_listed(self.known)}", param=param)
 
 
 class AlphaError(RequestError):
@@ -81,6 +83,38 @@ class AlphaError(RequestError):
 
     def __init__(self, message: str, *, param: str = "steering.alpha") -> None:
         super().__init__(message, param=param)
+
+
+def shown(text: str) -> str:
+    """`text` in quotes, cut to what a sentence holds; control characters and lone surrogates as escapes."""
+    return _encodable(repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _nearest(word: str, known: tuple[str, ...]) -> str | None:
+    """The name that a misspelt word means, or None. known: sorted.
+
+    Compares only the names that begin or end most like the word: one slip leaves one of its halves whole, and the cost
+    does not grow with the number of profiles.
+    """
+    backwards = _backwards(known)
+    candidates = {*_around(word, known), *(name[::-1] for name in _around(word[::-1], backwards))}
+    # Sorted: between names that are equally near, the answer does not depend on the order of a set.
+    close = difflib.get_close_matches(word, sorted(candidates), n=1)
+    return close[0] if close else None
+
+
+def _around(word: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    at = bisect_left(names, word)
+    return names[max(at - _NEIGHBOURS, 0) : at + _NEIGHBOURS]
+
+
+@lru_cache(maxsize=2)
+def _backwards(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(name[::-1] for name in names))
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -24,6 +24,7 @@ from .errors import AlphaError
 from .identity import ModelIdentity
 
 MAX_ALPHA = 1e3
+_SMALLEST_ALPHA = 2.0**-126  # the smallest normal float32
 TENSOR_FILE = "profile.safetensors"
 RESERVED_NAMES = frozenset({"none"})
 
@@ -92,9 +93,10 @@ class AlphaRange(_Frozen):
         """`value` as a float, when it is a number within the range.
 
         Raises:
-            AlphaError: text, a bool, NaN, an infinity, or a number outside [min, max].
+            AlphaError: text, a bool, NaN, an infinity, a number outside [min, max], or one that is not 0 and would be
+                applied as 0, or without its precision, in float32.
         """
-        allowed = f"a number from {self.min:g} to {self.max:g}"
+        allowed = f"a number from {_exact(self.min)} to {_exact(self.max)}"
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise AlphaError(f"alpha must be {allowed}, not {type(value).__name__}", param=param)
         try:
@@ -102,8 +104,20 @@ class AlphaRange(_Frozen):
         except OverflowError:  # an integer of hundreds of digits
             alpha = math.inf
         if not self.min <= alpha <= self.max:  # False for NaN too
-            raise AlphaError(f"alpha is {alpha:g}; allowed is {allowed}", param=param)
+            raise AlphaError(f"alpha is {_exact(alpha)}; allowed is {allowed}", param=param)
+        if 0 < abs(alpha) < _SMALLEST_ALPHA:
+            raise AlphaError(
+                f"alpha is {_exact(alpha)}, which is nothing in float32, where it is applied; allowed is {allowed}: 0, "
+                f"or at least {_SMALLEST_ALPHA:.3g} in size",
+                param=param,
+            )
         return alpha
+
+
+def _exact(number: float) -> str:
+    """The shortest text that is this number and no other; 2.0 is written 2."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 class Gate(_Frozen):

@@ -59,13 +59,14 @@ def evaluate(
     resume: Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")] = False,
 ) -> None:
     """Ask an endpoint a data set's questions, steered or not, and measure the answers."""
+    from trimtab.vectors.asked import read_text
+
     from ..evaluation.answers import AnswersFolder, Request
     from ..evaluation.endpoint import Endpoint, ask_all
     from ..evaluation.results import Run, compared, read_run, results, write_results
-    from ..evaluation.wish import parse_steering
     from ..steering.profiles import parse_mapping
 
-    wanted = parse_steering(steering)
+    wanted = None if steering is None else read_text(steering)
     meant = parse_mapping(mapping) if mapping else {}
     other = read_run(against) if against else None
     endpoint = Endpoint(base_url, _key(api_key), concurrency, timeout, patience)

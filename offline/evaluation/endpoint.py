@@ -16,11 +16,12 @@ from openai.types.chat import ChatCompletion
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 from tqdm import tqdm
 
+from trimtab.vectors.asked import NONE, Asked, parse
+
 from ..errors import EndpointError
 from ..states.samples import Sample
 from .answers import Answered, AnswersFolder, Request, Served
 from .data_url import UnreadablePicture, data_url
-from .wish import NONE, Wish, wishes
 
 __all__ = ["Endpoint", "ask_all"]
 
@@ -71,7 +72,7 @@ class _Asking:
         self._folder = folder
         self._bar = bar
         self._warn = warn
-        self._wishes = wishes(folder.request.steering)
+        self._asked = parse(folder.request.steering)
         self._waiting = False
 
     async def all(self, missing: list[Sample]) -> None:
@@ -136,7 +137,7 @@ class _Asking:
 
     def _check_steering(self, headers: Mapping[str, str]) -> None:
         found = _served(headers)
-        if not self._wishes:
+        if not self._asked:
             if found is not None and found.profile != NONE:
                 raise EndpointError(
                     f"{self._endpoint.base_url}: steered with {found.profile} though nothing was asked for"
@@ -147,7 +148,7 @@ class _Asking:
                 f"{self._endpoint.base_url}: was asked to steer and answered without X-Steering-Profile, so it did "
                 "not; ask a trimtab server, or leave --steering out"
             )
-        if not _grants(found, self._wishes):
+        if not _grants(found, self._asked):
             raise EndpointError(
                 f"{self._endpoint.base_url}: steered with {found.profile} at {found.alpha}, which is not what was "
                 f"asked for ({self._folder.request.steering!r})"
@@ -213,18 +214,18 @@ def _served(headers: Mapping[str, str]) -> Served | None:
     return Served(profile=profile, alpha=headers.get("x-steering-alpha"), digest=headers.get("x-steering-digest"))
 
 
-def _grants(found: Served, asked: tuple[Wish, ...]) -> bool:
+def _grants(found: Served, asked: tuple[Asked, ...]) -> bool:
     """Whether the headers name the profiles that were asked for, with a digest each, at the strengths asked for."""
     names, alphas, digests = (
         [part.strip() for part in (value or "").split(",")] for value in (found.profile, found.alpha, found.digest)
     )
-    if names != [wish.profile for wish in asked] or len(alphas) != len(names) or not all(digests):
+    if names != [one.profile for one in asked] or len(alphas) != len(names) or not all(digests):
         return False
     try:
         strengths = [float(alpha) for alpha in alphas]
     except ValueError:
         return False
-    return all(wish.alpha in (None, strength) for wish, strength in zip(asked, strengths, strict=True))
+    return all(one.alpha in (None, strength) for one, strength in zip(asked, strengths, strict=True))
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

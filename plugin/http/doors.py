@@ -22,13 +22,14 @@ from vllm.exceptions import VLLMNotFoundError, VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
 from trimtab.vectors import Profile, Registry
+from trimtab.vectors.asked import MOST_PROFILES, NONE, parse
 from trimtab.vectors.errors import RequestError, UnknownProfileError
 
 from ..config import PLUGIN_NAME, SteeringConfig
 from ..errors import StartupError
 from ..requests.admission import ASKED_KEY, registry_of
 from ..requests.kv import acts_after_last_block_only
-from ..requests.request import MOST_PROFILES, NONE, choose, parse
+from ..requests.request import choose
 from ..runners.handshake import check_workers
 from . import metrics
 from .guard import RefuseSteeringElsewhere, refuse_look_alikes

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from prometheus_client import Counter
 
-from ..requests.request import NONE
+from trimtab.vectors.asked import NONE
 
 __all__ = ["announce", "count"]
 

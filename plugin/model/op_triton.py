@@ -11,7 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..requests.request import MOST_PROFILES
+from trimtab.vectors.asked import MOST_PROFILES
+
 from ..steps.batch import ALPHA, DECISION, SLOT
 from .op import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE
 

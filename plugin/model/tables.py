@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from trimtab.vectors import Gate, Profile
+from trimtab.vectors.asked import MOST_PROFILES
 
 from ..config import rows_of
 from ..errors import StartupError
-from ..requests.request import MOST_PROFILES, Steering
+from ..requests.request import Steering
 from ..steps.batch import Ints
 from ..steps.decisions import Decisions, SteeredRequest
 from ..steps.entries import TokenRows

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 from trimtab.vectors import Registry
+from trimtab.vectors.asked import FIELD, parse
 from trimtab.vectors.errors import RequestError
 
 from ..capture import calls as capture
@@ -17,11 +18,11 @@ from ..config import MODELS_MODULE, SteeringConfig, check_architecture, open_reg
 from ..errors import StartupError
 from .kv import WIRE_KEY
 from .positions import pictures
-from .request import parse, resolve
+from .request import resolve
 
 __all__ = ["ASKED_KEY", "admit", "install", "registry_of"]
 
-ASKED_KEY = "steering"
+ASKED_KEY = FIELD
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
 
 _KEYS = frozenset({ASKED_KEY, WIRE_KEY, capture_request.ASKED_KEY, capture_request.WIRE_KEY})

@@ -1,4 +1,4 @@
-"""What a request asks for, and what it gets: from the value of `steering` to a resolved `Steering`.
+"""What a request gets: from what it asks for (`trimtab.vectors.asked`) to a resolved `Steering`.
 
 Pure: neither vLLM nor torch. Every error is a `RequestError` that names the field, what is allowed and the way out.
 """
@@ -10,27 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.vectors import Profile, Registry
+from trimtab.vectors.asked import Asked
 from trimtab.vectors.errors import RequestError
 
 from .kv import kv_key
 from .positions import Spans, spans_of
 
-__all__ = ["MOST_PROFILES", "NONE", "Asked", "Part", "Steering", "choose", "parse", "resolve"]
-
-NONE = "none"
-MOST_PROFILES = 4
-"""How many profiles one request may add up."""
-
-_FIELDS = ("profile", "alpha")
-_FORMS = f'"NAME", {{"profile": "NAME", "alpha": 0.8}}, a list of up to {MOST_PROFILES} of these, or "none"'
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A well-formed wish: a profile by name, and a strength or None for the profile's default."""
-
-    profile: str
-    alpha: Any = None
+__all__ = ["Part", "Steering", "choose", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,60 +50,8 @@ class Steering:
         return cls(tuple(Part(**{**part, "spans": tuple(map(tuple, part["spans"]))}) for part in wire))
 
 
-def parse(value: object) -> tuple[Asked, ...]:
-    """Read the value of a `steering` field; empty means unsteered.
-
-    Raises:
-        RequestError: any other form than a name, an object with `profile` and `alpha`, a list of those, or "none".
-    """
-    if value is None or value == NONE:
-        return ()
-    if not isinstance(value, list | tuple):
-        return (_parse_one(value),)
-    if not 1 <= len(value) <= MOST_PROFILES:
-        raise RequestError(
-            f"steering is a list of {len(value)}; allowed are 1 to {MOST_PROFILES} profiles; write {_FORMS}",
-            param="steering",
-        )
-    asked = tuple(map(_parse_one, value))
-    names = [one.profile for one in asked]
-    if len(set(names)) < len(names):
-        twice = max(names, key=names.count)
-        raise RequestError(
-            f"steering names {twice[:80]!r} twice; name it once, with the strength that you want", param="steering"
-        )
-    return asked
-
-
-def _parse_one(value: object) -> Asked:
-    if value == NONE:
-        raise RequestError(f'"none" stands alone, not in a list; write {_FORMS}', param="steering")
-    if isinstance(value, str):
-        return Asked(value)
-    if isinstance(value, Mapping):
-        return _parse_object(value)
-    raise RequestError(f"steering must be {_FORMS}, not {type(value).__name__}", param="steering")
-
-
-def _parse_object(value: Mapping[Any, Any]) -> Asked:
-    unknown = sorted(str(key) for key in value if key not in _FIELDS)
-    if unknown:
-        raise RequestError(
-            f"unknown field {unknown[0][:80]!r} in steering; allowed: {', '.join(_FIELDS)}; write {_FORMS}",
-            param=f"steering.{unknown[0][:80]}",
-        )
-    profile = value.get("profile")
-    if not isinstance(profile, str):
-        raise RequestError(f"steering.profile must be the name of a profile; write {_FORMS}", param="steering.profile")
-    if profile == NONE:
-        raise RequestError('"none" takes no strength: write "steering": "none"', param="steering.profile")
-    if "alpha" in value and value["alpha"] is None:
-        raise RequestError("steering.alpha must be a number; leave it out for the default", param="steering.alpha")
-    return Asked(profile, value.get("alpha"))
-
-
 def choose(asked: Sequence[Asked], registry: Registry | None) -> list[tuple[Profile, float]]:
-    """The profiles and strengths that a wish stands for, in its order.
+    """The profiles and strengths that a request asks for, in its order.
 
     Raises:
         UnknownProfileError: no such profile is loaded (the nearest name is suggested).
@@ -135,7 +69,7 @@ def choose(asked: Sequence[Asked], registry: Registry | None) -> list[tuple[Prof
 def _choose_one(asked: Asked, registry: Registry) -> tuple[Profile, float]:
     profile = registry[asked.profile]
     alphas = profile.manifest.alpha
-    return profile, alphas.default if asked.alpha is None else alphas.check(asked.alpha)
+    return profile, alphas.check(alphas.default if asked.alpha is None else asked.alpha)
 
 
 def resolve(asked: Sequence[Asked], registry: Registry | None, *, prompt_length: int, pictures: Spans = ()) -> Steering:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..requests.request import MOST_PROFILES
+from trimtab.vectors.asked import MOST_PROFILES
+
 from .batch import ALPHA, NOBODY, SLOT, Ints, decodes, fill_rows
 from .decisions import SteeredRequest
 

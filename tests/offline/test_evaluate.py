@@ -140,7 +140,7 @@ def test_equal_runs_write_equal_results(server: FakeEndpoint, house: Path, tmp_p
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (("--steering", '{"profil": "p"}'), "cannot read the steering"),
+        (("--steering", '{"profil": "p"}'), "unknown field 'profil' in steering"),
         (("--steering", "[1"), "is not JSON"),
         (("--api-key", "NOT_SET_ANYWHERE"), "is not set"),
         (("--limit", "0"), "must be 1 or more"),

@@ -21,8 +21,9 @@ from trimtab.plugin.requests import admission
 from trimtab.plugin.requests.admission import ASKED_KEY, admit
 from trimtab.plugin.requests.kv import WIRE_KEY
 from trimtab.plugin.requests.positions import END, pictures
-from trimtab.plugin.requests.request import Asked, resolve
+from trimtab.plugin.requests.request import resolve
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
+from trimtab.vectors.asked import Asked
 
 
 def request_with(extra_args: dict[str, Any] | None, tokens: int = 7, **fields: Any) -> EngineCoreRequest:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.plugin import asked
 from tests.plugin.conftest import SIZE
 from trimtab.plugin.requests.kv import WIRE_KEY, acts_after_last_block_only, block_key, kv_key
-from trimtab.plugin.requests.request import Asked, Part, Steering, resolve
+from trimtab.plugin.requests.request import Part, Steering, resolve
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
+from trimtab.vectors.asked import Asked
 
 alphas = st.floats(-1000, 1000)
 BLOCK = 4

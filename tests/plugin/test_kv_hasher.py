@@ -15,8 +15,9 @@ from vllm.v1.request import Request
 from tests.plugin import asked
 from trimtab.plugin.requests import kv
 from trimtab.plugin.requests.kv import WIRE_KEY
-from trimtab.plugin.requests.request import Asked, Steering, resolve
+from trimtab.plugin.requests.request import Steering, resolve
 from trimtab.vectors import Registry
+from trimtab.vectors.asked import Asked
 
 BLOCK = 4
 PROMPT = list(range(100, 122))  # five full blocks and a half

@@ -1,4 +1,4 @@
-"""What may be written in a `steering` field, what it stands for, and the sentence that answers everything else."""
+"""What a request gets for what it asks, and the sentence that answers what cannot be had."""
 
 from __future__ import annotations
 
@@ -12,77 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.plugin.requests.positions import END
-from trimtab.plugin.requests.request import MOST_PROFILES, Asked, Part, Steering, choose, parse, resolve
+from trimtab.plugin.requests.request import Part, Steering, choose, resolve
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
+from trimtab.vectors.asked import Asked
 from trimtab.vectors.errors import AlphaError, RequestError, UnknownProfileError
-
-
-@pytest.mark.parametrize("value", [None, "none"])
-def test_nothing_and_none_are_unsteered(value: object) -> None:
-    assert parse(value) == ()
-
-
-@pytest.mark.parametrize(
-    ("value", "asked"),
-    [
-        ("polite", [Asked("polite")]),
-        ({"profile": "polite"}, [Asked("polite")]),
-        ({"profile": "polite", "alpha": 0.8}, [Asked("polite", 0.8)]),
-        ([{"profile": "polite", "alpha": 0}], [Asked("polite", 0)]),
-        (["polite"], [Asked("polite")]),
-        (({"profile": "polite"},), [Asked("polite")]),
-        (
-            ["b", {"profile": "a", "alpha": 2}, "d", {"profile": "c"}],
-            [Asked("b"), Asked("a", 2), Asked("d"), Asked("c")],
-        ),
-    ],
-)
-def test_the_forms_of_a_wish(value: object, asked: list[Asked]) -> None:
-    assert parse(value) == tuple(asked)
-
-
-@pytest.mark.parametrize(
-    ("value", "param", "message"),
-    [
-        (True, "steering", r'steering must be "NAME", \{.*\}, a list of up to 4 of these, or "none", not bool'),
-        (1.5, "steering", "not float"),
-        (b"polite", "steering", "not bytes"),
-        ([], "steering", "steering is a list of 0; allowed are 1 to 4 profiles"),
-        (["a", "b", "c", "d", "e"], "steering", "steering is a list of 5; allowed are 1 to 4 profiles"),
-        (["a", "b", {"profile": "a", "alpha": 2}], "steering", "steering names 'a' twice; name it once"),
-        (["none"], "steering", '"none" stands alone, not in a list'),
-        (["polite", "none"], "steering", '"none" stands alone, not in a list'),
-        ([{"profile": "none"}, "polite"], "steering.profile", '"none" takes no strength'),
-        ([None], "steering", "not NoneType"),
-        ([["polite"]], "steering", "not list"),
-        (["polite", {"profile": "brief", "alhpa": 1}], "steering.alhpa", "unknown field 'alhpa' in steering"),
-        ({}, "steering.profile", "steering.profile must be the name of a profile"),
-        ({"alpha": 1.0}, "steering.profile", "must be the name of a profile"),
-        ({"profile": None}, "steering.profile", "must be the name of a profile"),
-        ({"profile": ["polite"]}, "steering.profile", "must be the name of a profile"),
-        ({"profile": "none"}, "steering.profile", '"none" takes no strength: write "steering": "none"'),
-        ({"profile": "polite", "alpha": None}, "steering.alpha", "must be a number; leave it out for the default"),
-        (
-            {"profile": "polite", "scale": 2},
-            "steering.scale",
-            "unknown field 'scale' in steering; allowed: profile, alp",
-        ),
-        ({"profile": "polite", 3: 2}, "steering.3", "unknown field '3' in steering"),
-        ({"profile": "polite", "x" * 999: 2}, "steering." + "x" * 80, "unknown field 'x{80}' in steering"),
-    ],
-)
-def test_any_other_form_is_refused_with_its_field(value: object, param: str, message: str) -> None:
-    with pytest.raises(RequestError, match=message) as caught:
-        parse(value)
-    assert caught.value.param == param
-
-
-def test_a_list_that_is_nested_without_end_is_refused() -> None:
-    value: list[object] = []
-    value.append(value)
-    with pytest.raises(RequestError, match="not list"):
-        parse(value)
-
 
 words = st.sampled_from(["profile", "alpha", "none", "polite", "brief", "steering", ""]) | st.text(max_size=5)
 jsonlike = st.recursive(
@@ -90,21 +23,6 @@ jsonlike = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=8,
 )
-
-
-@given(value=jsonlike)
-def test_every_value_is_unsteered_or_a_wish_or_a_request_error(value: object) -> None:
-    try:
-        asked = parse(value)
-    except RequestError:
-        return
-    if value in (None, "none"):
-        assert asked == ()
-        return
-    wishes = value if isinstance(value, list) else [value]
-    assert len({one.profile for one in asked}) == len(asked) == len(wishes) <= MOST_PROFILES
-    for inner, one in zip(wishes, asked, strict=True):
-        assert inner in (one.profile, {"profile": one.profile}, {"profile": one.profile, "alpha": one.alpha})
 
 
 @given(asked=st.lists(st.builds(Asked, words, jsonlike), max_size=4))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import difflib
 import pickle
+import random
+import string
 
 import pytest
 
@@ -49,3 +52,37 @@ def test_a_request_error_keeps_everything_across_a_process_border(error: Request
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
     assert isinstance(copy, TrimtabError)
+
+
+LETTERS = random.Random(0)
+NAMES = tuple("".join(LETTERS.choices(string.ascii_lowercase, k=12)) for _ in range(10_000))
+
+
+@pytest.mark.parametrize("at", range(12))
+@pytest.mark.parametrize("slip", ["put", "drop", "change"])
+def test_one_slip_among_ten_thousand_profiles_finds_the_name(at: int, slip: str) -> None:
+    name = NAMES[1000 + at]
+    typed = {"put": f"{name[:at]}-{name[at:]}", "drop": name[:at] + name[at + 1 :]}.get(slip)
+    assert UnknownProfileError(typed or f"{name[:at]}-{name[at + 1 :]}", NAMES).suggestion == name
+
+
+def test_a_suggestion_costs_the_same_for_a_hundred_profiles_and_for_ten_thousand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = []
+    original = difflib.get_close_matches
+
+    def counted(word: str, possibilities: list[str], n: int) -> list[str]:
+        compared.append(len(possibilities))
+        return original(word, possibilities, n)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    for count in (100, len(NAMES)):
+        UnknownProfileError("gender-safe", NAMES[:count])
+    assert max(compared) <= 128
+
+
+def test_a_lone_surrogate_of_a_client_survives_as_its_escape() -> None:
+    for error in (UnknownProfileError("\ud800", ["safe"]), RequestError("\udfff", param="\ud800")):
+        f"{error} {error.param}".encode()
+        assert r"\ud" in f"{error} {error.param}"

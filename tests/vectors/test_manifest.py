@@ -77,7 +77,7 @@ def test_no_name_that_is_allowed_can_leave_its_folder(name: str) -> None:
 @given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
 def test_an_alpha_range_exists_exactly_where_its_order_holds(low: float, default: float, high: float) -> None:
     if low <= default <= high:
-        assert AlphaRange(min=low, default=default, max=high).check(default) == default
+        assert AlphaRange(min=low, default=default, max=high).default == default
     else:
         with pytest.raises(ValidationError):
             AlphaRange(min=low, default=default, max=high)
@@ -103,6 +103,32 @@ def test_what_is_no_number_within_the_range_is_an_error_that_names_the_range(val
     with pytest.raises(AlphaError, match=r"a number from -0\.5 to 1\.5") as caught:
         AlphaRange(min=-0.5, default=1, max=1.5).check(value)
     assert caught.value.param == "steering.alpha"
+
+
+@given(st.floats(-1e3, 1e3))
+def test_a_strength_is_served_with_float32_s_precision_or_refused(alpha: float) -> None:
+    allowed = AlphaRange(min=-1e3, max=1e3)
+    served = float(np.float32(alpha))
+    if alpha == 0 or (abs(alpha - served) <= abs(alpha) * 2.0**-24 and abs(alpha) >= 2.0**-126):
+        assert allowed.check(alpha) == alpha
+    else:
+        with pytest.raises(AlphaError, match="nothing in float32"):
+            allowed.check(alpha)
+
+
+@pytest.mark.parametrize("alpha", [1e-46, -1e-46, 7e-46, 1e-50, 5e-324, 1e-40])
+def test_a_strength_that_float32_has_no_room_for_is_refused(alpha: float) -> None:
+    with pytest.raises(AlphaError, match=rf"alpha is {alpha:g}, which is nothing in float32"):
+        AlphaRange(min=-1, max=1).check(alpha)
+
+
+@pytest.mark.parametrize("alpha", [4.000000000001, 4.0000000000000009, 400000001])
+def test_the_sentence_has_the_number_that_was_sent(alpha: float) -> None:
+    with pytest.raises(AlphaError) as caught:
+        AlphaRange(min=0.1, max=4).check(alpha)
+    message = str(caught.value)
+    assert float(message.removeprefix("alpha is ").split(";")[0]) == alpha
+    assert message.endswith("allowed is a number from 0.1 to 4")
 
 
 @given(st.floats(0, 1e6), st.floats(1e-3, 1e6), st.floats(-1e3, 1e3))

@@ -1,0 +1,181 @@
+"""What may be written in a `steering` field: the same for the server, a client and a command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.vectors.asked import MOST_PROFILES, Asked, parse, read_text
+from trimtab.vectors.errors import RequestError
+
+
+@pytest.mark.parametrize("value", [None, "none"])
+def test_nothing_and_none_are_unsteered(value: object) -> None:
+    assert parse(value) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "asked"),
+    [
+        ("polite", [Asked("polite")]),
+        ({"profile": "polite"}, [Asked("polite")]),
+        ({"profile": "polite", "alpha": 0.8}, [Asked("polite", 0.8)]),
+        ([{"profile": "polite", "alpha": 0}], [Asked("polite", 0)]),
+        (["polite"], [Asked("polite")]),
+        (({"profile": "polite"},), [Asked("polite")]),
+        (
+            ["b", {"profile": "a", "alpha": 2}, "d", {"profile": "c"}],
+            [Asked("b"), Asked("a", 2), Asked("d"), Asked("c")],
+        ),
+    ],
+)
+def test_the_forms_of_a_wish(value: object, asked: list[Asked]) -> None:
+    assert parse(value) == tuple(asked)
+
+
+@pytest.mark.parametrize(
+    ("value", "param", "message"),
+    [
+        (True, "steering", r'steering must be "NAME", \{.*\}, a list of up to 4 of these, or "none", not bool'),
+        (1.5, "steering", "not float"),
+        (b"polite", "steering", "not bytes"),
+        ([], "steering", "steering is a list of 0; allowed are 1 to 4 profiles"),
+        (["a", "b", "c", "d", "e"], "steering", "steering is a list of 5; allowed are 1 to 4 profiles"),
+        (["a", "b", {"profile": "a", "alpha": 2}], "steering", "steering names 'a' twice; name it once"),
+        (["none"], "steering", '"none" stands alone, not in a list'),
+        (["polite", "none"], "steering", '"none" stands alone, not in a list'),
+        ([{"profile": "none"}, "polite"], "steering.profile", '"none" takes no strength'),
+        ([None], "steering", "not NoneType"),
+        ([["polite"]], "steering", "not list"),
+        (["polite", {"profile": "brief", "alhpa": 1}], "steering.alhpa", "unknown field 'alhpa' in steering"),
+        ({}, "steering.profile", "steering.profile must be the name of a profile"),
+        ({"alpha": 1.0}, "steering.profile", "must be the name of a profile"),
+        ({"profile": None}, "steering.profile", "must be the name of a profile"),
+        ({"profile": ["polite"]}, "steering.profile", "must be the name of a profile"),
+        ({"profile": "none"}, "steering.profile", '"none" takes no strength: write "steering": "none"'),
+        ({"profile": "polite", "alpha": None}, "steering.alpha", "must be a number; leave it out for the default"),
+        (
+            {"profile": "polite", "scale": 2},
+            "steering.scale",
+            "unknown field 'scale' in steering; allowed: profile, alp",
+        ),
+        ({"profile": "polite", 3: 2}, "steering.3", "unknown field '3' in steering"),
+        ({"profile": "polite", "x" * 999: 2}, "steering." + "x" * 80, "unknown field 'x{80}…' in steering"),
+    ],
+)
+def test_any_other_form_is_refused_with_its_field(value: object, param: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        parse(value)
+    assert caught.value.param == param
+
+
+def test_a_list_that_is_nested_without_end_is_refused() -> None:
+    value: list[object] = []
+    value.append(value)
+    with pytest.raises(RequestError, match="not list"):
+        parse(value)
+
+
+words = st.sampled_from(["profile", "alpha", "none", "polite", "brief", "steering", ""]) | st.text(max_size=5)
+jsonlike = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(value=jsonlike)
+def test_every_value_is_unsteered_or_a_wish_or_a_request_error(value: object) -> None:
+    try:
+        asked = parse(value)
+    except RequestError:
+        return
+    if value in (None, "none"):
+        assert asked == ()
+        return
+    wishes = value if isinstance(value, list) else [value]
+    assert len({one.profile for one in asked}) == len(asked) == len(wishes) <= MOST_PROFILES
+    for inner, one in zip(wishes, asked, strict=True):
+        assert inner in (one.profile, {"profile": one.profile}, {"profile": one.profile, "alpha": one.alpha})
+
+
+@given(value=jsonlike)
+def test_a_command_line_takes_what_the_field_takes(value: object) -> None:
+    """One grammar: what the server refuses never leaves a client, and a client refuses nothing that is served."""
+    text = json.dumps(value)
+    if not isinstance(value, str | dict | list):
+        return  # a bare word of a command line is a name
+    try:
+        asked = parse(json.loads(text))
+    except RequestError:
+        with pytest.raises(RequestError):
+            read_text(text)
+        return
+    if "NaN" not in text and "Infinity" not in text:  # which JSON does not have
+        assert parse(read_text(text)) == asked
+
+
+# What the two parsers that there once were did not agree on.
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"profile": "p", "alpha": null}', "leave it out for the default"),
+        ('{"profile": "p", "alpha": "1"}', "must be a number, not str"),
+        ('{"profile": "p", "alpha": true}', "must be a number, not bool"),
+        ('["p", "none"]', '"none" stands alone'),
+        ('{"profile": "none"}', '"none" takes no strength'),
+        ('["p", {"profile": "p", "alpha": 2}]', "names 'p' twice"),
+        ("[]", "a list of 0"),
+        ('["a", "b", "c", "d", "e"]', "a list of 5"),
+        ('""', "the name is empty"),
+        ("", "the name is empty"),
+        ('{"profile": ""}', "the name is empty"),
+    ],
+)
+def test_what_is_refused_is_refused_on_both_sides(text: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        read_text(text)
+    with pytest.raises(RequestError, match=message):
+        parse(json.loads(text or '""'))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("polite", "polite"),
+        (" polite ", "polite"),
+        ("none", "none"),
+        ('"polite"', "polite"),
+        ('{"profile": "polite", "alpha": -0.5}', {"profile": "polite", "alpha": -0.5}),
+        ('["a", {"profile": "b"}]', ["a", {"profile": "b"}]),
+    ],
+)
+def test_a_word_is_a_name_and_the_rest_is_json(text: str, value: object) -> None:
+    assert read_text(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1", "is not JSON"),
+        ('{"profile": "p", "alpha": NaN}', "NaN is no number of JSON"),
+        ('{"profile": "p", "alpha": -Infinity}', "-Infinity is no number of JSON"),
+        ('{"profile": "p", "alpha": 1e999}', "1e999 is no number of JSON"),
+        ('{"profile": "p", "alpha": 1, "alpha": 2}', "has 'alpha' twice"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_text_that_is_no_json_is_refused(text: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        read_text(text)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("value", [{"\ud800": 1}, {"profile": "p", "x\udfff": 1}, ["\ud800", "\ud800"]])
+def test_a_lone_surrogate_comes_back_as_its_escape(value: object) -> None:
+    with pytest.raises(RequestError, match=r"\\ud") as caught:
+        parse(value)
+    f"{caught.value} {caught.value.param}".encode()

@@ -1,0 +1,139 @@
+"""The grammar of `steering`: one parser for the server's field, for `extra_args` and for what a client sends.
+
+    "NAME"                                     a profile at its own default strength
+    {"profile": "NAME", "alpha": 0.8}          a profile at a strength; `alpha` may be left out
+    [..., ...]                                 1 to 4 different profiles, added up
+    "none"                                     no steering, said aloud; null says the same
+
+Pure: text and numbers in, `Asked` out. Which profiles exist and which strengths they allow is the registry's to say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import AlphaError, RequestError, shown
+
+__all__ = ["FIELD", "MOST_PROFILES", "NONE", "Asked", "parse", "read_text"]
+
+FIELD = "steering"
+NONE = "none"
+MOST_PROFILES = 4
+"""How many profiles one request may add up."""
+
+_FIELDS = ("profile", "alpha")
+_FORMS = f'"NAME", {{"profile": "NAME", "alpha": 0.8}}, a list of up to {MOST_PROFILES} of these, or "none"'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A profile by name, and a number or None for the profile's default. The profile's range decides on the number."""
+
+    profile: str
+    alpha: Any = None
+
+
+def parse(value: object) -> tuple[Asked, ...]:
+    """Read the value of a `steering` field; empty means unsteered.
+
+    Raises:
+        RequestError: any other form than a name, an object with `profile` and `alpha`, a list of those, or "none".
+        AlphaError: a strength that is no number.
+    """
+    if value is None or value == NONE:
+        return ()
+    if not isinstance(value, list | tuple):
+        return (_parse_one(value),)
+    if not 1 <= len(value) <= MOST_PROFILES:
+        raise RequestError(
+            f"steering is a list of {len(value)}; allowed are 1 to {MOST_PROFILES} profiles; write {_FORMS}"
+        )
+    asked = tuple(map(_parse_one, value))
+    names = [one.profile for one in asked]
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise RequestError(f"steering names {shown(twice)} twice; name it once, with the strength that you want")
+    return asked
+
+
+def read_text(text: str) -> Any:
+    """The value of the field, of one word of a command line: JSON where it begins like JSON, else a name.
+
+    Raises:
+        RequestError: it begins like JSON and is none, has a key twice or a number without end, or `parse` refuses it.
+    """
+    value: Any = text.strip()
+    if value[:1] in ("{", "[", '"'):
+        try:
+            value = json.loads(value, object_pairs_hook=_no_key_twice, parse_constant=_no_number, parse_float=_finite)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"steering {shown(text)} is not JSON ({error}); write {_FORMS}") from error
+    parse(value)
+    return value
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RequestError(f"steering has {shown(max(keys, key=keys.count))} twice; write it once")
+    return found
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits[:80])
+
+
+def _parse_one(value: object) -> Asked:
+    if value == NONE:
+        raise RequestError(f'"none" stands alone, not in a list; write {_FORMS}')
+    if isinstance(value, str):
+        return Asked(_name(value))
+    if isinstance(value, Mapping):
+        return _parse_object(value)
+    raise RequestError(f"steering must be {_FORMS}, not {type(value).__name__}")
+
+
+def _parse_object(value: Mapping[Any, Any]) -> Asked:
+    if "vectors" in value:  # the form of another tool
+        raise RequestError(
+            "vectors cannot be sent with a request; name a registered profile: "
+            '"steering": {"profile": "NAME", "alpha": 0.8} (GET /v1/steering/profiles lists them)',
+            param="steering.vectors",
+        )
+    unknown = sorted(str(key) for key in value if key not in _FIELDS)
+    if unknown:
+        raise RequestError(
+            f"unknown field {shown(unknown[0])} in steering; allowed: {', '.join(_FIELDS)}; write {_FORMS}",
+            param=f"steering.{unknown[0][:80]}",
+        )
+    profile = value.get("profile")
+    if not isinstance(profile, str):
+        raise RequestError(f"steering.profile must be the name of a profile; write {_FORMS}", param="steering.profile")
+    if profile == NONE:
+        raise RequestError('"none" takes no strength: write "steering": "none"', param="steering.profile")
+    return Asked(_name(profile), _alpha(value["alpha"]) if "alpha" in value else None)
+
+
+def _name(name: str) -> str:
+    if not name:
+        raise RequestError(f"unknown profile '': the name is empty; write {_FORMS}", param="steering.profile")
+    return name
+
+
+def _alpha(value: object) -> numbers.Real:
+    if value is None:
+        raise AlphaError("steering.alpha must be a number; leave it out for the default")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise AlphaError(f"steering.alpha must be a number, not {type(value).__name__}")
+    return value
