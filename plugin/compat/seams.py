@@ -90,7 +90,7 @@ SEAMS = (
     Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_hash", "read", "requests.admission"),
     Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_position", "read", "requests.positions"),
     Seam("multimodal/inputs.py", "PlaceholderRange", "offset length is_embed", "read", "requests.positions"),
-    Seam("exceptions.py", "VLLMValidationError", "parameter", "called", "requests.admission http.doors http.guard"),
+    Seam("exceptions.py", "VLLMValidationError", "parameter", "called", "requests.admission http.doors"),
     Seam("exceptions.py", "VLLMNotFoundError", "", "called", "http.doors"),
     # The cached blocks that it may share: looked up where it is defined, and imported by name elsewhere.
     Seam("v1/core/kv_cache_utils.py", "generate_block_hash_extra_keys", "", "wrapped", "requests.kv"),

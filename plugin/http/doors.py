@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.openai.chat_completion import api_router as vllm_chat
@@ -29,14 +29,13 @@ from ..config import PLUGIN_NAME, SteeringConfig
 from ..errors import StartupError
 from ..requests.admission import ASKED_KEY, registry_of
 from ..requests.kv import acts_after_last_block_only
+from ..requests.look_alikes import CHAT_ROUTE
 from ..requests.request import choose
 from ..runners.handshake import check_workers
 from . import metrics
-from .guard import RefuseSteeringElsewhere, refuse_look_alikes
+from .guard import RefuseMisplacedSteering
 
 __all__ = ["CHAT_ROUTE", "EndpointPlugin", "SteeredChatCompletionRequest", "endpoint_plugin"]
-
-CHAT_ROUTE = "/v1/chat/completions"
 
 _PROFILE = [
     {"type": "string", "description": "name of a profile"},
@@ -63,13 +62,6 @@ class SteeredChatCompletionRequest(ChatCompletionRequest):
         default=None,
         description='Steering of this request: "NAME", {"profile": "NAME", "alpha": 0.8}, a list of these, or "none".',
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_look_alikes(cls, data: Any) -> Any:
-        # vLLM accepts and ignores unknown fields; a misspelt `steering` must not be served unsteered.
-        refuse_look_alikes(data, allow_steering=True)
-        return data
 
     def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
         params = super().to_sampling_params(*args, **kwargs)
@@ -178,7 +170,7 @@ class EndpointPlugin:
         app.include_router(router)
         self._app = app
         # Added here, it runs inside vLLM's authentication.
-        app.add_middleware(RefuseSteeringElsewhere, covered=frozenset({CHAT_ROUTE}))
+        app.add_middleware(RefuseMisplacedSteering, covered=frozenset({CHAT_ROUTE}))
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
         if engine_client is None:  # a server that only renders prompts

@@ -1,73 +1,35 @@
-"""Nothing is ever served unsteered because of a typo, or because a route does not know the field."""
+"""Nothing is ever served unsteered because of a typo, or because a route does not know the field.
+
+Leans on starlette's order of things: a route reads its body before it answers.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+import asyncio
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from vllm.exceptions import VLLMValidationError
 
-__all__ = ["RefuseSteeringElsewhere", "refuse_look_alikes"]
+from trimtab.vectors.errors import RequestError
 
-_FIELD = "steering"
-# Where the field ends up by mistake: vLLM accepts and ignores what it does not know in all of them but the first, which
-# would reach the engine by a door of its own.
-_CONTAINERS = ("vllm_xargs", "extra_body", "extra_args", "sampling_params", "chat_template_kwargs")
-# What a body must hold to be worth parsing: a word, an escape that could spell one, or the zero bytes of UTF-16
-# and UTF-32, which JSON parsers read as well.
-_SUSPICIOUS = (b'"steer', b'"trimtab', b"\\u00", b"\0")
+from ..requests.look_alikes import Look
+from .keys import KeyReader
 
+__all__ = ["MOST_BYTES", "RefuseMisplacedSteering"]
 
-def refuse_look_alikes(data: object, *, allow_steering: bool) -> None:
-    """Check the keys of a request's JSON body.
+MOST_BYTES = 256 << 20
+"""The largest JSON body that is read on. vLLM itself sets no limit."""
 
-    Raises:
-        VLLMValidationError: `steering` where it is not covered, any other key that begins with "steer", another tool's
-            `{"vectors": …}`, or `steering` inside another object, such as `vllm_xargs` or `extra_body`.
-    """
-    if not isinstance(data, Mapping):
-        return
-    for key in data:
-        if str(key).lower().startswith("steer") and not (allow_steering and key == _FIELD):
-            raise VLLMValidationError(_misplaced(str(key)[:80]), parameter=str(key)[:80])
-    steering = data.get(_FIELD)
-    if isinstance(steering, Mapping) and "vectors" in steering:
-        raise VLLMValidationError(
-            "vectors cannot be sent with a request; name a registered profile: "
-            '"steering": {"profile": "NAME", "alpha": 0.8} (GET /v1/steering/profiles lists them)',
-            parameter="steering.vectors",
-        )
-    for name in _CONTAINERS:
-        _refuse_inside(data.get(name), name)
+_SLICE = 32 << 10  # bytes that are looked through before other requests have their turn
+_MOST_AFTER = 64 << 20  # bytes that a refused client may go on sending, so that it is there to read why
 
 
-def _refuse_inside(inner: object, name: str) -> None:
-    if not isinstance(inner, Mapping):
-        return
-    for key in inner:
-        if str(key).lower().startswith(("steer", "trimtab")):
-            raise VLLMValidationError(
-                f"{str(key)[:80]!r} is not taken from {name}; write the top-level field "
-                f"{_FIELD!r} of /v1/chat/completions",
-                parameter=name,
-            )
-    for nested in _CONTAINERS:
-        _refuse_inside(inner.get(nested), f"{name}.{nested}")
+class RefuseMisplacedSteering:
+    """ASGI middleware: a body that asks for steering where it would be ignored gets a 400.
 
-
-def _misplaced(key: str) -> str:
-    if key == _FIELD:
-        return f"this route does not serve {_FIELD!r}; use /v1/chat/completions or leave the field out"
-    return f"unknown field {key!r}; did you mean {_FIELD!r} (on /v1/chat/completions)?"
-
-
-class RefuseSteeringElsewhere:
-    """ASGI middleware: a body that asks for steering on a route that does not cover it gets a 400.
-
-    A byte search decides whether a body is parsed at all, so large bodies without the word cost a scan.
+    It looks at the keys of a POST's body while the route reads it, piece by piece. What no route reads is not looked
+    at, and no body is held or parsed a second time.
     """
 
     def __init__(self, app: ASGIApp, covered: frozenset[str]) -> None:
@@ -75,47 +37,79 @@ class RefuseSteeringElsewhere:
         self._covered = covered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or scope["method"] != "POST" or path in self._covered:
+        if scope["type"] != "http" or scope["method"] != "POST" or _is_form(scope):
             await self._app(scope, receive, send)
             return
-        messages, body = await _read(receive)
-        problem = _problem(body)
-        if problem is not None:
-            await JSONResponse({"error": problem}, status_code=400)(scope, receive, send)
-            return
-        await self._app(scope, _replay(messages, receive), send)
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        reading = _Reading(receive, serves=path in self._covered)
+        answering = False
+
+        async def answer(message: Message) -> None:
+            nonlocal answering
+            if reading.refused is None or answering:
+                answering = True
+                await send(message)
+
+        try:
+            await self._app(scope, reading.receive, answer)
+        except HTTPException:  # a route outside starlette's own handling; ours, or else not to be hidden
+            if reading.refused is None:
+                raise
+        if reading.refused is not None and not answering:
+            await _refusal(reading.refused, reading.status)(scope, receive, send)
 
 
-async def _read(receive: Receive) -> tuple[list[Message], bytes]:
-    messages: list[Message] = []
-    while True:
-        message = await receive()
-        messages.append(message)
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return messages, b"".join(m.get("body", b"") for m in messages)
+class _Reading:
+    """A `receive` that looks at what passes. refused: what was found wrong, once the client can be told."""
+
+    def __init__(self, receive: Receive, *, serves: bool) -> None:
+        self.refused: RequestError | None = None
+        self.status = 400
+        self._receive = receive
+        self._look = Look(serves=serves)
+        self._keys = KeyReader(self._look)
+        self._bytes = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            return message
+        body: bytes = message.get("body", b"")
+        try:
+            await self._read(body, more=message.get("more_body", False))
+        except RequestError as error:
+            self.refused, self.status = error, 413
+        while self._look.problem is not None and self.refused is None:
+            # Read what the client still sends, so that it is there to read the answer; keep nothing of it.
+            if not message.get("more_body", False) or self._bytes > _MOST_AFTER:
+                self.refused = self._look.problem
+                break
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return message
+            self._bytes += len(message.get("body", b""))
+        if self.refused is not None:
+            raise HTTPException(self.status, str(self.refused))
+        return message
+
+    async def _read(self, body: bytes, *, more: bool) -> None:
+        self._bytes += len(body)
+        if self._bytes > MOST_BYTES:
+            raise RequestError(f"the body has more than {MOST_BYTES >> 20} MiB; send a smaller one", param="body")
+        for start in range(0, len(body), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            self._keys.feed(body[start : start + _SLICE])
+        if not more:
+            self._keys.end()
 
 
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    pending = iter(messages)
-
-    async def replayed() -> Message:
-        message = next(pending, None)
-        return message if message is not None else await receive()
-
-    return replayed
+def _is_form(scope: Scope) -> bool:
+    """Whether the body is a file that is uploaded: no route reads JSON out of it."""
+    headers = scope.get("headers", ())
+    return any(name == b"content-type" and value.lower().startswith(b"multipart/") for name, value in headers)
 
 
-def _problem(body: bytes) -> dict[str, Any] | None:
-    lowered = body.lower()
-    if not any(mark in lowered for mark in _SUSPICIOUS):
-        return None
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return None  # no JSON that any route could read: the route itself says so
-    try:
-        refuse_look_alikes(data, allow_steering=False)
-    except VLLMValidationError as error:
-        return {"message": error.args[0], "type": "BadRequestError", "param": error.parameter, "code": 400}
-    return None
+def _refusal(error: RequestError, status: int) -> JSONResponse:
+    problem = {"message": str(error), "type": "BadRequestError", "param": error.param, "code": status}
+    return JSONResponse({"error": problem}, status_code=status)

@@ -26,9 +26,13 @@ TYPOS: dict[str, tuple[dict[str, Any], str]] = {
     "another case": ({"Steering": NAME}, "Steering"),
     "a shorter word": ({"steer": NAME}, "steer"),
     "a longer word": ({"steering_profile": NAME}, "steering_profile"),
-    "vllm_xargs": ({"vllm_xargs": {"steering": NAME}}, "vllm_xargs"),
-    "vllm_xargs, the resolved form": ({"vllm_xargs": {"trimtab": "x"}}, "vllm_xargs"),
+    "vllm_xargs": ({"vllm_xargs": {"steering": NAME}}, "vllm_xargs.steering"),
+    "vllm_xargs, the resolved form": ({"vllm_xargs": {"trimtab": "x"}}, "vllm_xargs.trimtab"),
     "another tool's vectors": ({"steering": {"vectors": [[1.0]]}}, "steering.vectors"),
+    "a slip": ({"stearing": NAME}, "stearing"),
+    "metadata": ({"metadata": {"steering": NAME}}, "metadata.steering"),
+    "its parts": ({"profile": NAME}, "profile"),
+    "its strength": ({"steering": NAME, "alpha": 1}, "alpha"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from starlette.types import Message
-from vllm.exceptions import VLLMValidationError
 
-from trimtab.plugin.http.guard import RefuseSteeringElsewhere, refuse_look_alikes
+from trimtab.plugin.http import guard
+from trimtab.plugin.http.guard import RefuseMisplacedSteering
 
 COVERED = "/v1/chat/completions"
 ELSEWHERE = "/v1/completions"
+BATCH = COVERED + "/batch"
 
 
 async def echo(request: Request) -> Response:
@@ -29,8 +31,8 @@ async def echo(request: Request) -> Response:
 
 
 def app_at(prefix: str = "") -> Starlette:
-    app = Starlette(routes=[Route(path, echo, methods=["POST", "PUT", "GET"]) for path in (COVERED, ELSEWHERE)])
-    app.add_middleware(RefuseSteeringElsewhere, covered=frozenset({COVERED}))
+    app = Starlette(routes=[Route(path, echo, methods=["POST", "PUT", "GET"]) for path in (COVERED, ELSEWHERE, BATCH)])
+    app.add_middleware(RefuseMisplacedSteering, covered=frozenset({COVERED}))
     return Starlette(routes=[Mount(prefix, app)]) if prefix else app
 
 
@@ -49,6 +51,9 @@ REFUSED: list[Any] = [
     {"STEERING_PROFILE": "polite"},
     {"steering_vectors": [1]},
     {"steering": {"vectors": [[1.0]]}},
+    {"stearing": "polite"},
+    {"metadata": {"steering": "polite"}},
+    {"prompt": "x", "profile": "polite", "alpha": 1},
     {"vllm_xargs": {"steering": "polite"}},
     {"vllm_xargs": {"Trimtab": "{}"}},
     {"extra_body": {"steering": "polite"}},
@@ -65,7 +70,7 @@ def test_a_body_that_asks_for_steering_elsewhere_is_refused(data: Any, client: T
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("BadRequestError", 400)
     assert error["param"].split(".")[0] in data
-    assert COVERED in error["message"] or "registered profile" in error["message"]
+    assert COVERED in error["message"] or 'write "steering"' in error["message"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
@@ -81,22 +86,9 @@ def test_an_escape_hides_nothing(key: str, client: TestClient) -> None:
 
 
 def test_a_body_in_chunks_hides_nothing() -> None:
-    chunks = iter([b'{"prompt": "x", "ste', b"", b'ering": "polite"}'])
-    sent: list[Message] = []
-
-    async def route(scope: Any, receive: Any, send: Any) -> None:
-        raise AssertionError("it must not come here")
-
-    async def receive() -> Message:
-        body = next(chunks)
-        return {"type": "http.request", "body": body, "more_body": not body.endswith(b"}")}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    middleware = RefuseSteeringElsewhere(route, covered=frozenset())
-    asyncio.run(middleware({"type": "http", "method": "POST", "path": ELSEWHERE}, receive, send))
-    assert sent[0]["status"] == 400
+    chunks = (b'{"prompt": "x", "ste', b"", b'ering": "polite"}')
+    came = [{"type": "http.request", "body": body, "more_body": not body.endswith(b"}")} for body in chunks]
+    assert asyncio.run(asked(iter(came), app_at()))[0]["status"] == 400
 
 
 @pytest.mark.parametrize(
@@ -108,10 +100,9 @@ def test_a_body_in_chunks_hides_nothing() -> None:
         json.dumps({"vllm_xargs": {"top": 1}, "note": "steering"}).encode(),
         json.dumps([{"steering": "polite"}]).encode(),
         b'"steering"',
-        b'{"steering": "pol',
         b'--x\r\nContent-Disposition: form-data; name="steering"\r\n\r\npolite\r\n--x--',
         b"\xff\xfe\0binary",
-        b'{"steer": ' + b"[" * 200_000,
+        b'{"user": ' + b"[" * 200_000,
         b"",
     ],
 )
@@ -131,12 +122,108 @@ def test_a_large_body_arrives_unchanged(tail: bytes, client: TestClient) -> None
     assert client.post(ELSEWHERE, content=body).content == body
 
 
-def test_the_covered_route_and_other_methods_are_not_looked_at(client: TestClient) -> None:
+@pytest.mark.parametrize("data", [data for data in REFUSED if "steering" not in data])
+def test_the_covered_route_takes_the_field_and_no_look_alike(data: Any, client: TestClient) -> None:
+    assert client.post(COVERED, json={"steering": "polite"}).status_code == 200
+    assert client.post(COVERED, json={"steering": "polite", **data}).status_code == 400
+
+
+def test_a_field_that_is_written_twice_is_refused_where_it_is_served(client: TestClient) -> None:
+    answer = client.post(COVERED, content='{"steering": "safe", "messages": [], "steering": null}')
+    assert answer.status_code == 400
+    assert "written twice" in answer.json()["error"]["message"]
+
+
+def test_a_lone_surrogate_in_a_key_comes_back_as_its_escape(client: TestClient) -> None:
+    answer = client.post(ELSEWHERE, content=r'{"steering\ud800": 1}')
+    assert (answer.status_code, r"\ud800" in answer.json()["error"]["param"]) == (400, True)
+
+
+def test_a_file_that_is_uploaded_is_not_looked_at(client: TestClient) -> None:
+    body = b'{"steering": "polite"}'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert client.post(ELSEWHERE, content=body, headers=headers).content == body
+
+
+async def asked(came: Iterator[Message], app: Any, path: str = ELSEWHERE) -> list[Message]:
+    """What the middleware sends for a body that comes as these messages."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return next(came)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await RefuseMisplacedSteering(app, covered=frozenset())(
+        {"type": "http", "method": "POST", "path": path}, receive, send
+    )
+    return sent
+
+
+def chunks_of(piece: bytes, count: int | None = None) -> Iterator[Message]:
+    while count is None or count > 0:
+        yield {"type": "http.request", "body": piece, "more_body": True}
+        count = None if count is None else count - 1
+
+
+def test_a_body_that_no_route_reads_is_not_read() -> None:
+    def never() -> Iterator[Message]:
+        raise AssertionError("it must not be read")
+        yield {}
+
+    for path in ("/health", "/no-such-route", ELSEWHERE):
+        app = Starlette(routes=[Route("/health", echo, methods=["GET"]), Route(ELSEWHERE, unread, methods=["POST"])])
+        assert asyncio.run(asked(never(), app, path))[0]["status"] in (200, 404, 405)
+
+
+async def unread(request: Request) -> Response:
+    return Response("")
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "status"),
+    [
+        (b'{"a": "', b"A" * 4096, 413),
+        (b'{"\\u0041":[', b"[],[],", 413),
+        (b'{"steering": "polite", "a": "', b"A" * 4096, 400),
+    ],
+)
+def test_an_endless_body_is_not_read_for_ever(
+    head: bytes, piece: bytes, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(guard, "_MOST_AFTER", 1 << 20)
+    sent = asyncio.run(asked(chain(chunks_of(head, 1), chunks_of(piece)), app_at()))
+    assert sent[0]["status"] == status
+
+
+def test_other_requests_have_their_turn_while_a_hostile_body_is_looked_at() -> None:
+    """However large a piece: the most that is looked through in one go is a slice."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> None:
+        task = asyncio.create_task(others())
+        body = b'{"\\u0041":[' + b"[],[]," * 20_000
+        await asked(iter([{"type": "http.request", "body": body, "more_body": False}]), app_at())
+        task.cancel()
+
+    asyncio.run(ask())
+    assert turns >= 120_000 // guard._SLICE
+
+
+def test_other_methods_are_not_looked_at(client: TestClient) -> None:
     body = b'{"steering": "polite"}'
     assert client.post(COVERED, content=body).content == body
     assert client.put(ELSEWHERE, content=body).content == body
-    assert client.post(COVERED + "/batch", content=body).status_code == 400
-    assert client.post(COVERED + "/", content=body).status_code == 400
+    assert client.post(BATCH, content=body).status_code == 400
+    assert client.post(COVERED + "/", content=body).url.path == COVERED  # starlette sends it there
 
 
 def test_an_app_below_a_root_path_covers_the_same_route() -> None:
@@ -165,30 +252,8 @@ def test_the_route_sees_the_messages_as_they_came_and_the_disconnect_after_them(
         async def send(message: Message) -> None:
             raise AssertionError(message)
 
-        middleware = RefuseSteeringElsewhere(route, covered=frozenset())
+        middleware = RefuseMisplacedSteering(route, covered=frozenset())
         await middleware({"type": "http", "method": "POST", "path": ELSEWHERE}, receive, send)
 
     asyncio.run(ask())
     assert seen == came
-
-
-@given(st.dictionaries(st.text(max_size=8), st.none() | st.text(max_size=3), max_size=4))
-def test_only_keys_that_begin_with_steer_are_look_alikes(data: dict[str, object]) -> None:
-    if any(key.lower().startswith("steer") for key in data):
-        with pytest.raises(VLLMValidationError):
-            refuse_look_alikes(data, allow_steering=False)
-    else:
-        refuse_look_alikes(data, allow_steering=False)
-
-
-@pytest.mark.parametrize("data", [data for data in REFUSED if "steering" not in data])
-def test_the_covered_route_takes_the_field_and_no_look_alike(data: Any) -> None:
-    refuse_look_alikes({"steering": "polite"}, allow_steering=True)
-    with pytest.raises(VLLMValidationError):
-        refuse_look_alikes({"steering": "polite", **data}, allow_steering=True)
-
-
-def test_another_tools_form_is_answered_with_ours() -> None:
-    with pytest.raises(VLLMValidationError, match=r'name a registered profile: "steering": \{"profile"') as caught:
-        refuse_look_alikes({"steering": {"vectors": []}}, allow_steering=True)
-    assert caught.value.parameter == "steering.vectors"
