@@ -1,25 +1,23 @@
 """trimtab.plugin: steers vLLM per request. The only folder of trimtab that imports vllm.
 
-A request's way through it, one file a step:
+A request's way through it, one module per step:
 
-    api         the HTTP door: the `steering` field, headers, discovery       (guard, metrics beside it)
-    request     what was asked → a resolved `Steering`, or an error that names the field
-    admission   the one place every request passes with its prompt tokenised
-    positions   which positions of it are steered
-    kv          which cached blocks a steered request may share
-    batch       this step's token rows, the same for both model runners       (runner_v1, runner_v2)
-    gates       what its gates decided for the whole answer
-    tokens      the token rows on the device
-    table       device rows of the loaded profiles
-    wrapper     the armed layers
-    op          the addition to the residual stream
+    http.doors           the HTTP door: the `steering` field, headers, discovery   (guard and metrics beside it)
+    requests.request     what was asked → a resolved `Steering`, or an error that names the field
+    requests.admission   the one place every request passes with its prompt tokenised
+    requests.positions   which positions of it are steered
+    requests.kv          which cached blocks a steered request may share
+    runners.v1, .v2      hand the requests of a step over, one module per model runner of vLLM
+    steps                what acts on which token of this step, and what gates decided for a whole answer
+    model.tables         the tensors of the loaded profiles on the device
+    model.arming         the layers that add
+    model.op             the addition to the residual stream
 
-Before the first request, `config` and `handshake` see to it that all processes serve the same profiles, and `probe`
-that every armed layer adds.
-Rows of the stream leave through `capture` (capture_request, capture_runners, capture_rows, capture_op, capture_folder).
+`engine` puts these together. Before the first request, `config` and `runners.handshake` see to it that all processes
+serve the same profiles, and `model.probe` that every armed layer adds. States of the stream leave through `capture`.
+Everything that leans on vLLM's internals is listed in `compat.seams`.
 
-Everything that leans on vLLM's internals is listed in `seams`.
-This module stays light: vLLM loads it in every process and torch loads a neighbour of it at `import torch`.
+This module stays light: vLLM loads it in every process, and torch loads a neighbour of it at `import torch`.
 """
 
 from __future__ import annotations
@@ -34,16 +32,9 @@ __all__ = ["engine_args", "register"]
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
-    from .capture import runners as capture_runners
-    from .model import arming as wrapper
-    from .requests import admission, kv
-    from .runners import handshake
+    from . import engine
 
-    wrapper.register_models()
-    admission.install()
-    kv.install()
-    handshake.install()
-    capture_runners.install()
+    engine.install()
 
 
 def __getattr__(name: str) -> object:

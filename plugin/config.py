@@ -28,9 +28,6 @@ __all__ = ["ARCHITECTURES", "PLUGIN_NAME", "SteeringConfig", "engine_args", "mod
 
 PLUGIN_NAME = "trimtab"
 
-MODELS_MODULE = "trimtab.plugin.model.arming"
-"""Where vLLM's registry finds our classes."""
-
 # Architecture → module of vLLM's own class of that name. Their decoder layers return (hidden, residual).
 ARCHITECTURES = {
     "LlamaForCausalLM": "vllm.model_executor.models.llama",

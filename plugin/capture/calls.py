@@ -16,8 +16,7 @@ in its own process or not; HTTP routes do not serve them.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,10 @@ from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import RequestError
 
 from ..compat.versions import check_vllm, installed_vllm
+from ..compat.wrapping import wrap
 from ..config import check_architecture, check_layers, check_plugin_allowed
 from ..errors import StartupError
-from .request import ASKED_KEY, WIRE_KEY, CaptureConfig
+from .request import ASKED_KEY, CaptureConfig
 
 __all__ = ["Captured", "capture", "capture_args", "take"]
 
@@ -172,15 +172,10 @@ def install_release() -> None:
     """
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    original = LLMEngine.abort_request
-    if hasattr(original, WIRE_KEY):
-        return
+    wrap(LLMEngine, "abort_request", _abort)
 
-    @functools.wraps(original)
-    def abort_request(self: Any, request_ids: list[str], *args: Any, **kwargs: Any) -> None:
-        original(self, request_ids, *args, **kwargs)
-        if CaptureConfig.of(self.vllm_config) is not None:
-            self.collective_rpc("trimtab_capture_release", args=(list(request_ids),))
 
-    setattr(abort_request, WIRE_KEY, True)
-    LLMEngine.abort_request = abort_request  # type: ignore[method-assign]
+def _abort(original: Callable[..., None], self: Any, request_ids: list[str], *args: Any, **kwargs: Any) -> None:
+    original(self, request_ids, *args, **kwargs)
+    if CaptureConfig.of(self.vllm_config) is not None:
+        self.collective_rpc("trimtab_capture_release", args=(list(request_ids),))

@@ -1,10 +1,10 @@
 """Captured layers, and how both model runners tell them what a step is made of.
 
-The class of a captured layer is changed after the model was built, as `wrapper` does to armed ones and on top of it, so
+The class of a captured layer is changed after the model was built, as `arming` does to armed ones and on top of it, so
 that what is captured is the stream that the next layer reads.
 
-Leans on what `runner_v1` and `runner_v2` lean on, and on vllm/v1/worker/worker_base.py, a method of whose
-WorkerBase can be called by `collective_rpc` (0.29 to 0.32).
+Leans on what `runners.v1` and `runners.v2` lean on, and on vllm/v1/worker/worker_base.py: a method of WorkerBase can
+be called by `collective_rpc` (0.29 to 0.32).
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..compat.versions import check_features, check_vllm, installed_vllm
+from ..compat.features import check_features
+from ..compat.versions import check_vllm, installed_vllm
 from ..config import check_layers
 from ..errors import StartupError
+from ..model.arming import decoder_layers, most_tokens
 from ..steps.batch import Ints
 from .kept import KeptStates, LayerBuffer, Taken
 from .request import WIRE_KEY, CaptureConfig, check_capturable
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["arm", "capturing_state", "install", "rows_of"]
 
 logger = logging.getLogger("vllm.trimtab")
+
+_STATES = "trimtab_captured"
+"""The attribute of a model that holds what is captured of it."""
 
 
 def install() -> None:
@@ -61,7 +66,7 @@ def _rows(worker: Any) -> KeptStates:
 
 def rows_of(model: nn.Module) -> KeptStates | None:
     """What is captured of a model, None for one that was not started for it."""
-    found = getattr(model, WIRE_KEY, None)
+    found = getattr(model, _STATES, None)
     return found if isinstance(found, KeptStates) else None
 
 
@@ -72,8 +77,6 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         StartupError: the engine must not start like this; the message says why.
     """
     from vllm.distributed import get_tensor_model_parallel_rank
-
-    from ..model.arming import decoder_layers, most_tokens
 
     config = CaptureConfig.of(vllm_config)
     if config is None:
@@ -95,12 +98,8 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         layers[number].trimtab_rows = buffer
         base: Any = type(layers[number])
         layers[number].__class__ = _captured_class(base)
-    setattr(model, WIRE_KEY, rows)
+    setattr(model, _STATES, rows)
     logger.info("trimtab: rows of layers %s can be captured", ", ".join(map(str, config.layers)))
-    if not vllm_config.use_v2_model_runner:
-        from ..runners import v1 as runner_v1
-
-        runner_v1.on_step(capture_step)
 
 
 @functools.cache

@@ -38,9 +38,9 @@ _CHAT = "entrypoints/openai/chat_completion"
 
 SEAMS = (
     # The model, and what is armed in it.
-    Seam("model_executor/models/registry.py", "ModelRegistry", "register_model", "official", "model.arming"),
-    Seam("model_executor/models/registry.py", "ModelRegistry", "models", "read", "requests.admission"),
-    Seam("model_executor/models/registry.py", "_LazyRegisteredModel", "module_name", "read", "requests.admission"),
+    Seam("model_executor/models/registry.py", "ModelRegistry", "register_model", "official", "engine"),
+    Seam("model_executor/models/registry.py", "ModelRegistry", "models", "read", "engine"),
+    Seam("model_executor/models/registry.py", "_LazyRegisteredModel", "module_name", "read", "engine"),
     Seam("model_executor/models/llama.py", "LlamaForCausalLM", "", "subclassed", "config"),
     Seam("model_executor/models/mistral.py", "MistralForCausalLM", "", "subclassed", "config"),
     Seam("model_executor/models/qwen2.py", "Qwen2ForCausalLM", "", "subclassed", "config"),
@@ -53,28 +53,28 @@ SEAMS = (
     Seam("model_executor/models/interfaces.py", "SupportsMultiModal", "get_language_model", "called", "model.arming"),
     # The configuration.
     Seam("config/vllm.py", "VllmConfig", "additional_config", "official", "config"),
-    Seam("config/vllm.py", "VllmConfig", "model_config", "read", "requests.admission compat.versions model.arming"),
-    Seam("config/vllm.py", "VllmConfig", "parallel_config cache_config load_config", "read", "compat.versions"),
-    Seam("config/vllm.py", "VllmConfig", "kv_transfer_config weight_transfer_config", "read", "compat.versions"),
-    Seam("config/vllm.py", "VllmConfig", "speculative_config", "read", "compat.versions"),
+    Seam("config/vllm.py", "VllmConfig", "model_config", "read", "engine compat.features model.arming"),
+    Seam("config/vllm.py", "VllmConfig", "parallel_config cache_config load_config", "read", "compat.features"),
+    Seam("config/vllm.py", "VllmConfig", "kv_transfer_config weight_transfer_config", "read", "compat.features"),
+    Seam("config/vllm.py", "VllmConfig", "speculative_config", "read", "compat.features"),
     Seam("config/vllm.py", "VllmConfig", "scheduler_config compilation_config", "read", "model.arming"),
-    Seam("config/vllm.py", "VllmConfig", "use_v2_model_runner", "read", "model.arming"),
+    Seam("config/vllm.py", "VllmConfig", "use_v2_model_runner", "read", "engine"),
     Seam("config/vllm.py", "get_current_vllm_config", "", "called", "runners.v2"),
     Seam("config/model.py", "ModelConfig", "architecture model revision", "read", "config"),
-    Seam("config/model.py", "ModelConfig", "runner_type is_diffusion is_encoder_decoder", "read", "compat.versions"),
+    Seam("config/model.py", "ModelConfig", "runner_type is_diffusion is_encoder_decoder", "read", "compat.features"),
     Seam("config/model.py", "ModelConfig", "dtype get_hidden_size", "read", "model.arming"),
     Seam(
-        "config/parallel.py", "ParallelConfig", "prefill_context_parallel_size use_ubatching", "read", "compat.versions"
+        "config/parallel.py", "ParallelConfig", "prefill_context_parallel_size use_ubatching", "read", "compat.features"
     ),
-    Seam("config/cache.py", "CacheConfig", "kv_sharing_fast_prefill", "read", "compat.versions"),
-    Seam("config/load.py", "LoadConfig", "load_format", "read", "compat.versions"),
+    Seam("config/cache.py", "CacheConfig", "kv_sharing_fast_prefill", "read", "compat.features"),
+    Seam("config/load.py", "LoadConfig", "load_format", "read", "compat.features"),
     Seam("config/scheduler.py", "SchedulerConfig", "max_num_batched_tokens max_num_seqs", "read", "model.arming"),
     Seam("config/compilation.py", "CompilationConfig", "max_cudagraph_capture_size", "read", "model.arming"),
     Seam("envs.py", "VLLM_PLUGINS", "", "read", "config serve"),
-    Seam("envs.py", "VLLM_USE_RUST_FRONTEND", "", "read", "compat.versions"),
+    Seam("envs.py", "VLLM_USE_RUST_FRONTEND", "", "read", "compat.features"),
     # A request on its way in.
-    Seam("v1/engine/input_processor.py", "InputProcessor", "__init__ process_inputs", "wrapped", "requests.admission"),
-    Seam("v1/engine/input_processor.py", "InputProcessor", "vllm_config renderer", "read", "requests.admission"),
+    Seam("v1/engine/input_processor.py", "InputProcessor", "__init__ process_inputs", "wrapped", "engine"),
+    Seam("v1/engine/input_processor.py", "InputProcessor", "vllm_config renderer", "read", "engine"),
     Seam("v1/engine", "EngineCoreRequest", "sampling_params mm_features resumable", "read", "requests.admission"),
     Seam("v1/engine", "EngineCoreRequest", "prompt_token_ids prompt_embeds", "read", "requests.admission"),
     Seam(
@@ -84,7 +84,7 @@ SEAMS = (
         "official",
         "requests.admission http.doors requests.kv runners.v1 runners.v2",
     ),
-    Seam("renderers/base.py", "BaseRenderer", "mm_processor_cache", "read", "requests.admission"),
+    Seam("renderers/base.py", "BaseRenderer", "mm_processor_cache", "read", "engine"),
     # A module until 0.30, a package since.
     Seam("multimodal/cache", "BaseMultiModalProcessorCache", "invalidate", "called", "requests.admission"),
     Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_hash", "read", "requests.admission"),

@@ -1,18 +1,14 @@
 """Arms a model: chosen decoder layers get a table and an addition after their own forward.
 
-A served architecture is a subclass of vLLM's own class, registered under the same name. After vLLM has built the
-model, the class of each armed layer is changed to a subclass that calls the layer's own `forward` and adds the delta
-to `residual` (the stream is hidden + residual; adding to the latter keeps vLLM's fused all-reduce and norm). Parameter
-names, weight loading and torch.compile stay as they are, and layers that no profile uses stay as vLLM made them.
-
-Only what is built with an empty prefix is armed: a LLaVA builds its Llama through this same registry as
-"language_model", a drafter is built as "draft_model".
+After vLLM has built the model, the class of each armed layer is changed to a subclass that calls the layer's own
+`forward` and adds the delta to `residual` (the stream is hidden + residual; adding to the latter keeps vLLM's fused
+all-reduce and norm). Parameter names, weight loading and torch.compile stay as they are, and layers that no profile
+uses stay as vLLM made them. `engine` decides which models are armed.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +18,16 @@ from vllm.model_executor.models.utils import PPMissingLayer
 
 from trimtab.vectors import Profile
 
-from ..compat.versions import check_features, check_vllm, installed_vllm
-from ..config import ARCHITECTURES, MODELS_MODULE, SteeringConfig, check_layers, open_registry
+from ..compat.features import check_features
+from ..compat.versions import check_vllm, installed_vllm
+from ..config import SteeringConfig, check_layers, open_registry
 from ..errors import StartupError
 from .tables import LayerTable, SteeringTables
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["arm", "decoder_layers", "most_tokens", "register_models", "tables_of"]
+__all__ = ["arm", "decoder_layers", "most_tokens", "tables_of"]
 
 logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the handlers
 
@@ -39,40 +36,6 @@ _ARMED = "Armed"
 
 # Those whose output is known to be (hidden, residual).
 _DECODER_LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
-
-
-def register_models() -> None:
-    """Put our subclasses in place of vLLM's classes, lazily. Safe to call again."""
-    from vllm import ModelRegistry
-
-    for architecture in ARCHITECTURES:
-        ModelRegistry.register_model(architecture, f"{MODELS_MODULE}:{architecture}")
-
-
-def __getattr__(name: str) -> Any:
-    if name not in ARCHITECTURES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    wrapped = _wrap(getattr(importlib.import_module(ARCHITECTURES[name]), name))
-    globals()[name] = wrapped
-    return wrapped
-
-
-def _wrap(base: type[nn.Module]) -> type[nn.Module]:
-    from ..capture import runners as capture_runners
-    from ..runners.v2 import steered_model_state
-
-    class Steered(base):  # type: ignore[misc, valid-type]
-        def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
-            super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
-            if not prefix:
-                arm(self, vllm_config)
-                capture_runners.arm(self, vllm_config)
-
-        def get_model_state_cls(self) -> type:
-            return capture_runners.capturing_state(self, steered_model_state(self, base))
-
-    Steered.__name__ = Steered.__qualname__ = base.__name__
-    return Steered
 
 
 def tables_of(model: nn.Module) -> SteeringTables | None:
@@ -121,10 +84,6 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
             "trimtab: layer %d: %d rows of %d x 4 bytes, %.1f MiB", layer, *table.rows.shape, table.rows.nbytes / 2**20
         )
     logger.info("trimtab: %d profiles, %.1f MiB of rows", len(registry), tables.nbytes / 2**20)
-    if not vllm_config.use_v2_model_runner:
-        from ..runners import v1 as runner_v1
-
-        runner_v1.on_step(runner_v1.steer_step)
 
 
 def decoder_layers(model: Any) -> nn.ModuleList:

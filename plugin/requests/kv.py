@@ -17,7 +17,6 @@ up as a module global and two more modules import by name.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import json
@@ -28,6 +27,7 @@ from typing import Any
 from trimtab.vectors import Profile
 
 from ..compat.versions import OP_VERSION
+from ..compat.wrapping import wrap
 from .positions import clipped
 
 __all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_key", "install", "kv_key"]
@@ -67,21 +67,16 @@ def block_key(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple[
 def install() -> None:
     """Let vLLM's block hasher ask `block_key` too. Safe to call again."""
     hashers = importlib.import_module(_HASHER_MODULE)
-    if not hasattr(getattr(hashers, _HASHER), WIRE_KEY):
-        setattr(hashers, _HASHER, _with_steering(getattr(hashers, _HASHER)))
+    wrap(hashers, _HASHER, _with_steering)
     for name in _IMPORTERS:
         # One that is imported later takes the new function by itself.
         if (module := sys.modules.get(name)) is not None:
             setattr(module, _HASHER, getattr(hashers, _HASHER))
 
 
-def _with_steering(original: Callable[[Any, int, int, int], ExtraKeys]) -> Callable[[Any, int, int, int], ExtraKeys]:
-    @functools.wraps(original)
-    def extra_keys(request: Any, start_token_idx: int, end_token_idx: int, start_mm_idx: int) -> ExtraKeys:
-        keys, next_mm_idx = original(request, start_token_idx, end_token_idx, start_mm_idx)
-        params = request.sampling_params  # None for pooling requests
-        ours = block_key(params.extra_args, start_token_idx, end_token_idx) if params is not None else None
-        return (keys if ours is None else (*(keys or ()), ours)), next_mm_idx
-
-    setattr(extra_keys, WIRE_KEY, True)
-    return extra_keys
+def _with_steering(original: Callable[..., ExtraKeys], request: Any, start: int, end: int, mm: int) -> ExtraKeys:
+    """vLLM's extra keys of the block of tokens start ≤ p < end, and ours."""
+    keys, next_mm = original(request, start, end, mm)
+    params = request.sampling_params  # None for pooling requests
+    ours = block_key(params.extra_args, start, end) if params is not None else None
+    return (keys if ours is None else (*(keys or ()), ours)), next_mm

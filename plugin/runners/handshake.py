@@ -10,11 +10,14 @@ vllm/v1/executor/abstract.py: Executor.compile_or_warm_up_model (0.29 to 0.32).
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
+from ..compat.wrapping import wrap
 from ..config import SteeringConfig
 from ..errors import StartupError
+from ..model.arming import tables_of
+from ..model.probe import check_layers_add
 
 __all__ = ["check_workers", "install"]
 
@@ -27,20 +30,15 @@ def install() -> None:
     from vllm.v1.worker.worker_base import WorkerBase
 
     setattr(WorkerBase, _METHOD, _check)
-    warm_up = Executor.compile_or_warm_up_model
-    if hasattr(warm_up, _METHOD):
-        return
+    wrap(Executor, "compile_or_warm_up_model", _warm_up)
 
-    @functools.wraps(warm_up)
-    def compile_or_warm_up_model(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = warm_up(self, *args, **kwargs)
-        config = SteeringConfig.of(self.vllm_config)
-        if config is not None:
-            self.collective_rpc(_METHOD, args=(config.digest, True))
-        return found
 
-    setattr(compile_or_warm_up_model, _METHOD, True)
-    Executor.compile_or_warm_up_model = compile_or_warm_up_model
+def _warm_up(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    found = original(self, *args, **kwargs)
+    config = SteeringConfig.of(self.vllm_config)
+    if config is not None:
+        self.collective_rpc(_METHOD, args=(config.digest, True))
+    return found
 
 
 async def check_workers(engine_client: Any, digest: str) -> None:
@@ -53,9 +51,6 @@ async def check_workers(engine_client: Any, digest: str) -> None:
 
 
 def _check(worker: Any, digest: str, probe: bool = False) -> None:
-    from ..model.arming import tables_of
-    from ..model.probe import check_layers_add
-
     tables = tables_of(worker.get_model())
     if tables is None or tables.registry_digest != digest:
         found = "no profiles" if tables is None else "other profiles"

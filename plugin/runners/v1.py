@@ -6,10 +6,10 @@ before, the order of the batch is final. Dummy runs do not pass through it, so t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..compat.wrapping import wrap
 from ..model.arming import tables_of
 from ..model.tables import SteeringTables
 from ..requests.kv import WIRE_KEY
@@ -24,6 +24,9 @@ Listener = Callable[[Any, Any, Ints], None]
 
 _listeners: list[Listener] = []
 
+_BATCH = "trimtab_batch"
+"""The attribute of a model runner that holds the requests of its last step."""
+
 
 def on_step(listener: Listener) -> None:
     """Let `listener` be told of every step, once its batch is final. Safe to call again with the same one."""
@@ -31,19 +34,16 @@ def on_step(listener: Listener) -> None:
 
     if listener not in _listeners:
         _listeners.append(listener)
-    original = GPUModelRunner._prepare_inputs
-    if hasattr(original, WIRE_KEY):
-        return
+    wrap(GPUModelRunner, "_prepare_inputs", _prepare_inputs)
 
-    @functools.wraps(original)
-    def prepare_inputs(self: Any, scheduler_output: Any, num_scheduled_tokens: Any, *args: Any, **kwargs: Any) -> Any:
-        prepared = original(self, scheduler_output, num_scheduled_tokens, *args, **kwargs)
-        for listen in _listeners:
-            listen(self, scheduler_output, num_scheduled_tokens)
-        return prepared
 
-    setattr(prepare_inputs, WIRE_KEY, True)
-    GPUModelRunner._prepare_inputs = prepare_inputs  # type: ignore[method-assign]
+def _prepare_inputs(
+    original: Callable[..., Any], self: Any, scheduler_output: Any, scheduled: Ints, *args: Any, **kwargs: Any
+) -> Any:
+    prepared = original(self, scheduler_output, scheduled, *args, **kwargs)
+    for listen in _listeners:
+        listen(self, scheduler_output, scheduled)
+    return prepared
 
 
 class _Batch(NamedTuple):
@@ -60,7 +60,7 @@ def steer_step(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:
 
     Runs in every step of every armed engine, and so does as little as it can where nothing has changed.
     """
-    names, batch = runner.input_batch.req_ids, getattr(runner, WIRE_KEY, None)
+    names, batch = runner.input_batch.req_ids, getattr(runner, _BATCH, None)
     # A request that came with this step may have the name of one that has ended.
     if batch is None or scheduler_output.scheduled_new_reqs or batch.names != names:
         tables = tables_of(runner.get_model())
@@ -68,7 +68,7 @@ def steer_step(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:
             return
         requests = tuple(_steered(tables, runner.requests[name]) for name in names)
         batch = _Batch(tables, names[:], requests, any(requests))
-        setattr(runner, WIRE_KEY, batch)
+        setattr(runner, _BATCH, batch)
     elif not batch.steered:
         return  # and the rows were cleared when these requests came together
     batch.tables.step(batch.requests, runner.input_batch.num_computed_tokens_cpu[: len(names)], scheduled)

@@ -9,11 +9,13 @@ ended for good, only vllm/v1/worker/gpu/model_runner.py: GPUModelRunner.finish_r
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
+from ..compat.wrapping import wrap
+from ..model.arming import tables_of
 from ..model.tables import SteeringTables
 from ..requests.kv import WIRE_KEY
 from ..requests.request import Steering
@@ -54,8 +56,6 @@ def _with_steering(base: type) -> type:
 
     class SteeredModelState(base):  # type: ignore[misc]
         def __init__(self, vllm_config: Any, model: nn.Module, *args: Any, **kwargs: Any) -> None:
-            from ..model.arming import tables_of
-
             super().__init__(vllm_config, model, *args, **kwargs)
             self._requests = _Requests(tables_of(model))
 
@@ -119,14 +119,10 @@ class _Requests:
 def _tell_what_ends() -> None:
     from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 
-    original = GPUModelRunner.finish_requests
+    wrap(GPUModelRunner, "finish_requests", _finish_requests)
 
-    @functools.wraps(original)
-    def finish_requests(self: Any, scheduler_output: Any) -> None:
-        if hasattr(self.model_state, "trimtab_ends"):
-            self.model_state.trimtab_ends(scheduler_output.finished_req_ids, scheduler_output.preempted_req_ids or ())
-        original(self, scheduler_output)
 
-    if not hasattr(original, WIRE_KEY):
-        setattr(finish_requests, WIRE_KEY, True)
-        GPUModelRunner.finish_requests = finish_requests  # type: ignore[method-assign]
+def _finish_requests(original: Callable[..., None], self: Any, scheduler_output: Any) -> None:
+    if hasattr(self.model_state, "trimtab_ends"):
+        self.model_state.trimtab_ends(scheduler_output.finished_req_ids, scheduler_output.preempted_req_ids or ())
+    original(self, scheduler_output)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from tests.engine.engine import SMALL
-from trimtab.plugin.compat.versions import check_features
+from trimtab.plugin.compat.features import check_features
+from trimtab.plugin.engine import check_registered, register_models
 from trimtab.plugin.errors import StartupError
-from trimtab.plugin.model.arming import register_models
-from trimtab.plugin.requests.admission import check_registered
 
 pytestmark = pytest.mark.engine
 

@@ -11,7 +11,7 @@ from torch import nn
 from vllm.model_executor.models.utils import PPMissingLayer
 
 from tests.plugin.conftest import DEPTH, SIZE
-from tests.plugin.test_versions import plain_engine
+from tests.plugin.test_features import plain_engine
 from trimtab.plugin.config import engine_args
 
 State = tuple[torch.Tensor, torch.Tensor]

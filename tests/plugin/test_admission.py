@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from vllm import ModelRegistry
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
-from vllm.v1.engine.input_processor import InputProcessor
 
-from trimtab.plugin.errors import StartupError
-from trimtab.plugin.model import arming as wrapper
 from trimtab.plugin.requests import admission
 from trimtab.plugin.requests.admission import ASKED_KEY, admit
 from trimtab.plugin.requests.kv import WIRE_KEY
@@ -175,30 +170,9 @@ def test_a_resumable_request_cannot_be_steered(registry: Registry) -> None:
     admit(request_with({ASKED_KEY: "none"}, resumable=True), registry)
 
 
-def test_installing_again_wraps_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(InputProcessor, "process_inputs", InputProcessor.process_inputs)  # put back afterwards
-    admission.install()
-    once = InputProcessor.process_inputs
-    admission.install()
-    assert InputProcessor.process_inputs is once
-    assert hasattr(once, WIRE_KEY)
-
-
 def test_a_request_without_steering_never_waits_for_the_profiles() -> None:
     assert not admission.mentions_steering(request_with(None))
     assert not admission.mentions_steering(request_with({"other": 1}))
     assert not admission.mentions_steering(request_with(None, sampling_params=None, pooling_params=PoolingParams()))
     for key in (ASKED_KEY, WIRE_KEY):
         assert admission.mentions_steering(request_with({key: None}))
-
-
-def test_an_architecture_that_somebody_else_took_over_is_refused_before_the_engine_starts() -> None:
-    model = SimpleNamespace(architecture="LlamaForCausalLM")
-    wrapper.register_models()
-    admission.check_registered(model)
-    ModelRegistry.register_model("LlamaForCausalLM", "vllm.model_executor.models.llama:LlamaForCausalLM")
-    try:
-        with pytest.raises(StartupError, match="has registered another class for LlamaForCausalLM"):
-            admission.check_registered(model)
-    finally:
-        wrapper.register_models()
