@@ -44,8 +44,8 @@ study: install
 	@set -e; for rows in vqa-last-prompt captions-predicts; do \
 	    data=$${rows%%-*}; reps=$(STUDY)/rows/model-$$rows; found=$(STUDY)/dictionaries/$$data; \
 	    $(BIN)/trimtab dictionary $$reps -l 5 -k 20 --out $$found --force; \
-	    $(BIN)/trimtab choose-k $$reps -l 5 -k 5 -k 10 -k 20 -k 40 --model $(MODEL) --out $(STUDY)/run; \
-	    $(BIN)/trimtab ground $$reps $$found --model $(MODEL) --data $(STUDY)/data/train/$$data.jsonl --out $(STUDY)/run; \
+	    $(BIN)/trimtab choose-k $$reps -l 5 -k 5 -k 10 -k 20 -k 40 --model $(MODEL) --findings $(STUDY)/run; \
+	    $(BIN)/trimtab ground $$reps $$found --model $(MODEL) --data $(STUDY)/data/train/$$data.jsonl --findings $(STUDY)/run; \
 	done
 	$(BIN)/trimtab report $(STUDY)/run
 

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import machine
-from trimtab.offline import LayerStates, mini_batch_kmeans
+from trimtab.offline.concepts.mini_batch import mini_batch_kmeans
+from trimtab.offline.states import LayerStates
 from trimtab.offline.states.store import Manifest, Request
 from trimtab.vectors import ModelIdentity
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from trimtab.offline import Reader
+from trimtab.offline.models import Reader
 from trimtab.offline.models.reader import Question
 
 __all__ = ["Published"]

@@ -49,7 +49,7 @@ def test_a_wheel_declares_the_entry_points(wheel: zipfile.ZipFile) -> None:
     declared = ConfigParser()
     declared.read_string(wheel.read("trimtab-0.1.0.dist-info/entry_points.txt").decode())
     assert {section: dict(declared[section]) for section in declared.sections()} == {
-        "console_scripts": {"trimtab": "trimtab.offline.cli.app:app"},
+        "console_scripts": {"trimtab": "trimtab.offline.cli:main"},
         "torch.backends": {"trimtab_torchvision_cure": "trimtab.plugin.compat.torchvision:cure"},
         "vllm.endpoint_plugins": {"trimtab": "trimtab.plugin.http.doors:endpoint_plugin"},
         "vllm.general_plugins": {"trimtab": "trimtab.plugin:register"},

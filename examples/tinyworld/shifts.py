@@ -22,11 +22,12 @@ from examples.tinyworld.export import MODEL, WEIGHTS
 from examples.tinyworld.finetune import Tuning, checkpoint, finetune
 from examples.tinyworld.scene import PEOPLE
 from examples.tinyworld.train import MALLOC
-from trimtab.offline import LastPrompt, Predicts, Reader
 from trimtab.offline.cli.console import quiet
 from trimtab.offline.findings import ShiftFound, TableFound, write_finding
+from trimtab.offline.models import Reader
 from trimtab.offline.shift.run import ShiftRun
 from trimtab.offline.shift.watch import drift_found
+from trimtab.offline.states import LastPrompt, Predicts
 from trimtab.offline.states.rules import Rule
 from trimtab.offline.statistics import correlation
 

@@ -1,1 +1,28 @@
 """The command `trimtab`."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+_EVALUATE = ("openai", "pycocoevalcap", "tenacity")
+
+
+def main() -> None:
+    """Entry point of the console script. A package that is not installed is one sentence and exit code 2."""
+    try:
+        from .app import app
+
+        app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "trimtab"):
+            raise
+        extra = "evaluate" if package in _EVALUATE else "offline"
+        print(
+            f"trimtab: needs the package {package!r}, which is not installed; install it with "
+            f"pip install 'trimtab[{extra}]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)

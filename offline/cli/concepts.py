@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from enum import StrEnum
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,149 +11,140 @@ from rich.console import Console
 from rich.table import Table
 
 from trimtab.vectors import ConceptDictionary
+from trimtab.vectors.concepts import Method
 
-from ..states.store import ShardedStates, load_states
-from .console import quiet, say
+from ..errors import SettingError
+from .console import figure, quiet, say
+from .options import (
+    MODEL_FOLDER,
+    SAMPLES_FILE,
+    Device,
+    FindingName,
+    Findings,
+    Force,
+    Layer,
+    StatesFolder,
+    a_folder,
+)
 from .show import by_reason
 
 if TYPE_CHECKING:
     from ..findings import ChoiceFound, ConceptsFound
     from ..states.store import Skip
 
-__all__ = ["Method", "choose_k", "dictionary", "ground"]
+__all__ = ["choose_k", "dictionary", "ground"]
 
-
-class Method(StrEnum):
-    kmeans = "kmeans"
-    mini_batch_kmeans = "mini-batch-kmeans"
-    class_means = "class-means"
-    semi_nmf = "semi-nmf"
-    pca = "pca"
-    simple = "simple"
-
-
-Reps = Annotated[Path, typer.Argument(metavar="REPS", help="Folder that `trimtab represent` made.")]
-Layer = Annotated[int, typer.Option("--layer", "-l", help="Decoder layer, 0-based.")]
-Run = Annotated[Path, typer.Option(help="Folder for findings, which `trimtab report` shows.")]
 Seed = Annotated[int, typer.Option(help="Seed (all but class-means and simple).")]
 Starts = Annotated[int, typer.Option(help="Number of starts (kmeans, mini-batch-kmeans, semi-nmf).")]
 
 
 def dictionary(
-    reps: Reps,
+    states: StatesFolder,
     layer: Layer,
     out: Annotated[Path, typer.Option(help="Folder for the dictionary.")],
     method: Annotated[
         Method, typer.Option(help="mini-batch-kmeans reads shard by shard; class-means: the mean of each label.")
-    ] = Method.kmeans,
+    ] = "kmeans",
     k: Annotated[int, typer.Option("--k", "-k", help="Number of concepts (all but class-means).")] = 20,
     seed: Seed = 0,
     n_init: Starts = 10,
     min_count: Annotated[int, typer.Option(help="Leave rarer labels out (class-means).")] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
+    force: Force = False,
 ) -> None:
     """Find the concepts of a layer."""
-    if method is Method.class_means:
-        from ..concepts.kmeans import class_means
+    from ..concepts.methods import METHODS, Making
+    from ..states import ShardedStates
 
-        made = class_means(load_states(reps, layer), min_count)
-    else:
-        made = _maker(ShardedStates(reps, layer), reps, method, seed, n_init, progress=True)(k)
+    chosen = METHODS[method]
+    made = chosen.make(ShardedStates(states, layer), Making(k, seed, n_init, min_count, progress=True))
     made.save(out, overwrite=force)
-    typer.echo(f"{out}: {len(made.labels)} concepts for {len(set(made.labels))} words, from {_used(made):,} rows")
-    if method is not Method.class_means and len(made.labels) < k:
-        say(f"{k - len(made.labels)} of {k} concepts were empty and are left out: there are too few distinct rows")
+    used = sum(made.provenance.samples.values())
+    typer.echo(f"{out}: {len(made.labels)} concepts for {len(set(made.labels))} words, from {used:,} states")
+    if chosen.sized and len(made.labels) < k:
+        say(f"{k - len(made.labels)} of {k} concepts were empty and are left out: there are too few distinct states")
     if silent := int((made.counts == 0).sum()):
-        say(f"{silent} of {len(made.labels)} concepts are the strongest of no row; they have no label")
+        say(f"{silent} of {len(made.labels)} concepts are the strongest of no state; they have no label")
 
 
 def choose_k(
-    reps: Reps,
+    states: StatesFolder,
     layer: Layer,
     k: Annotated[list[int], typer.Option("--k", "-k", help="A number of concepts to try; repeatable.")],
-    out: Run,
-    method: Annotated[Method, typer.Option(help="As for `trimtab dictionary`, class-means apart.")] = Method.kmeans,
-    model: Annotated[Path | None, typer.Option(help="Model folder; adds the overlap of words.")] = None,
+    findings: Findings,
+    method: Annotated[Method, typer.Option(help="As for `trimtab dictionary`, class-means apart.")] = "kmeans",
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder; adds the overlap of words.", callback=MODEL_FOLDER)
+    ] = None,
     seed: Seed = 0,
     n_init: Starts = 10,
-    name: Annotated[str, typer.Option(help="The finding's name; by default that of the folder of rows.")] = "",
+    name: FindingName = "",
 ) -> None:
     """Measure dictionaries of several sizes and find the knee of their reconstruction error."""
     from ..concepts.choose_k import choose_k as run
-    from ..errors import SettingError
+    from ..concepts.methods import METHODS, Making
     from ..findings import write_finding
-    from ..models.reader import Reader
+    from ..models import Reader
+    from ..states import ShardedStates
 
-    if method is Method.class_means:
-        raise SettingError("class means have as many concepts as there are labels; use another --method")
+    chosen = METHODS[method]
+    if not chosen.sized:
+        raise SettingError(f"{method} has as many concepts as there are labels; use another --method")
     quiet()
-    rows = ShardedStates(reps, layer)
+    blocks = ShardedStates(states, layer)
     reader = None if model is None else Reader(model)
     if reader is not None:
-        rows.manifest.request.model.check(reader.identity)
+        blocks.manifest.request.model.check(reader.identity)
     found = run(
-        rows,
+        blocks,
         k,
-        _maker(rows, reps, method, seed, n_init, progress=False),
+        lambda size: chosen.make(blocks, Making(size, seed, n_init)),
         model=reader,
-        title=f"Choice of K for {rows.manifest.request.rule}, layer {layer}, {method.value}",
+        title=f"Choice of K for {blocks.manifest.request.rule}, layer {layer}, {method}",
         progress=True,
     )
-    path = write_finding(out, name or reps.name, found)
+    path = write_finding(findings, name or states.name, found)
     Console().print(_curves(found))
     typer.echo(f"{path}: {'no knee; choose by eye' if found.chosen is None else f'knee at k = {found.chosen}'}")
 
 
 def ground(
-    reps: Reps,
-    dictionary: Annotated[Path, typer.Argument(metavar="DICTIONARY", help="Folder that `trimtab dictionary` made.")],
-    model: Annotated[Path, typer.Option(help="Model folder, of the model that the rows come from.")],
-    out: Run,
-    data: Annotated[Path | None, typer.Option(help="The samples file of the rows; adds pictures.")] = None,
-    clip: Annotated[Path | None, typer.Option(help="Folder of a CLIP model; adds the CLIPScore.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the GPU where there is one.")] = None,
-    name: Annotated[str, typer.Option(help="The finding's name; by default that of the dictionary's folder.")] = "",
+    states: StatesFolder,
+    dictionary: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DICTIONARY",
+            help="Folder that `trimtab dictionary` made.",
+            callback=a_folder("give the folder that `trimtab dictionary` made"),
+        ),
+    ],
+    model: Annotated[Path, typer.Option(help="Folder of the model that the states come from.", callback=MODEL_FOLDER)],
+    findings: Findings,
+    data: Annotated[
+        Path | None, typer.Option(help="The samples file of the states; adds pictures.", callback=SAMPLES_FILE)
+    ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a CLIP model; adds the CLIPScore.", callback=MODEL_FOLDER),
+    ] = None,
+    device: Device = None,
+    name: FindingName = "",
 ) -> None:
     """Say what the concepts of a dictionary stand for: words, pictures, and how good the whole is."""
     from ..concepts.cards import concepts_found
     from ..findings import write_finding
-    from ..models.reader import Reader
+    from ..models import Reader
+    from ..states import ShardedStates
     from ..states.store import Skip
 
     quiet()
     loaded = ConceptDictionary.load(dictionary)
-    rows = ShardedStates(reps, loaded.layer)
-    found, left_out = concepts_found(loaded, rows, Reader(model, device=device), out, data=data, clip=clip)
-    path = write_finding(out, name or dictionary.name, found)
+    blocks = ShardedStates(states, loaded.layer)
+    found, left_out = concepts_found(loaded, blocks, Reader(model, device=device), findings, data=data, clip=clip)
+    path = write_finding(findings, name or dictionary.name, found)
     Console().print(_cards(found))
-    quality = ", ".join(f"{what} {value:.3g}" for what, value in found.quality.items())
+    quality = ", ".join(f"{what} {figure(value)}" for what, value in found.quality.items())
     typer.echo(f"{path}: {len(found.concepts)} concepts; {quality}")
     _say_skipped(Skip(id=sample, reason=reason) for sample, reason in left_out.items())
-
-
-def _maker(
-    rows: ShardedStates, reps: Path, method: Method, seed: int, n_init: int, progress: bool
-) -> Callable[[int], ConceptDictionary]:
-    """What makes dictionaries of k concepts; the rows are loaded at once for the methods that need all of them."""
-    if method is Method.mini_batch_kmeans:
-        from ..concepts.mini_batch import mini_batch_kmeans
-
-        return lambda k: mini_batch_kmeans(rows, k, seed, n_init, progress=progress)
-    from ..concepts.factors import pca, semi_nmf, simple
-    from ..concepts.kmeans import kmeans
-
-    loaded = load_states(reps, rows.layer)
-    makers: dict[Method, Callable[[int], ConceptDictionary]] = {
-        Method.kmeans: lambda k: kmeans(loaded, k, seed, n_init),
-        Method.semi_nmf: lambda k: semi_nmf(loaded, k, seed, n_init, progress=progress),
-        Method.pca: lambda k: pca(loaded, k, seed),
-        Method.simple: lambda k: simple(loaded, k),
-    }
-    return makers[method]
-
-
-def _used(made: ConceptDictionary) -> int:
-    return sum(made.provenance.samples.values())
 
 
 def _say_skipped(skipped: Iterable[Skip]) -> None:
@@ -166,12 +156,12 @@ def _curves(found: ChoiceFound) -> Table:
     table = Table("k", *found.curves)
     for i, k in enumerate(found.k):
         mark = " *" if k == found.chosen else ""
-        table.add_row(f"{k}{mark}", *(f"{values[i]:.4g}" for values in found.curves.values()))
+        table.add_row(f"{k}{mark}", *(figure(values[i]) for values in found.curves.values()))
     return table
 
 
 def _cards(found: ConceptsFound) -> Table:
-    table = Table("label", "rows", "purity", "words", "pictures")
+    table = Table("label", "states", "purity", "words", "pictures")
     for card in found.concepts:
         words = ", ".join(card.words) or "–"
         table.add_row(card.label or "–", f"{card.rows:,}", f"{card.purity:.0%}", words, str(len(card.images)))

@@ -9,7 +9,7 @@ import typer
 
 from trimtab.vectors.errors import TrimtabError
 
-__all__ = ["OneSentence", "quiet", "say"]
+__all__ = ["OneSentence", "figure", "quiet", "say"]
 
 
 class OneSentence(typer.core.TyperGroup):
@@ -26,6 +26,11 @@ class OneSentence(typer.core.TyperGroup):
 def say(message: str) -> None:
     """Print one line to stderr."""
     typer.echo("trimtab: " + re.sub(r"\s*\n\s*", " ", message.strip()), err=True)
+
+
+def figure(value: float) -> str:
+    """A number for a table: whole numbers whole, others with four digits, never with an exponent above 1."""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def quiet() -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import SettingError
-from .console import say
+from .console import figure, say
+from .options import parse_mapping
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import Benchmark
@@ -64,7 +65,6 @@ def evaluate(
     from ..evaluation.answers import AnswersFolder, Request
     from ..evaluation.endpoint import Endpoint, ask_all
     from ..evaluation.results import Run, compared, read_run, results, write_results
-    from ..steering.profiles import parse_mapping
 
     wanted = None if steering is None else read_text(steering)
     meant = parse_mapping(mapping) if mapping else {}
@@ -150,7 +150,7 @@ def _show(found: Results, path: Path) -> None:
     for at, column in enumerate(found.table.columns):
         table.add_column(column, justify="left" if at == 0 else "right", no_wrap=at == 0)
     for row in found.table.rows:
-        table.add_row(*(f"{cell:,.4g}" if isinstance(cell, float) else cell or "" for cell in row))
+        table.add_row(*(figure(cell) if isinstance(cell, float) else cell or "" for cell in row))
     Console().print(table)
     typer.echo(str(path))
     for reason, count in found.content["skipped"].items():

@@ -8,18 +8,26 @@ from typing import Annotated
 import typer
 
 from .console import say
+from .options import a_folder
 
 __all__ = ["report"]
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of findings.")],
-    out: Annotated[Path | None, typer.Option(help="The page; by default RUN/report.html.")] = None,
+    findings: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FINDINGS",
+            help="Folder of findings.",
+            callback=a_folder("give the --findings of ground or choose-k, or the --out of shift or evaluate"),
+        ),
+    ],
+    page: Annotated[Path | None, typer.Option(help="The page; by default FINDINGS/report.html.")] = None,
 ) -> None:
-    """Write one self-contained HTML page that shows every finding of a run."""
+    """Write one self-contained HTML page that shows every finding of a folder."""
     from ..report import write_report
 
-    out = out or run / "report.html"
-    for name, reason in write_report(run, out).items():
+    page = page or findings / "report.html"
+    for name, reason in write_report(findings, page).items():
         say(f"picture left out: {name} ({reason})")
-    typer.echo(str(out))
+    typer.echo(str(page))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 
 import typer
@@ -12,20 +11,7 @@ from trimtab.vectors import AlphaRange, Profile, save_profile
 
 from ..errors import SettingError
 
-__all__ = ["Kind", "Positions", "alpha_range", "save_and_say"]
-
-
-class Kind(StrEnum):
-    coarse = "coarse"
-    fine = "fine"
-
-
-class Positions(StrEnum):
-    answer = "answer"
-    prompt = "prompt"
-    all = "all"
-    image = "image"
-    text = "text"
+__all__ = ["alpha_range", "save_and_say"]
 
 
 def alpha_range(default: float, smallest: float, largest: float) -> AlphaRange:
@@ -41,9 +27,9 @@ def alpha_range(default: float, smallest: float, largest: float) -> AlphaRange:
         raise SettingError(f"--alpha-default, --alpha-min, --alpha-max: {reason}") from error
 
 
-def save_and_say(made: Profile, out: Path, force: bool) -> None:
-    """Save a profile to <out>/<its name> and print a line about it."""
-    folder = save_profile(made, out / made.name, overwrite=force)
+def save_and_say(made: Profile, registry: Path, force: bool) -> None:
+    """Save a profile to <registry>/<its name> and print a line about it."""
+    folder = save_profile(made, registry / made.name, overwrite=force)
     strength = made.manifest.alpha.default
     doses = [f"{dose:.2f}" for norms in made.manifest.norms.values() if (dose := norms.dose(strength)) is not None]
     typer.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -11,10 +12,12 @@ from trimtab.vectors import ConceptDictionary
 
 from ..errors import SettingError
 from ..findings import ChoiceFound
-from ..models.reader import Reader
 from ..states.store import LayerStates
 from .grounding import top_words
 from .quality import mean_overlap, own_concepts, residual
+
+if TYPE_CHECKING:
+    from ..models.reader import Reader
 
 __all__ = ["choose_k", "knee"]
 

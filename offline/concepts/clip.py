@@ -15,7 +15,7 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from ..errors import ModelError
-from ..states.represent import open_image
+from ..states.collect import open_image
 
 __all__ = ["clip_score"]
 

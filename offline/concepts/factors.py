@@ -7,7 +7,6 @@ That is why nothing of this can be a fine profile, whose gate is the nearest cen
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
@@ -18,7 +17,7 @@ from trimtab.vectors.concepts import Method
 
 from ..errors import SettingError
 from ..states.store import Float32, LayerStates
-from .activation import strongest
+from .activation import Activation, coefficients, cosine, projection
 from .kmeans import best_clusters, check_k
 from .labels import assemble, tally
 from .semi_nmf import factorise
@@ -41,9 +40,9 @@ def semi_nmf(
     clusters = np.asarray(best_clusters(rows.values, k, seed, n_init).labels_, np.int64)
     with threadpool_limits(limits=1):
         concepts = factorise(rows.values, clusters, k, progress=progress).concepts.astype(np.float32)
-        made = _dictionary(rows, concepts[concepts.any(axis=1)], "semi-nmf", seed)
+        made = _dictionary(rows, concepts[concepts.any(axis=1)], "semi-nmf", coefficients, seed)
         order = sorted(range(len(made.counts)), key=lambda i: (-made.counts[i], made.centroids[i].tobytes()))
-        return _dictionary(rows, made.centroids[order], "semi-nmf", seed)
+        return _dictionary(rows, made.centroids[order], "semi-nmf", coefficients, seed)
 
 
 def pca(rows: LayerStates, k: int = 20, seed: int = 0) -> ConceptDictionary:
@@ -66,7 +65,7 @@ def pca(rows: LayerStates, k: int = 20, seed: int = 0) -> ConceptDictionary:
         directions = directions[values > values[0] * np.finfo(np.float32).eps]
         sums = directions @ rows.values.sum(axis=0, dtype=np.float64)
         directions = directions * np.where(sums < 0, -1, 1)[:, None]
-        return _dictionary(rows, directions.astype(np.float32), "pca", seed)
+        return _dictionary(rows, directions.astype(np.float32), "pca", projection, seed)
 
 
 def simple(rows: LayerStates, k: int = 20) -> ConceptDictionary:
@@ -79,16 +78,20 @@ def simple(rows: LayerStates, k: int = 20) -> ConceptDictionary:
     norms = np.linalg.norm(rows.values.astype(np.float64), axis=1)
     largest = np.argsort(-norms, kind="stable")[:k]
     with threadpool_limits(limits=1):
-        return _dictionary(rows, rows.values[largest], "simple", None)
+        return _dictionary(rows, rows.values[largest], "simple", cosine, None)
 
 
-def _dictionary(rows: LayerStates, concepts: Float32, method: Method, seed: int | None) -> ConceptDictionary:
-    """The dictionary of these directions, each labelled by the rows of which it is the strongest."""
-    unlabelled: Sequence[Counter[str]] = [Counter() for _ in concepts]
-    bare = assemble(
-        concepts, unlabelled, method, layer=rows.layer, manifest=rows.manifest, samples=Counter(rows.labels), seed=seed
-    )
-    tallies = tally(rows.labels, strongest(bare, rows.values), len(concepts))
+def _dictionary(
+    rows: LayerStates, concepts: Float32, method: Method, activate: Activation, seed: int | None
+) -> ConceptDictionary:
+    """The dictionary of these directions, each labelled by the states that activate it most."""
+    strongest = np.argmax(activate(rows.values, concepts), axis=1)
     return assemble(
-        concepts, tallies, method, layer=rows.layer, manifest=rows.manifest, samples=Counter(rows.labels), seed=seed
+        concepts,
+        tally(rows.labels, strongest, len(concepts)),
+        method,
+        layer=rows.layer,
+        manifest=rows.manifest,
+        samples=Counter(rows.labels),
+        seed=seed,
     )

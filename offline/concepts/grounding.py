@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..errors import ModelError, SettingError
-from ..models.reader import Reader
 from ..models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a dictionary needs none of it
+    from torch import nn
+
+    from ..models.reader import Reader
 
 __all__ = ["top_words", "unembed", "word_overlap"]
 
@@ -49,7 +52,6 @@ def word_overlap(a: Collection[str], b: Collection[str]) -> float:
     return 100 * len(first & set(b)) / len(first) if first else 0.0
 
 
-@torch.inference_mode()
 def unembed(vectors: npt.ArrayLike, model: Reader) -> Float32:
     """unembedding(final_norm(u)), float32 [K, V]: what the model would say next if the stream were u.
 
@@ -59,6 +61,8 @@ def unembed(vectors: npt.ArrayLike, model: Reader) -> Float32:
     Raises:
         SettingError: vectors of another size than the model's stream; ModelError: no norm or unembedding is found.
     """
+    import torch
+
     array = np.asarray(vectors, np.float32)
     if array.ndim != 2 or array.shape[1] != model.identity.hidden_size:
         raise SettingError(
@@ -69,14 +73,17 @@ def unembed(vectors: npt.ArrayLike, model: Reader) -> Float32:
     if head is None:
         raise ModelError(f"{type(model.model).__name__} has no unembedding; words need a model that generates text")
     stream = torch.tensor(array, device=model.device, dtype=head.weight.dtype)
-    scores: Float32 = head(_final_norm(model.model)(stream)).float().cpu().numpy()
+    with torch.inference_mode():
+        scores: Float32 = head(_final_norm(model.model)(stream)).float().cpu().numpy()
     return scores
 
 
-def _final_norm(model: Any) -> torch.nn.Module:
+def _final_norm(model: Any) -> nn.Module:
+    from torch import nn
+
     decoder = model.get_decoder()
     for name in _NORMS:
         norm = getattr(decoder, name, None)
-        if isinstance(norm, torch.nn.Module):
+        if isinstance(norm, nn.Module):
             return norm
     raise ModelError(f"no final norm found in {type(decoder).__name__}; looked for {', '.join(_NORMS)}")

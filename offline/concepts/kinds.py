@@ -16,8 +16,8 @@ from trimtab.vectors import ConceptDictionary
 from ..errors import DataError
 from ..states.samples import Sample
 from ..states.store import LayerStates
-from .activation import strongest
 from .labels import most_frequent, tally
+from .methods import strongest
 
 __all__ = ["by_type", "relabelled"]
 

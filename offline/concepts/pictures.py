@@ -16,9 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from trimtab.vectors import ConceptDictionary
 
 from ..files import write_whole
-from ..states.represent import open_image
+from ..states.collect import open_image
 from ..states.store import Float32, LayerStates
-from .activation import NEAREST, activations
+from .methods import activations, method_of
 
 __all__ = ["thumbnails", "top_samples"]
 
@@ -72,7 +72,7 @@ def thumbnails(
 
 def _closeness(dictionary: ConceptDictionary, values: Float32) -> Float32:
     scores = activations(dictionary, values)
-    if dictionary.method in NEAREST:
+    if method_of(dictionary).partition:
         scores = scores - np.float32(0.5) * np.square(values).sum(axis=1, keepdims=True)
     return scores
 

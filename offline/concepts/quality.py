@@ -12,10 +12,10 @@ import numpy as np
 
 from trimtab.vectors import ConceptDictionary
 
-from ..states.store import Float32, LayerStates
-from .activation import activations, strongest
+from ..states.store import LayerStates
 from .grounding import word_overlap
 from .labels import OWN_CONCEPT_PURITY
+from .methods import rebuilt
 
 __all__ = ["Residual", "mean_overlap", "own_concepts", "residual", "sizes"]
 
@@ -30,12 +30,12 @@ class Residual(NamedTuple):
 def residual(dictionary: ConceptDictionary, blocks: Iterable[LayerStates]) -> Residual:
     """What the concepts leave of the rows, summed over all blocks in float64.
 
-    Semi-NMF and PCA rebuild a row from its activations; all others by the one concept that it activates most.
+    `.methods` says how each method rebuilds a state.
     """
     left = total = 0.0
     for block in blocks:
         values = block.values.astype(np.float64)
-        left += float(np.square(values - _rebuilt(dictionary, block.values)).sum())
+        left += float(np.square(values - rebuilt(dictionary, block.values)).sum())
         total += float(np.square(values).sum())
     return Residual(left, math.sqrt(left / total) if total else 0.0)
 
@@ -65,10 +65,3 @@ def sizes(dictionary: ConceptDictionary) -> dict[str, float]:
         "largest concept": float(counts.max()),
         "empty concepts": float((counts == 0).sum()),
     }
-
-
-def _rebuilt(dictionary: ConceptDictionary, values: Float32) -> Float32:
-    if dictionary.method in ("semi-nmf", "pca"):
-        rebuilt: Float32 = activations(dictionary, values) @ dictionary.centroids
-        return rebuilt
-    return dictionary.centroids[strongest(dictionary, values)]

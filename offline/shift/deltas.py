@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trimtab.vectors import ConceptDictionary
 
-from ..concepts.activation import strongest
+from ..concepts.methods import strongest
 from ..errors import SettingError
 from ..states.paired import Pairs
 from ..states.store import LayerStates

@@ -5,8 +5,7 @@ from __future__ import annotations
 from trimtab.vectors import AlphaRange, ConceptDictionary, Profile, SteeringVector
 from trimtab.vectors.manifest import Positions, Provenance
 
-from ..concepts.activation import NEAREST
-from ..errors import SettingError
+from ..concepts.methods import check_partition
 from ..states.paired import Pairs
 from ..steering.profiles import typical_norm
 from .deltas import shifts_of
@@ -51,11 +50,7 @@ def profile_of_shift(
             hidden_norms=norms,
             provenance=provenance,
         )
-    if dictionary.method not in NEAREST:
-        raise SettingError(
-            f"the concepts of a {dictionary.method} dictionary are no centres, so no gate can find the nearest; "
-            "use a kmeans dictionary"
-        )
+    check_partition(dictionary)
     shifts = shifts_of(pairs, dictionary)
     method = f"mean shift of each concept, {dictionary.method}, K = {len(dictionary.labels)}"
     return Profile.fine(

@@ -19,8 +19,8 @@ from ..concepts.kmeans import kmeans
 from ..errors import DataError
 from ..findings import ShiftFound
 from ..models.reader import Reader
+from ..states.collect import represent
 from ..states.paired import Pairs, check_comparable, pair_states
-from ..states.represent import represent
 from ..states.rules import Rule
 from ..states.store import LayerStates, load_states, open_manifest
 from .study import study_shift

@@ -7,6 +7,7 @@ and the correlations are found, as the paper does; the other half serves the con
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,13 @@ from trimtab.vectors import ConceptDictionary
 from ..concepts.grounding import top_words, word_overlap
 from ..concepts.kmeans import kmeans
 from ..findings import ConceptShift, Measured, ShiftFound
-from ..models.reader import Reader
 from ..states.paired import Pairs
 from ..statistics import correlation, mean
 from .controls import control_cosines
 from .deltas import ConceptShifts, Recovered, recovered, shifts_of
+
+if TYPE_CHECKING:
+    from ..models.reader import Reader
 
 __all__ = ["Study", "names_of", "study_shift"]
 

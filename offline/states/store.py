@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -221,16 +221,27 @@ def load_states(folder: Path, layer: int) -> LayerStates:
     Raises:
         DataError, SettingError: as `ShardedStates`.
     """
-    sharded = ShardedStates(folder, layer)
-    parts = list(sharded)
-    return LayerStates(
-        layer=layer,
+    return joined(ShardedStates(folder, layer))
+
+
+def joined(blocks: Iterable[LayerStates]) -> LayerStates:
+    """The states of all blocks, one after the other.
+
+    Raises:
+        DataError: no block at all; and what reading the blocks raises.
+    """
+    parts = list(blocks)
+    if not parts:
+        raise DataError("there are no states; represent more samples, or use another rule")
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[0],
         values=np.concatenate([part.values for part in parts]),
         labels=tuple(label for part in parts for label in part.labels),
         tokens=np.concatenate([part.tokens for part in parts]),
         sample_ids=tuple(identifier for part in parts for identifier in part.sample_ids),
         positions=np.concatenate([part.positions for part in parts]),
-        manifest=sharded.manifest,
     )
 
 

@@ -1,1 +1,25 @@
-"""From states and dictionaries to steering profiles, and how strong to steer."""
+"""From states and dictionaries to steering profiles (docs/method.md §4).
+
+coarse_profile, fine_profile       states and dictionaries → a profile
+pairs_near, pair_profile, select   which concept to steer to which
+random_control                     a profile of the same strength and no meaning
+best, front                        which strength to choose
+"""
+
+from __future__ import annotations
+
+from .choose_pair import pair_profile, pairs_near, select
+from .null_control import random_control
+from .operating_point import best, front
+from .profiles import coarse_profile, fine_profile
+
+__all__ = [
+    "best",
+    "coarse_profile",
+    "fine_profile",
+    "front",
+    "pair_profile",
+    "pairs_near",
+    "random_control",
+    "select",
+]

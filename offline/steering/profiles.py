@@ -17,8 +17,8 @@ import numpy.typing as npt
 from trimtab.vectors import AlphaRange, ConceptDictionary, Gate, Profile, SteeringVector
 from trimtab.vectors.manifest import Positions, Provenance
 
-from ..concepts.activation import NEAREST
 from ..concepts.labels import OWN_CONCEPT_PURITY
+from ..concepts.methods import check_partition
 from ..errors import SettingError
 from ..states.rules import NO_TOKEN
 from ..states.store import LayerStates
@@ -26,26 +26,6 @@ from ..states.store import LayerStates
 
 class ConceptWarning(UserWarning):
     """A fine profile that will do less, or more, than its mapping says."""
-
-
-def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
-    """{"yes": "no"} from "yes=no", in lower case.
-
-    Raises:
-        SettingError: no pair at all, a pair of another form, a word mapped to itself or to two words.
-    """
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        original, _, target = (part.strip().lower() for part in pair.partition("="))
-        if not original or not target or "=" in target:
-            raise SettingError(f"cannot read the pair {pair!r}; expected <original word>=<target word>, as in yes=no")
-        if original == target:
-            raise SettingError(f"{original!r} is mapped to itself; give another target word")
-        if mapping.setdefault(original, target) != target:
-            raise SettingError(f"{original!r} is mapped to {mapping[original]!r} and to {target!r}; choose one")
-    if not mapping:
-        raise SettingError("no pair of words given; expected at least one <original word>=<target word>, as in yes=no")
-    return mapping
 
 
 def coarse_profile(
@@ -113,11 +93,7 @@ def fine_profile(
                 f"a dictionary of layer {dictionary.layer} of {dictionary.model.architecture} was given for rows of "
                 f"layer {rows.layer} of {rows.manifest.request.model.architecture}; both must be of one layer and model"
             )
-        if dictionary.method not in NEAREST:
-            raise SettingError(
-                f"the concepts of a {dictionary.method} dictionary are no centres, so no gate can find the nearest; "
-                f"make one with --method {', '.join(sorted(NEAREST))}"
-            )
+        check_partition(dictionary)
         _check_words(rows, mapping)
         parts[rows.layer] = (dictionary.centroids, concept_vectors(dictionary, mapping))
         reached[str(rows.layer)] = _reach(rows, dictionary, mapping)

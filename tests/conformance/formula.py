@@ -17,7 +17,7 @@ import torch
 
 from examples.tinyworld.draw import draw
 from tests.engine.asking import scene_of
-from trimtab.offline import Reader
+from trimtab.offline.models import Reader
 from trimtab.vectors import Gate, Profile
 
 Float64 = npt.NDArray[np.float64]

@@ -16,7 +16,9 @@ from tests.engine import lawbook
 from tests.engine.engine import ROOT, Engine
 from tests.engine.reference import Reference
 from tests.engine.server import Server
-from trimtab.offline import LastPrompt, LayerStates, class_means, coarse_profile, fine_profile, load_states, represent
+from trimtab.offline.concepts import class_means
+from trimtab.offline.states import LastPrompt, LayerStates, load_states, represent
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.profiles import ConceptWarning
 from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
 from trimtab.vectors.manifest import Positions

@@ -19,7 +19,7 @@ import torch
 
 from examples.tinyworld.draw import draw
 from tests.engine.asking import Ask, scene_of
-from trimtab.offline import Reader
+from trimtab.offline.models import Reader
 from trimtab.offline.models.reader import Question
 from trimtab.vectors import Profile
 

@@ -18,7 +18,7 @@ from tests.engine.asking import Ask, Refusal, caption, questions, scene_of
 from tests.engine.conftest import LAST, MIDDLE
 from tests.engine.engine import V2, Engine, RefusedError
 from tests.engine.reference import Reference
-from trimtab.offline import LastPrompt, load_states, represent
+from trimtab.offline.states import LastPrompt, load_states, represent
 
 pytestmark = pytest.mark.engine
 

@@ -12,7 +12,9 @@ import pytest
 from tests.engine.asking import Ask, caption, questions, yes_no
 from tests.engine.conftest import BOTH_WAYS, LAST, MIDDLE
 from tests.engine.engine import Engine, RefusedError
-from trimtab.offline import LayerStates, class_means, coarse_profile, fine_profile
+from trimtab.offline.concepts import class_means
+from trimtab.offline.states import LayerStates
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.vectors import Profile, save_profile
 
 pytestmark = pytest.mark.engine

@@ -13,8 +13,9 @@ from tests.engine.asking import Ask, questions, scene_of, yes_no
 from tests.engine.conftest import LAST
 from tests.engine.engine import Engine
 from tests.engine.reference import Reference
-from trimtab.offline import LayerStates, class_means
+from trimtab.offline.concepts import class_means
 from trimtab.offline.models.reader import Question
+from trimtab.offline.states import LayerStates
 from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine

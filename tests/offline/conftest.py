@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.offline.worlds import save_llama, save_llava
-from trimtab.offline import Reader
+from trimtab.offline.models import Reader
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from tests.offline.worlds import write_data
-from trimtab.offline import load_states
 from trimtab.offline.cli.app import app
+from trimtab.offline.cli.console import figure
+from trimtab.offline.states import load_states
 from trimtab.offline.states.samples import read_samples
 from trimtab.vectors import ConceptDictionary, ModelIdentity, Registry, load_profile
 from trimtab.vectors.profile import CoarseLayer
@@ -47,12 +50,12 @@ def pair(house: Path) -> tuple[str, str]:
 def test_every_step_from_a_model_to_profiles_that_its_server_takes(house: Path, llava: Path) -> None:
     original, target = pair(house)
     out = house / "profiles"
-    common = ("--map", f"{original}={target}", "--out", out)
+    common = ("--map", f"{original}={target}", "--registry", out)
     coarse = trimtab(
         "profile", house / "reps", "-l", 1, "-l", 3, "--kind", "coarse", "--name", "c", "--alpha-max", 4, *common
     )
     assert coarse.exit_code == 0, coarse.output
-    fine = trimtab("profile", house / "reps", "--kind", "fine", "-d", house / "means", "--name", "f", *common)
+    fine = trimtab("profile", house / "reps", "-d", house / "means", "--name", "f", *common)
     assert fine.exit_code == 0, fine.output
     registry = Registry.open(out, ModelIdentity.of(llava))
     assert registry.names == ("c", "f")
@@ -71,7 +74,7 @@ def test_inspecting_shows_doses_labels_and_purity(house: Path) -> None:
     original, target = pair(house)
     trimtab(
         "profile", house / "reps", "-l", 3, "--kind", "coarse", "--name", "shown", "--map", f"{original}={target}",
-        "--out", house / "shown",
+        "--registry", house / "shown",
     )  # fmt: skip
     shown = trimtab("inspect", house / "shown" / "shown").stdout
     norms = load_profile(house / "shown" / "shown").manifest.norms[3]
@@ -90,7 +93,7 @@ def test_a_doubtful_fine_profile_is_made_and_warned_of_on_stderr(house: Path, tm
         pytest.skip("the random model says one word too often")
     result = trimtab(
         "profile", house / "reps", "--kind", "fine", "-d", tmp_path / "two", "--name", "doubtful",
-        "--map", f"{first}={second}", "--out", tmp_path,
+        "--map", f"{first}={second}", "--registry", tmp_path,
     )  # fmt: skip
     assert result.exit_code == 0
     assert "no concept of its own" in result.stderr
@@ -100,7 +103,7 @@ def test_a_doubtful_fine_profile_is_made_and_warned_of_on_stderr(house: Path, tm
 
 def test_torch_vectors_are_imported_for_a_model(llava: Path, tmp_path: Path) -> None:
     torch.save({1: torch.ones(32)}, tmp_path / "v.pt")
-    result = trimtab("import", tmp_path / "v.pt", "--model", llava, "--name", "theirs", "--out", tmp_path)
+    result = trimtab("import", tmp_path / "v.pt", "--model", llava, "--name", "theirs", "--registry", tmp_path)
     assert result.exit_code == 0, result.output
     profile = load_profile(tmp_path / "theirs")
     assert profile.layers == (1,)
@@ -119,17 +122,18 @@ def test_verify_notices_damage_and_another_model(house: Path, llama: Path, tmp_p
 
 
 WRONG: list[tuple[tuple[str, ...], str]] = [
-    (("represent", "{house}/absent", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "0"), "is no folder"),
-    (("represent", "{llava}", "{house}/absent.jsonl", "--rule", "last-prompt", "-l", "0"), "cannot be read"),
+    (("represent", "{house}/absent", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "0"), "does not exist"),
+    (("represent", "{llava}", "{house}/absent.jsonl", "--rule", "last-prompt", "-l", "0"), "does not exist"),
     (("represent", "{llava}", "{house}/data/data.jsonl", "--rule", "last", "-l", "0"), "unknown rule"),
     (("represent", "{llava}", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "4"), "0 to 3"),
-    (("represent", "{llava}", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "0", "--limit", "0"), "limit"),
     (("represent", "{house}/data", "{house}/data/data.jsonl", "--rule", "last-prompt", "-l", "0"), "config.json"),
     (("dictionary", "{house}/data", "-l", "0"), "trimtab represent"),
     (("dictionary", "{house}/reps", "-l", "2"), "layers there are 1, 3"),
     (("dictionary", "{house}/reps", "-l", "3", "-k", "100000"), "k is 100000"),
     (("profile", "{house}/reps", "--kind", "fine", "-m", "a=b", "--name", "x"), "needs a --dictionary"),
     (("profile", "{house}/reps", "--kind", "coarse", "-m", "a=b", "--name", "x"), "needs --layer"),
+    (("profile", "{house}/reps", "-m", "a=b", "--name", "x"), "needs --layer (coarse) or --dictionary (fine)"),
+    (("profile", "{house}/reps", "--kind", "coarse", "-d", "{house}/means", "-m", "a=b", "--name", "x"), "takes no"),
     (("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a", "--name", "x"), "yes=no"),
     (("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a=b", "--name", "x"), "no row stands for 'a'"),
     (
@@ -138,7 +142,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ),
     (("import", "{house}/data/data.jsonl", "--model", "{llava}", "--name", "x"), "--format"),
     (("inspect", "{house}/data"), "no profile, dictionary, folder of rows or run"),
-    (("verify", "{house}/absent"), "no profile, dictionary, folder of rows or run"),
+    (("verify", "{house}/absent"), "absent: does not exist; give a profile"),
+    (("inspect", "{house}/data/data.jsonl"), "data.jsonl: is no folder; give a profile"),
 ]
 
 
@@ -148,7 +153,7 @@ def test_what_is_wrong_is_one_sentence_and_exit_code_one(
 ) -> None:
     filled = [part.format(house=house, llava=llava) for part in arguments]
     if arguments[0] not in ("inspect", "verify"):
-        filled += ["--out", str(tmp_path / "out")]
+        filled += ["--registry" if arguments[0] in ("profile", "import") else "--out", str(tmp_path / "out")]
     result = trimtab(*filled)
     assert result.exit_code == 1
     assert complaint in result.stderr
@@ -165,20 +170,20 @@ def test_an_existing_profile_is_replaced_only_when_asked(house: Path, tmp_path: 
 
 
 def test_the_installed_command_shows_no_traceback_and_needs_no_torch_to_look() -> None:
-    code = "import sys, trimtab.offline.cli.app as c; sys.argv = ['trimtab', 'inspect', 'absent']\n"
+    code = "import sys, trimtab.offline.cli as c; sys.argv = ['trimtab', 'inspect', 'absent']\n"
     code += "try: c.main()\nfinally: print('torch' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == "False False\n"
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("trimtab: absent: is no profile")
+    assert done.stderr.startswith("trimtab: absent: does not exist")
 
 
 def test_a_profile_can_lead_from_one_type_of_answer_to_another(house: Path, tmp_path: Path) -> None:
     data, reps = house / "data" / "data.jsonl", house / "reps"
     samples = read_samples(data).samples
     first, second = sorted({sample.type for sample in samples})[:2]
-    common = ("profile", reps, "--map", f"{first}={second}", "--by-type", data, "--out", tmp_path)
+    common = ("profile", reps, "--map", f"{first}={second}", "--by-type", data, "--registry", tmp_path)
     coarse = trimtab(*common, "-l", 3, "--kind", "coarse", "--name", "c")
     assert coarse.exit_code == 0, coarse.output
     rows = load_states(reps, 3)
@@ -197,7 +202,108 @@ def test_types_of_another_samples_file_are_refused(house: Path, tmp_path: Path) 
     other = write_data(tmp_path / "other", 3, pictured=False)
     refused = trimtab(
         "profile", house / "reps", "-l", 3, "--kind", "coarse", "--name", "c", "--map", "a=b", "--by-type", other,
-        "--out", tmp_path,
+        "--registry", tmp_path,
     )  # fmt: skip
     assert refused.exit_code == 1
     assert "is not the samples file" in refused.output
+
+
+ABSENT: list[tuple[str, ...]] = [
+    ("represent", "{absent}", "{data}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
+    ("represent", "{llava}", "{absent}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
+    ("dictionary", "{absent}", "-l", "3", "--out", "{out}"),
+    ("choose-k", "{absent}", "-l", "3", "-k", "2", "--findings", "{out}"),
+    ("choose-k", "{reps}", "-l", "3", "-k", "2", "--findings", "{out}", "--model", "{absent}"),
+    ("ground", "{absent}", "{means}", "--model", "{llava}", "--findings", "{out}"),
+    ("ground", "{reps}", "{absent}", "--model", "{llava}", "--findings", "{out}"),
+    ("ground", "{reps}", "{means}", "--model", "{absent}", "--findings", "{out}"),
+    ("ground", "{reps}", "{means}", "--model", "{llava}", "--findings", "{out}", "--data", "{absent}"),
+    ("ground", "{reps}", "{means}", "--model", "{llava}", "--findings", "{out}", "--clip", "{absent}"),
+    ("shift", "{absent}", "{llava}", "--data", "{data}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
+    ("shift", "{llava}", "{absent}", "--data", "{data}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
+    ("shift", "{llava}", "{llava}", "--data", "{absent}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
+    ("watch", "{llava}", "{absent}", "--data", "{data}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
+    ("profile", "{absent}", "-l", "3", "-m", "a=b", "--name", "x", "--registry", "{out}"),
+    ("profile", "{reps}", "-d", "{absent}", "-m", "a=b", "--name", "x", "--registry", "{out}"),
+    ("profile", "{reps}", "-l", "3", "-m", "a=b", "--by-type", "{absent}", "--name", "x", "--registry", "{out}"),
+    ("shift-profile", "{absent}", "--name", "x", "--registry", "{out}"),
+    ("import", "{absent}", "--model", "{llava}", "--name", "x", "--registry", "{out}"),
+    ("import", "{data}", "--model", "{absent}", "--name", "x", "--registry", "{out}"),
+    ("report", "{absent}"),
+    ("inspect", "{absent}"),
+    ("verify", "{absent}"),
+    ("verify", "{means}", "--model", "{absent}"),
+]
+
+
+@pytest.mark.parametrize("arguments", ABSENT, ids=lambda given: f"{given[0]}-{given.index('{absent}')}")
+def test_what_is_not_there_is_said_before_anything_else_happens(
+    house: Path, llava: Path, tmp_path: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.offline.models.reader.Reader.__init__", _never)
+    monkeypatch.setattr("trimtab.offline.states.store.open_manifest", _never)
+    places = {"absent": tmp_path / "absent", "data": house / "data" / "data.jsonl", "llava": llava,
+              "reps": house / "reps", "means": house / "means", "out": tmp_path / "out"}  # fmt: skip
+    result = trimtab(*(part.format(**places) for part in arguments))
+    assert result.exit_code == 1
+    assert re.fullmatch(rf"trimtab: {tmp_path}/absent: does not exist; give .+\n", result.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def _never(*_: object, **__: object) -> None:
+    raise AssertionError("something slow was begun")
+
+
+@pytest.mark.parametrize("limit", ["-1", "0"])
+def test_a_limit_that_asks_for_nothing_cannot_be_read(house: Path, llava: Path, tmp_path: Path, limit: str) -> None:
+    asked = ("represent", llava, house / "data" / "data.jsonl", "--rule", "last-prompt", "-l", 0, "--limit", limit)
+    result = trimtab(*asked, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "--limit" in result.stderr
+
+
+def test_the_help_goes_through_the_pipeline_in_its_order() -> None:
+    shown = trimtab("--help").stdout
+    order = [
+        "represent", "dictionary", "choose-k", "ground", "shift", "watch", "profile", "shift-profile", "import",
+        "evaluate", "report", "inspect", "verify",
+    ]  # fmt: skip
+    assert re.findall(r"^│ ([a-z]\S*) ", shown, re.M) == order
+    assert "Exit codes: 0 done." in shown
+    assert "trimtab represent MODEL" in shown
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert trimtab("--version").stdout == f"trimtab {version('trimtab')}\n"
+
+
+def test_out_is_always_the_folder_that_a_command_writes() -> None:
+    for name in ("represent", "dictionary", "shift", "watch", "evaluate"):
+        assert "--out" in trimtab(name, "--help").stdout
+    for name in ("choose-k", "ground", "profile", "shift-profile", "import", "report", "inspect", "verify"):
+        assert "--out" not in trimtab(name, "--help").stdout
+
+
+@pytest.mark.parametrize(("package", "extra"), [("typer", "offline"), ("sklearn", "offline"), ("openai", "evaluate")])
+def test_a_package_that_is_not_installed_is_named_with_its_extra(package: str, extra: str, tmp_path: Path) -> None:
+    (tmp_path / "states").mkdir()
+    command = {
+        "typer": ["--help"],
+        "sklearn": ["profile", str(tmp_path), "-l", "1", "-m", "a=b", "--name", "x", "--registry", str(tmp_path)],
+        "openai": ["evaluate", "--base-url=u", "--model=m", f"--data={tmp_path}", "--format=pope", f"--out={tmp_path}"],
+    }[package]
+    code = f"import sys; sys.modules[{package!r}] = None; sys.argv = ['trimtab', *{command!r}]\n"
+    code += "from trimtab.offline.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"trimtab: needs the package {package!r}")
+    assert f"pip install 'trimtab[{extra}]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(214354.0, "214,354"), (3.0, "3"), (0.98765, "0.9877"), (12345.6, "12,346"), (1.5e-7, "1.5e-07"), (-2.0, "-2")],
+)
+def test_whole_numbers_are_printed_whole(value: float, shown: str) -> None:
+    assert figure(value) == shown

@@ -13,19 +13,13 @@ from typer.testing import CliRunner, Result
 
 from examples.tinyworld.data import write_split
 from tests.offline.test_clip import save_clip
-from trimtab.offline import (
-    LastPrompt,
-    Predicts,
-    Reader,
-    class_means,
-    load_states,
-    mini_batch_kmeans,
-    represent,
-    top_words,
-)
 from trimtab.offline.cli.app import app
+from trimtab.offline.concepts import class_means, top_words
 from trimtab.offline.concepts.grounding import unembed
+from trimtab.offline.concepts.mini_batch import mini_batch_kmeans
 from trimtab.offline.findings import ChoiceFound, ConceptsFound, read_findings
+from trimtab.offline.models import Reader
+from trimtab.offline.states import LastPrompt, Predicts, load_states, represent
 from trimtab.offline.states.store import ShardedStates
 from trimtab.vectors import ConceptDictionary
 
@@ -62,7 +56,7 @@ def test_twenty_concepts_get_words_pictures_and_quality(house: Path, reps: str, 
     made = ConceptDictionary.load(house / f"{reps}-20")
     command = (
         "ground", house / reps, house / f"{reps}-20", "--model", MODEL, "--data", house / "dev" / f"{data}.jsonl",
-        "--out", tmp_path, "--clip", save_clip(tmp_path / "clip"),
+        "--findings", tmp_path, "--clip", save_clip(tmp_path / "clip"),
     )  # fmt: skip
     result = trimtab(*command)
     assert result.exit_code == 0, result.output
@@ -129,7 +123,7 @@ def test_every_method_is_a_command_away(house: Path, method: str, tmp_path: Path
     assert made.exit_code == 0, made.output
     assert ConceptDictionary.load(tmp_path / "d").method == method
     assert method in trimtab("inspect", tmp_path / "d").stdout
-    grounded = trimtab("ground", house / "answers", tmp_path / "d", "--model", MODEL, "--out", tmp_path / "run")
+    grounded = trimtab("ground", house / "answers", tmp_path / "d", "--model", MODEL, "--findings", tmp_path / "run")
     assert grounded.exit_code == 0, grounded.output
     (found,) = read_findings(tmp_path / "run").values()
     assert isinstance(found, ConceptsFound)
@@ -138,7 +132,7 @@ def test_every_method_is_a_command_away(house: Path, method: str, tmp_path: Path
 
 def test_k_is_chosen_from_a_curve(house: Path, tmp_path: Path) -> None:
     result = trimtab(
-        "choose-k", house / "answers", "-l", 5, "-k", 20, "-k", 5, "-k", 10, "--model", MODEL, "--out", tmp_path
+        "choose-k", house / "answers", "-l", 5, "-k", 20, "-k", 5, "-k", 10, "--model", MODEL, "--findings", tmp_path
     )
     assert result.exit_code == 0, result.output
     (found,) = read_findings(tmp_path).values()
@@ -154,11 +148,11 @@ def test_concepts_that_emptied_out_are_counted(house: Path, tmp_path: Path) -> N
     assert result.exit_code == 0
     empty = int((ConceptDictionary.load(tmp_path / "d").counts == 0).sum())
     assert empty > 0
-    assert f"{empty} of 25 concepts are the strongest of no row" in result.stderr
+    assert f"{empty} of 25 concepts are the strongest of no state" in result.stderr
 
 
 def test_what_does_not_fit_together_is_one_sentence(house: Path, llava: Path, tmp_path: Path) -> None:
-    dictionary, out = house / "answers-20", ("--out", tmp_path / "run")
+    dictionary, out = house / "answers-20", ("--findings", tmp_path / "run")
     for arguments, message in (
         (("ground", house / "answers", dictionary, "--model", llava, *out), "made for another model"),
         (("ground", house / "answers", dictionary, "--model", MODEL, "--clip", llava, *out), "give the samples file"),

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.offline.worlds import rows_of
-from trimtab.offline import LayerStates, class_means, kmeans
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
+from trimtab.offline.states import LayerStates
 
 
 def clouds(seed: int = 0, spread: float = 0.1) -> LayerStates:

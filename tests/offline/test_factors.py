@@ -13,21 +13,14 @@ from numpy.testing import assert_allclose
 
 from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of
-from trimtab.offline import (
-    LayerStates,
-    activations,
-    class_means,
-    fine_profile,
-    kmeans,
-    mini_batch_kmeans,
-    pca,
-    semi_nmf,
-    simple,
-    strongest,
-)
+from trimtab.offline.concepts import activations, class_means, kmeans, strongest
+from trimtab.offline.concepts.factors import pca, semi_nmf, simple
+from trimtab.offline.concepts.mini_batch import mini_batch_kmeans
 from trimtab.offline.concepts.quality import residual
 from trimtab.offline.concepts.semi_nmf import factorise
 from trimtab.offline.errors import SettingError
+from trimtab.offline.states import LayerStates
+from trimtab.offline.steering import fine_profile
 from trimtab.vectors import ConceptDictionary
 
 MAKERS: dict[str, Callable[[LayerStates], ConceptDictionary]] = {
@@ -169,7 +162,7 @@ def test_simple_activates_by_the_cosine_whatever_the_length() -> None:
 
 @pytest.mark.parametrize("method", MAKERS)
 def test_rows_of_another_size_are_refused(method: str) -> None:
-    with pytest.raises(SettingError, match="rows of size 3 were given to a dictionary of size 12"):
+    with pytest.raises(SettingError, match="states of size 3 were given to a dictionary of size 12"):
         strongest(MAKERS[method](wide()), clouds().values)
 
 

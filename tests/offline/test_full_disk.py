@@ -17,7 +17,7 @@ FILE_SIZE = 6000
 
 def trimtab(*words: object, full: bool = False) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "trimtab.offline.cli.app", *map(str, words)],
+        [sys.executable, "-m", "trimtab.offline.cli", *map(str, words)],
         preexec_fn=_no_large_files if full else None,
         capture_output=True,
         text=True,

@@ -15,10 +15,12 @@ from PIL import Image
 from tests.offline.test_other_models import MODELS
 from tests.offline.test_streamed import cut
 from tests.offline.worlds import questions, rows_of, save_llama, save_llava, tokenizer
-from trimtab.offline import Reader, class_means, kmeans, simple, top_words, word_overlap
+from trimtab.offline.concepts import class_means, kmeans, top_words, word_overlap
+from trimtab.offline.concepts.factors import simple
 from trimtab.offline.concepts.grounding import unembed
 from trimtab.offline.concepts.pictures import thumbnails, top_samples
 from trimtab.offline.errors import ModelError, SettingError
+from trimtab.offline.models import Reader
 from trimtab.offline.models.vocabulary import STOP_WORDS, Vocabulary
 
 KINDS: dict[str, Any] = {**MODELS, "llama": save_llama, "llava": save_llava}

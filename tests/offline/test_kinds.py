@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from tests.offline.test_dictionary import clouds
-from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.concepts.kinds import by_type, relabelled
 from trimtab.offline.errors import DataError
 from trimtab.offline.states.samples import Sample
 from trimtab.offline.states.store import LayerStates
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 
 TYPE_OF = {"yes": "Yes/No", "no": "Yes/No", "two": "number", "three": "number"}

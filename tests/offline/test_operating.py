@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of
-from trimtab.offline import class_means, coarse_profile, fine_profile
+from trimtab.offline.concepts import class_means
 from trimtab.offline.errors import SettingError
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.null_control import random_control
 from trimtab.offline.steering.operating_point import MOST_COLLATERAL, Point, best, front
 from trimtab.offline.steering.stability import cosines, draws

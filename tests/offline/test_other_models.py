@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from tests.offline.worlds import TEMPLATE, questions, tokenizer
-from trimtab.offline import Reader
+from trimtab.offline.models import Reader
 
 
 def save_gpt2(folder: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.offline.worlds import rows_of
-from trimtab.offline import LayerStates
 from trimtab.offline.errors import SettingError
+from trimtab.offline.states import LayerStates
 from trimtab.offline.states.paired import Pairs, pair_states
 
 

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from tests.offline.test_dictionary import clouds
 from tests.offline.test_streamed import cut
 from tests.offline.worlds import rows_of
-from trimtab.offline import Reader, class_means, kmeans, simple
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.concepts.choose_k import choose_k, knee
+from trimtab.offline.concepts.factors import simple
 from trimtab.offline.concepts.quality import mean_overlap, own_concepts, residual, sizes
 from trimtab.offline.errors import SettingError
+from trimtab.offline.models import Reader
 
 
 def test_a_concept_for_every_row_leaves_nothing_and_a_concept_of_zero_leaves_all() -> None:

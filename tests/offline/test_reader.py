@@ -10,8 +10,8 @@ import torch
 from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
 from tests.offline.worlds import LAYERS, TEMPLATE, questions
-from trimtab.offline import Reader
 from trimtab.offline.errors import ModelError, SettingError
+from trimtab.offline.models import Reader
 from trimtab.offline.models.reader import Question, Reading, decoder_blocks
 from trimtab.vectors import ModelIdentity
 

@@ -246,7 +246,7 @@ def test_the_command_writes_the_page_and_tells_what_it_left_out(tmp_path: Path) 
     run = invented_run(tmp_path / "run")
     gone = json.loads((run / "concepts-answers.json").read_text())["concepts"][0]["images"][0]
     (run / gone).unlink()
-    result = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "pages" / "page.html")])
+    result = CliRunner().invoke(app, ["report", str(run), "--page", str(tmp_path / "pages" / "page.html")])
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(tmp_path / "pages" / "page.html")
     assert f"picture left out: {gone} (there is no such file)" in result.stderr

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tests.offline.worlds import picture, questions, write_data
-from trimtab.offline import LastPrompt, MeanGenerated, Predicts, Reader, load_states, represent
 from trimtab.offline.errors import DataError, SettingError
+from trimtab.offline.models import Reader
+from trimtab.offline.states import LastPrompt, MeanGenerated, Predicts, load_states, represent
 from trimtab.offline.states.samples import read_samples
 from trimtab.offline.states.store import open_manifest, verify_states
 

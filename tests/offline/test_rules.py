@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.offline.test_words import TOKENIZER, answer
-from trimtab.offline import LastPrompt, MeanGenerated, Predicts
 from trimtab.offline.errors import SettingError
+from trimtab.offline.states import LastPrompt, MeanGenerated, Predicts
 from trimtab.offline.states.rules import Rule, parse
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.offline.test_dictionary import clouds
-from trimtab.offline import class_means
+from trimtab.offline.concepts import class_means
 from trimtab.offline.errors import SettingError
 from trimtab.offline.steering.choose_pair import Pair, judge, pair_profile, pairs_near, select
 from trimtab.vectors import ConceptDictionary, Profile

@@ -11,11 +11,13 @@ from scipy.stats import spearmanr
 
 from tests.offline.test_pairs import read_as
 from tests.offline.worlds import rows_of
-from trimtab.offline import LayerStates, kmeans, pca
+from trimtab.offline.concepts import kmeans
+from trimtab.offline.concepts.factors import pca
 from trimtab.offline.errors import SettingError
 from trimtab.offline.shift.controls import control_cosines
 from trimtab.offline.shift.deltas import recovered, shifts_of
 from trimtab.offline.shift.profile import profile_of_shift
+from trimtab.offline.states import LayerStates
 from trimtab.offline.states.paired import Pairs, pair_states
 from trimtab.offline.statistics import correlation, mean
 from trimtab.vectors.profile import CoarseLayer, FineLayer

@@ -93,21 +93,13 @@ def test_models_of_two_kinds_are_refused_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_fine_tune_or_a_watch_is_needed_and_not_both(llava: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
-    asked = ("--data", data, *COMMON, "--out", tmp_path / "run")
-    for more in ((), (tuned, "--watch", tmp_path)):
-        result = trimtab("shift", llava, *more, *asked)
-        assert result.exit_code == 1
-        assert "either the folder of a fine-tune or --watch" in result.stderr
-
-
 @pytest.mark.parametrize("kind", ["coarse", "fine"])
 def test_profiles_belong_to_the_model_that_they_steer(
     run: Path, llava: Path, tuned: Path, tmp_path: Path, kind: str
 ) -> None:
     for direction, model in (("toward", llava), ("back", tuned)):
         asked = ("--kind", kind, "--direction", direction, "--name", direction)
-        result = trimtab("shift-profile", run, *asked, "--out", tmp_path)
+        result = trimtab("shift-profile", run, *asked, "--registry", tmp_path)
         assert result.exit_code == 0, result.output
         made = load_profile(tmp_path / direction)
         assert (made.manifest.kind, made.layers) == (kind, (3,))
@@ -115,7 +107,7 @@ def test_profiles_belong_to_the_model_that_they_steer(
 
 
 def test_a_folder_without_a_comparison_makes_no_profile(tmp_path: Path) -> None:
-    result = trimtab("shift-profile", tmp_path, "--name", "x", "--out", tmp_path)
+    result = trimtab("shift-profile", tmp_path, "--name", "x", "--registry", tmp_path)
     assert result.exit_code == 1
     assert "holds no comparison of two models" in result.stderr
 
@@ -123,7 +115,7 @@ def test_a_folder_without_a_comparison_makes_no_profile(tmp_path: Path) -> None:
 def test_a_watch_passes_what_stays_and_exits_with_3_at_what_does_not(llava: Path, data: Path, tmp_path: Path) -> None:
     training, out = tmp_path / "training", tmp_path / "run"
     shutil.copytree(llava, training / "step-000010")
-    asked = ("shift", llava, "--watch", training, "--once", "--data", data, *COMMON, "--out", out)
+    asked = ("watch", llava, training, "--once", "--data", data, *COMMON, "--out", out)
     result = trimtab(*asked, "--threshold", "99")
     assert result.exit_code == 0, result.output
     assert "step 10: T-Overlap 100.0 %, cosine 1.000" in result.stdout
@@ -167,8 +159,8 @@ def test_a_concept_without_a_row_left_has_gone_wholly(run: Path, llava: Path) ->
 
 def test_a_watch_of_nothing_is_an_error_with_once(llava: Path, data: Path, tmp_path: Path) -> None:
     asked = ("--once", "--data", data, *COMMON, "--out", tmp_path / "run")
-    for folder, message in ((tmp_path, "holds no checkpoint"), (tmp_path / "gone", "is no folder")):
-        result = trimtab("shift", llava, "--watch", folder, *asked)
+    for folder, message in ((tmp_path, "holds no checkpoint"), (tmp_path / "gone", "does not exist")):
+        result = trimtab("watch", llava, folder, *asked)
         assert result.exit_code == 1
         assert message in result.stderr
 

@@ -8,9 +8,11 @@ import pytest
 
 from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of
-from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
+from trimtab.offline.cli.options import parse_mapping
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
-from trimtab.offline.steering.profiles import ConceptWarning, concept_vectors, parse_mapping, typical_norm
+from trimtab.offline.steering import coarse_profile, fine_profile
+from trimtab.offline.steering.profiles import ConceptWarning, concept_vectors, typical_norm
 from trimtab.vectors import AlphaRange, load_profile, save_profile
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from tests.offline.test_dictionary import clouds
 from tests.offline.worlds import rows_of, write_data
-from trimtab.offline import LayerStates, Predicts, Reader, kmeans, load_states, mini_batch_kmeans, represent
+from trimtab.offline.concepts import kmeans
+from trimtab.offline.concepts.mini_batch import mini_batch_kmeans
 from trimtab.offline.concepts.quality import residual
 from trimtab.offline.errors import DataError, SettingError
+from trimtab.offline.models import Reader
+from trimtab.offline.states import LayerStates, Predicts, load_states, represent
 from trimtab.offline.states.store import ShardedStates
 
 

@@ -12,10 +12,13 @@ import pytest
 import torch
 
 from examples.tinyworld.data import write_split
-from trimtab.offline import LastPrompt, LayerStates, Predicts, Reader, class_means, fine_profile, load_states, represent
+from trimtab.offline.concepts import class_means
+from trimtab.offline.models import Reader
 from trimtab.offline.models.reader import Question
-from trimtab.offline.states.represent import open_image
+from trimtab.offline.states import LastPrompt, LayerStates, Predicts, load_states, represent
+from trimtab.offline.states.collect import open_image
 from trimtab.offline.states.samples import Sample, read_samples
+from trimtab.offline.steering import fine_profile
 from trimtab.vectors.profile import FineLayer
 
 MODEL = Path(__file__).parents[2] / "examples" / "tinyworld" / "model"

@@ -23,8 +23,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from trimtab.offline import LayerStates
 from trimtab.offline.models.reader import Question
+from trimtab.offline.states import LayerStates
 from trimtab.offline.states.store import Manifest, Request
 from trimtab.vectors import ModelIdentity
 

@@ -79,7 +79,7 @@ def _profiles(
     for kind, name in names.items():
         source = ["--dictionary", dictionary] if kind == "fine" else ["--layer", layer]
         _trimtab("profile", reps, f"--kind={kind}", *source, *mapping, f"--name={name}",
-                 f"--alpha-max={STRONGEST}", "--out", profiles)  # fmt: skip
+                 f"--alpha-max={STRONGEST}", "--registry", profiles)  # fmt: skip
 
 
 def data_folder(folder: Path, split: Split, scenes: int) -> None:

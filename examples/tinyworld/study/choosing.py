@@ -15,9 +15,10 @@ from examples.tinyworld.scene import COLORS
 from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import Cell, changed
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
-from trimtab.offline import LayerStates, kmeans
+from trimtab.offline.concepts import kmeans
 from trimtab.offline.concepts.kinds import by_type
 from trimtab.offline.findings import Finding, TableFound
+from trimtab.offline.states import LayerStates
 from trimtab.offline.states.samples import read_samples
 from trimtab.offline.steering.choose_pair import Judged, Pair, judge, pair_profile, pairs_near, select
 from trimtab.offline.steering.null_control import random_control

@@ -11,9 +11,10 @@ from examples.tinyworld.study.figures import Cell, changed, diversity, percent
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Outcome, Variant, decided
 from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
-from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.findings import AnswersFound, Finding, Measured, SweepFound, TableFound
 from trimtab.offline.statistics import rate
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 

@@ -9,12 +9,13 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import TYPES, Cell, accuracies, became, diversity, percent
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Outcome, Variant, decided
-from trimtab.offline import class_means, coarse_profile, fine_profile, kmeans
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.concepts.kinds import by_type, relabelled
 from trimtab.offline.evaluation.rates import occurrences
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
 from trimtab.offline.states.samples import read_samples
 from trimtab.offline.statistics import rate
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 

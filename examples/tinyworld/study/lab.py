@@ -11,7 +11,8 @@ from examples.tinyworld.ask import Sample, Type
 from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.profiles import data_folder
 from examples.tinyworld.scene import Split
-from trimtab.offline import LayerStates, Reader, load_states, represent
+from trimtab.offline.models import Reader
+from trimtab.offline.states import LayerStates, load_states, represent
 from trimtab.offline.states.rules import parse
 from trimtab.vectors import AlphaRange
 

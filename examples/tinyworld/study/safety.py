@@ -20,9 +20,10 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import Cell, changed, diversity, percent
 from examples.tinyworld.study.lab import LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Outcome, Variant, decided
-from trimtab.offline import LayerStates, class_means
+from trimtab.offline.concepts import class_means
 from trimtab.offline.findings import AnswersFound, Finding, Measured, SweepFound, TableFound
 from trimtab.offline.shift.profile import profile_of_shift
+from trimtab.offline.states import LayerStates
 from trimtab.offline.states.paired import Pairs, pair_states
 from trimtab.offline.statistics import rate
 from trimtab.offline.steering.null_control import random_control

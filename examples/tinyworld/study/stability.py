@@ -9,8 +9,9 @@ from examples.tinyworld.study.figures import TYPES, Cell, percent
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge
 from examples.tinyworld.study.words import QUESTIONS, judge_words
-from trimtab.offline import LayerStates, coarse_profile
 from trimtab.offline.findings import Finding, TableFound
+from trimtab.offline.states import LayerStates
+from trimtab.offline.steering import coarse_profile
 from trimtab.offline.steering.null_control import random_control
 from trimtab.offline.steering.stability import cosines, draws
 from trimtab.vectors import Profile, SteeringVector

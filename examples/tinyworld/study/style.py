@@ -17,10 +17,12 @@ from examples.tinyworld.study.figures import Cell, diversity, percent, spaced
 from examples.tinyworld.study.lab import LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Variant, decided, settings
 from examples.tinyworld.words import words
-from trimtab.offline import LayerStates, coarse_profile, fine_profile, kmeans
+from trimtab.offline.concepts import kmeans
 from trimtab.offline.evaluation.repetition import stutters
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
+from trimtab.offline.states import LayerStates
 from trimtab.offline.statistics import rate
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
 

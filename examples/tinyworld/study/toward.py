@@ -20,10 +20,11 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import TYPES, Cell, became, percent, spaced
 from examples.tinyworld.study.lab import LAST, LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Variant, decided
-from trimtab.offline import LayerStates, class_means, kmeans
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.findings import Finding, Measured, SweepFound, SweepPoint, TableFound
 from trimtab.offline.models.words import words_in
 from trimtab.offline.shift.profile import profile_of_shift
+from trimtab.offline.states import LayerStates
 from trimtab.offline.states.paired import pair_states
 from trimtab.offline.statistics import rate
 from trimtab.offline.steering.null_control import random_control

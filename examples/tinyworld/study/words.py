@@ -10,10 +10,12 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import TYPES, Cell, accuracies, added, became, diversity, percent
 from examples.tinyworld.study.lab import LAST, LAYERS, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Outcome, Variant, decided, settings
-from trimtab.offline import LayerStates, class_means, coarse_profile, fine_profile, kmeans
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
+from trimtab.offline.states import LayerStates
 from trimtab.offline.statistics import rate
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.null_control import random_control
 from trimtab.offline.steering.operating_point import front
 from trimtab.vectors import Profile

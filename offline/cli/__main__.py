@@ -1,0 +1,5 @@
+"""`python -m trimtab.offline.cli`: the command `trimtab`."""
+
+from . import main
+
+main()

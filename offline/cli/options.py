@@ -1,0 +1,108 @@
+"""The options and arguments that several commands have: one meaning each, checked before anything slow starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import DataError, SettingError
+
+__all__ = [
+    "AlphaDefault",
+    "AlphaMax",
+    "AlphaMin",
+    "BatchSize",
+    "Description",
+    "Device",
+    "FindingName",
+    "Findings",
+    "Force",
+    "Layer",
+    "Layers",
+    "Limit",
+    "ProfileName",
+    "RegistryFolder",
+    "Resume",
+    "Rule",
+    "Samples",
+    "StatesFolder",
+    "a_file",
+    "a_folder",
+    "parse_mapping",
+]
+
+
+def a_folder(otherwise: str) -> Callable[[Any], Any]:
+    """The check of an option that names a folder, or several. otherwise: what to do when there is none."""
+    return _each(lambda path: path.is_dir(), "is no folder", otherwise)
+
+
+def a_file(otherwise: str) -> Callable[[Any], Any]:
+    """The check of an option that names a file. otherwise: what to do when there is none."""
+    return _each(lambda path: path.is_file(), "is no file", otherwise)
+
+
+def _each(there: Callable[[Path], bool], wrong: str, otherwise: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        for path in value if isinstance(value, list) else [value]:
+            if path is not None and not there(path):
+                missing = wrong if path.exists() else "does not exist"
+                raise DataError(f"{path}: {missing}; {otherwise}")
+        return value
+
+    return check
+
+
+def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """{"yes": "no"} from "yes=no", in lower case: what --map says.
+
+    Raises:
+        SettingError: no pair at all, a pair of another form, a word mapped to itself or to two words.
+    """
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        original, _, target = (part.strip().lower() for part in pair.partition("="))
+        if not original or not target or "=" in target:
+            raise SettingError(f"cannot read the pair {pair!r}; expected <original word>=<target word>, as in yes=no")
+        if original == target:
+            raise SettingError(f"{original!r} is mapped to itself; give another target word")
+        if mapping.setdefault(original, target) != target:
+            raise SettingError(f"{original!r} is mapped to {mapping[original]!r} and to {target!r}; choose one")
+    if not mapping:
+        raise SettingError("no pair of words given; expected at least one <original word>=<target word>, as in yes=no")
+    return mapping
+
+
+MODEL_FOLDER = a_folder("give the folder of a model in the Hub's layout, downloaded beforehand")
+SAMPLES_FILE = a_file("give a file of JSON lines with id, question and, optionally, image")
+_STATES = a_folder("give the folder that `trimtab represent` made")
+
+Samples = Annotated[
+    Path, typer.Option(help="JSON lines with id, question and, optionally, image.", callback=SAMPLES_FILE)
+]
+StatesFolder = Annotated[
+    Path, typer.Argument(metavar="STATES", help="Folder that `trimtab represent` made.", callback=_STATES)
+]
+Rule = Annotated[
+    str, typer.Option(help="last-prompt, predicts:<word>,<word>, predicts:* (every word) or mean-generated.")
+]
+Layer = Annotated[int, typer.Option("--layer", "-l", min=0, help="Decoder layer, 0-based.")]
+Layers = Annotated[list[int], typer.Option("--layer", "-l", min=0, help="Decoder layer, 0-based; repeatable.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use the first so many samples only.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples that are read at once.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the GPU where there is one.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+Findings = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of findings, which `trimtab report` shows.")]
+FindingName = Annotated[str, typer.Option("--as", metavar="NAME", help="Name of the finding among the others.")]
+ProfileName = Annotated[str, typer.Option(help="The profile's name; its folder gets the same.")]
+RegistryFolder = Annotated[
+    Path, typer.Option("--registry", metavar="FOLDER", help="Folder of profiles; this one goes to FOLDER/<name>.")
+]
+AlphaDefault = Annotated[float, typer.Option(help="Strength where a request names none.")]
+AlphaMin = Annotated[float, typer.Option(help="Smallest strength; a negative one allows steering the other way.")]
+AlphaMax = Annotated[float, typer.Option(help="Largest strength that a request may ask for.")]
+Description = Annotated[str, typer.Option(help="A sentence for the profile's card.")]

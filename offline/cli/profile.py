@@ -1,0 +1,125 @@
+"""`trimtab profile`: from states, and dictionaries where there are any, to a steering profile."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from trimtab.vectors import ConceptDictionary
+from trimtab.vectors.manifest import Positions
+
+from ..errors import DataError, SettingError
+from .console import say
+from .options import (
+    AlphaDefault,
+    AlphaMax,
+    AlphaMin,
+    Description,
+    Force,
+    ProfileName,
+    RegistryFolder,
+    StatesFolder,
+    a_file,
+    a_folder,
+    parse_mapping,
+)
+from .saving import alpha_range, save_and_say
+
+if TYPE_CHECKING:
+    from ..states import LayerStates
+
+__all__ = ["profile"]
+
+
+def profile(
+    states: StatesFolder,
+    mapping: Annotated[list[str], typer.Option("--map", "-m", help="<original word>=<target word>; repeatable.")],
+    name: ProfileName,
+    registry: RegistryFolder,
+    layer: Annotated[
+        list[int] | None,
+        typer.Option("--layer", "-l", min=0, help="Layer to steer by one vector (coarse); repeatable."),
+    ] = None,
+    dictionary: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--dictionary",
+            "-d",
+            help="Dictionary of a layer to steer by one vector per concept (fine); repeatable.",
+            callback=a_folder("give the folder that `trimtab dictionary` made"),
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["coarse", "fine"] | None,
+        typer.Option(help="Check that the profile becomes this kind: --dictionary makes it fine, --layer coarse."),
+    ] = None,
+    by_type: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="Samples file of the states; --map then takes types of samples, number=yes/no.",
+            callback=a_file("give the samples file that the states were made from"),
+        ),
+    ] = None,
+    positions: Annotated[Positions, typer.Option(help="Which positions are steered.")] = "answer",
+    alpha_default: AlphaDefault = 1.0,
+    alpha_min: AlphaMin = 0.0,
+    alpha_max: AlphaMax = 2.0,
+    description: Description = "",
+    force: Force = False,
+) -> None:
+    """Build a steering profile: coarse from --layer, fine from --dictionary.
+
+    A coarse profile adds one vector per layer. A fine one has a vector per concept, added where that concept is active.
+    """
+    from ..concepts.kinds import relabelled
+    from ..steering import coarse_profile, fine_profile
+
+    words = parse_mapping(mapping)
+    _check_kind(kind, layer, dictionary)
+    settings: dict[str, Any] = {
+        "positions": positions,
+        "alpha": alpha_range(alpha_default, alpha_min, alpha_max),
+        "description": description,
+    }
+    if not dictionary:
+        made = coarse_profile(name, _loaded(states, layer or [], by_type), words, **settings)
+    else:
+        loaded = [ConceptDictionary.load(folder) for folder in dictionary]
+        if layer and sorted(layer) != sorted(found.layer for found in loaded):
+            raise SettingError(f"--layer {layer} differs from the layers of the dictionaries; leave --layer out")
+        pairs = list(zip(_loaded(states, [found.layer for found in loaded], by_type), loaded, strict=True))
+        if by_type is not None:
+            pairs = [(rows, relabelled(found, rows)) for rows, found in pairs]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = fine_profile(name, pairs, words, **settings)
+        for warning in caught:
+            say(f"warning: {warning.message}")
+    save_and_say(made, registry, force)
+
+
+def _check_kind(kind: str | None, layer: list[int] | None, dictionary: list[Path] | None) -> None:
+    if kind == "fine" and not dictionary:
+        raise SettingError("a fine profile needs a --dictionary; make one with `trimtab dictionary`")
+    if kind == "coarse" and dictionary:
+        raise SettingError("a coarse profile takes no --dictionary; leave it out, or leave out --kind coarse")
+    if not dictionary and not layer:
+        raise SettingError("a profile needs --layer (coarse) or --dictionary (fine); give one of the two")
+
+
+def _loaded(folder: Path, layers: list[int], by_type: Path | None) -> list[LayerStates]:
+    from ..concepts.kinds import by_type as labelled
+    from ..states import load_states
+    from ..states.samples import read_samples
+
+    loaded = [load_states(folder, layer) for layer in layers]
+    if by_type is None:
+        return loaded
+    samples = read_samples(by_type)
+    if samples.digest != loaded[0].manifest.request.data:
+        raise DataError(f"{by_type}: is not the samples file that {folder} was made from; give that one")
+    return [labelled(states, samples.samples) for states in loaded]
