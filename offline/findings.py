@@ -60,7 +60,7 @@ class Measured(_Frozen):
 
 
 class Finding(_Frozen):
-    """kind: the beginning of the file's name. title, note: what a reader is told above and below it."""
+    """kind: how the file's name begins. title, note: the text above and below it."""
 
     kind: ClassVar[str]
     title: str
@@ -154,7 +154,11 @@ class DriftFound(Finding):
 
 
 class SweepPoint(_Frozen):
-    """gained, collateral: shares of what was wanted and of what was not. profile: what was served."""
+    """What one strength did.
+
+    series: the steering that was varied. gained: share of what should change and did. collateral: share of what should
+    stay and changed.
+    """
 
     series: str
     layer: NonNegativeInt

@@ -93,7 +93,7 @@ def profile(
             raise SettingError(f"--layer {layer} differs from the layers of the dictionaries; leave --layer out")
         pairs = list(zip(_loaded(states, [found.layer for found in loaded], by_type), loaded, strict=True))
         if by_type is not None:
-            pairs = [(rows, relabelled(found, rows)) for rows, found in pairs]
+            pairs = [(states, relabelled(found, states)) for states, found in pairs]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             made = fine_profile(name, pairs, words, **settings)

@@ -181,7 +181,8 @@ def _watch(run: ShiftRun, base: Reader, folder: Path, threshold: float, every: f
             write_finding(run.out, name, drift_found(watched, drifts, title))
             write_finding(run.out, f"drift-{name}", drift_table(drifts, title))
             typer.echo(
-                f"step {drift.step}: T-Overlap {drift.overlap:.1f} %, cosine {drift.cosine:.3f}, {drift.rows:,} rows"
+                f"step {drift.step}: T-Overlap {drift.overlap:.1f} %, cosine {drift.cosine:.3f}, "
+                f"{drift.states:,} states"
             )
         if worst := [drift for drift in drifts if drift.overlap < threshold]:
             say(f"step {worst[0].step} is below the threshold: {worst[0].overlap:.1f} < {threshold:g} % T-Overlap")
@@ -195,7 +196,7 @@ def _watch(run: ShiftRun, base: Reader, folder: Path, threshold: float, every: f
 
 def _concepts(found: ShiftFound) -> Table:
     table = Table(
-        "concept", "rows", "‖Δ‖", "consistency", "pairwise", "match", "cos", "→", "recovery", "T-Overlap", "→"
+        "concept", "states", "‖Δ‖", "consistency", "pairwise", "match", "cos", "→", "recovery", "T-Overlap", "→"
     )
     for one in found.concepts:
         table.add_row(

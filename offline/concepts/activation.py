@@ -18,32 +18,32 @@ Float32 = npt.NDArray[np.float32]
 Activation = Callable[[Float32, Float32], Float32]
 
 
-def projection(rows: Float32, centroids: Float32) -> Float32:
+def projection(states: Float32, centroids: Float32) -> Float32:
     """h·u_k."""
-    projected: Float32 = rows @ centroids.T
+    projected: Float32 = states @ centroids.T
     return projected
 
 
-def nearness(rows: Float32, centroids: Float32) -> Float32:
+def nearness(states: Float32, centroids: Float32) -> Float32:
     """h·c_k - ½‖c_k‖²: for one state h, the larger, the nearer the centre."""
     half_squares = np.float32(0.5) * np.square(centroids).sum(axis=1, dtype=np.float32)
-    scores: Float32 = rows @ centroids.T - half_squares
+    scores: Float32 = states @ centroids.T - half_squares
     return scores
 
 
-def cosine(rows: Float32, centroids: Float32) -> Float32:
+def cosine(states: Float32, centroids: Float32) -> Float32:
     """cos(h, u_k); 0 where one of the two is zero."""
-    return projection(_unit(rows), _unit(centroids))
+    return projection(_unit(states), _unit(centroids))
 
 
-def coefficients(rows: Float32, centroids: Float32) -> Float32:
+def coefficients(states: Float32, centroids: Float32) -> Float32:
     """The v ≥ 0 that minimises ‖h - U v‖."""
     # ‖h - U v‖ and ‖Qᵀh - R v‖ have the same minimum where U = Q R, and the latter has at most K rows instead of D.
     q, r = np.linalg.qr(centroids.astype(np.float64).T)
-    return np.array([nnls(r, one)[0] for one in rows.astype(np.float64) @ q], np.float32)
+    return np.array([nnls(r, one)[0] for one in states.astype(np.float64) @ q], np.float32)
 
 
-def _unit(rows: Float32) -> Float32:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Float32 = rows / np.where(norms == 0, np.float32(1), norms)
+def _unit(states: Float32) -> Float32:
+    norms = np.linalg.norm(states, axis=1, keepdims=True)
+    unit: Float32 = states / np.where(norms == 0, np.float32(1), norms)
     return unit

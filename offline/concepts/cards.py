@@ -28,7 +28,7 @@ THUMBNAILS = "thumbnails"
 
 def concepts_found(
     dictionary: ConceptDictionary,
-    rows: ShardedStates,
+    states: ShardedStates,
     model: Reader,
     run: Path,
     *,
@@ -38,24 +38,24 @@ def concepts_found(
 ) -> tuple[ConceptsFound, dict[str, str]]:
     """The cards of a dictionary, and which samples have no picture on them although they should: reason by id.
 
-    rows: of the dictionary's model and layer, such as those that it was made from. model: whose unembedding gives the
-    words. run: thumbnails go to its folder "thumbnails". data: the samples file of the rows, which knows the pictures;
-    without it the cards have words only. clip: a folder with a CLIP model, for the CLIPScore.
+    states: of the dictionary's model and layer, such as those that it was made from. model: whose unembedding gives the
+    words. run: thumbnails go to its folder "thumbnails". data: the samples file of the states, which knows the
+    pictures; without it the cards have words only. clip: a folder with a CLIP model, for the CLIPScore.
 
     Raises:
-        SettingError: rows of another layer or model, or `clip` without `data`; ModelMismatchError: another `model`.
-        DataError: another samples file than that of the rows; what reading the rows raises. ModelError: no CLIP.
+        SettingError: states of another layer or model, or `clip` without `data`; ModelMismatchError: another `model`.
+        DataError: another samples file than that of the states; what reading the states raises. ModelError: no CLIP.
     """
-    _check(dictionary, rows, model, data, clip)
+    _check(dictionary, states, model, data, clip)
     words = top_words(dictionary.centroids, model)
-    samples = top_samples(dictionary, rows, COMPARED)
-    pictures = {} if data is None else _pictures(data, rows)
+    samples = top_samples(dictionary, states, COMPARED)
+    pictures = {} if data is None else _pictures(data, states)
     shown = [concept[:SHOWN] for concept in samples]
     images, left_out = thumbnails(shown, pictures, run / THUMBNAILS) if data is not None else ([()] * len(shown), {})
     quality = {
         "mean pairwise word overlap": mean_overlap(words),
         "mean pairwise sample overlap": mean_overlap(samples),
-        "reconstruction error": residual(dictionary, rows).error,
+        "reconstruction error": residual(dictionary, states).error,
         **sizes(dictionary),
     }
     if clip is not None:
@@ -73,11 +73,11 @@ def concepts_found(
             strict=True,
         )
     )
-    rule = rows.manifest.request.rule
+    rule = states.manifest.request.rule
     found = ConceptsFound(
         title=title or f"Concepts of {rule}, layer {dictionary.layer} ({dictionary.method}, K = {len(cards)})",
-        note=f"From {len(rows):,} rows by the rule {rule}; "
-        f"{len(rows.manifest.skipped):,} of {rows.manifest.request.samples:,} samples gave none.",
+        note=f"From {len(states):,} states by the rule {rule}; "
+        f"{len(states.manifest.skipped):,} of {states.manifest.request.samples:,} samples gave none.",
         layer=dictionary.layer,
         method=dictionary.method,
         concepts=cards,
@@ -87,21 +87,21 @@ def concepts_found(
 
 
 def _check(
-    dictionary: ConceptDictionary, rows: ShardedStates, model: Reader, data: Path | None, clip: Path | None
+    dictionary: ConceptDictionary, states: ShardedStates, model: Reader, data: Path | None, clip: Path | None
 ) -> None:
-    request = rows.manifest.request
-    if dictionary.layer != rows.layer or dictionary.model != request.model:
+    request = states.manifest.request
+    if dictionary.layer != states.layer or dictionary.model != request.model:
         raise SettingError(
-            f"a dictionary of layer {dictionary.layer} of {dictionary.model.architecture} was given for rows of layer "
-            f"{rows.layer} of {request.model.architecture}; both must be of one layer and model"
+            f"a dictionary of layer {dictionary.layer} of {dictionary.model.architecture} was given for states of "
+            f"layer {states.layer} of {request.model.architecture}; both must be of one layer and model"
         )
     dictionary.model.check(model.identity)
     if clip is not None and data is None:
-        raise SettingError("a CLIPScore needs pictures; give the samples file of the rows with --data")
+        raise SettingError("a CLIPScore needs pictures; give the samples file of the states with --data")
 
 
-def _pictures(data: Path, rows: ShardedStates) -> Mapping[str, Path | None]:
+def _pictures(data: Path, states: ShardedStates) -> Mapping[str, Path | None]:
     file = read_samples(data)
-    if file.digest != rows.manifest.request.data:
-        raise DataError(f"{data}: is not the file that the rows come from (its sha256 differs); give that one")
+    if file.digest != states.manifest.request.data:
+        raise DataError(f"{data}: is not the file that the states come from (its sha256 differs); give that one")
     return {sample.id: sample.image for sample in file.samples}

@@ -31,9 +31,9 @@ def choose_k(
     title: str = "Choice of K",
     progress: bool = False,
 ) -> ChoiceFound:
-    """Dictionaries of every size in `ks`, measured on the rows; `chosen` is the `knee` of the reconstruction error.
+    """Dictionaries of every size in `ks`, measured on the states; `chosen` is the `knee` of the reconstruction error.
 
-    blocks: such as `ShardedStates`. make: the dictionary of k concepts of these rows. model: whose words to compare;
+    blocks: such as `ShardedStates`. make: the dictionary of k concepts of these states. model: whose words to compare;
     the curve of word overlaps is left out without one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Sets of samples instead of words: rows and concepts labelled by what type of question they answer.
+"""Sets of samples instead of words: states and concepts labelled by what type of question they answer.
 
 A mapping then says which type of answer is to become which, {"number": "yes/no", "other": "yes/no"}, and `steer` builds
 coarse and fine profiles of it as of any other (docs/method.md §4).
@@ -22,23 +22,25 @@ from .methods import strongest
 __all__ = ["by_type", "relabelled"]
 
 
-def by_type(rows: LayerStates, samples: Iterable[Sample]) -> LayerStates:
-    """The same rows, each labelled by the `type` of its sample, in lower case.
+def by_type(states: LayerStates, samples: Iterable[Sample]) -> LayerStates:
+    """The same states, each labelled by the `type` of its sample, in lower case.
 
     Raises:
-        DataError: a row of a sample that is not among `samples`, or that has no type.
+        DataError: a state of a sample that is not among `samples`, or that has no type.
     """
     types = {sample.id: sample.type.lower() for sample in samples}
-    labels = tuple(types.get(sample, "") for sample in rows.sample_ids)
+    labels = tuple(types.get(sample, "") for sample in states.sample_ids)
     if "" in labels:
-        sample = rows.sample_ids[labels.index("")]
-        raise DataError(f"sample {sample!r} of the rows has no type in the samples file; give the file of these rows")
-    return replace(rows, labels=labels)
+        sample = states.sample_ids[labels.index("")]
+        raise DataError(
+            f"sample {sample!r} of the states has no type in the samples file; give the file of these states"
+        )
+    return replace(states, labels=labels)
 
 
-def relabelled(dictionary: ConceptDictionary, rows: LayerStates) -> ConceptDictionary:
-    """The same concepts, labelled by what most of `rows` that activate them are labelled now; "" where none does."""
-    counted = tally(rows.labels, strongest(dictionary, rows.values), len(dictionary.labels))
+def relabelled(dictionary: ConceptDictionary, states: LayerStates) -> ConceptDictionary:
+    """The same concepts, labelled by what most of `states` that activate them are labelled now; "" where none does."""
+    counted = tally(states.labels, strongest(dictionary, states.values), len(dictionary.labels))
     most = [most_frequent(words) for words in counted]
     return replace(
         dictionary,

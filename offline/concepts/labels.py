@@ -22,7 +22,7 @@ OWN_CONCEPT_PURITY = 0.8
 
 
 def tally(labels: Sequence[str], assigned: Int64, k: int) -> list[Counter[str]]:
-    """For each of k concepts the labels of its rows. assigned: int64 [N], the concept of each row, -1 for none."""
+    """For each of k concepts the labels of its states. assigned: int64 [N], the concept of each state, -1 for none."""
     tallies: list[Counter[str]] = [Counter() for _ in range(k)]
     for label, concept in zip(labels, assigned.tolist(), strict=True):
         if concept >= 0:
@@ -42,7 +42,7 @@ def assemble(
 ) -> ConceptDictionary:
     """A dictionary of concepts in the given order, each labelled by its tally; "" where that is empty.
 
-    centroids: [K, D]. tallies: see `tally`. samples: the labels of all rows.
+    centroids: [K, D]. tallies: see `tally`. samples: the labels of all states.
     """
     labels, counts, purity = [], [], []
     for words in tallies:
@@ -71,7 +71,7 @@ def assemble(
 
 
 def by_size(centroids: Float32, tallies: Sequence[Counter[str]]) -> list[int]:
-    """Indices of the concepts that have rows, from the largest to the smallest; equal rows give one order only."""
+    """Indices of the concepts that have states, from the largest to the smallest; equal states give one order only."""
     found = [concept for concept, words in enumerate(tallies) if words]
     return sorted(found, key=lambda i: (-tallies[i].total(), most_frequent(tallies[i])[0], centroids[i].tobytes()))
 

@@ -1,4 +1,4 @@
-"""Mini-batch K-Means over rows that never are in memory together (docs/method.md §2)."""
+"""Mini-batch K-Means over states that never are in memory together (docs/method.md §2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .labels import assemble, by_size, tally
 __all__ = ["mini_batch_kmeans"]
 
 SAMPLE = 10_000
-"""How many rows are looked at for the first centres: 160 MB at a hidden size of 4096."""
+"""How many states are looked at for the first centres: 160 MB at a hidden size of 4096."""
 _SAMPLE_PER_CONCEPT = 50
 
 
@@ -34,17 +34,18 @@ def mini_batch_kmeans(
     sample: int = SAMPLE,
     progress: bool = False,
 ) -> ConceptDictionary:
-    """K-Means in which every block of rows moves the centres once a pass; only one block is in memory.
+    """K-Means for more states than fit into memory: one block at a time moves the centres.
 
-    blocks: gone through passes + 2 times, in the same order each time, such as `ShardedStates`; `[rows]` will do.
-    sample: how many rows, drawn evenly from all of them, choose the first centres (at least 50 k): those of the best of
-    n_init starts of `kmeans` on them. They are the first mini-batch of scikit-learn's MiniBatchKMeans and each block
-    is one more; a centre becomes the mean of all rows that it ever drew. The last pass assigns every row to its nearest
-    centre, for labels, counts and purity; a centre without a row is left out. As in `kmeans`, equal blocks and seeds
-    give equal bits.
+    First a random sample of the states is clustered like in `kmeans`, which gives the first centres. Then
+    scikit-learn's MiniBatchKMeans takes the sample and each block as a mini-batch, the blocks `passes` times. The last
+    pass assigns every state to its nearest centre, for labels, counts and purity; a centre without a state is left out.
+    Equal blocks and seeds give equal bits.
+
+    blocks: such as `ShardedStates`, or a list of one `LayerStates`. They are read passes + 2 times and must come in the
+    same order each time. n_init: starts on the sample. sample: its size; at least 50 k states are drawn.
 
     Raises:
-        SettingError: as `kmeans`; DataError: no rows at all, or blocks that cannot be gone through again.
+        SettingError: as `kmeans`; DataError: no states at all, or blocks that cannot be gone through again.
     """
     layer, manifest, drawn, count = _draw(blocks, max(sample, _SAMPLE_PER_CONCEPT * k), seed, progress)
     check_k(k, count, n_init)
@@ -52,14 +53,14 @@ def mini_batch_kmeans(
     # Reassigning rare centres at random would undo what the starts found, last of all in the last block.
     model = MiniBatchKMeans(k, init=centres, n_init=1, random_state=seed, reassignment_ratio=0)
     with threadpool_limits(limits=1):
-        model.partial_fit(drawn)  # scikit-learn wants k rows in its first batch; a block may have fewer
+        model.partial_fit(drawn)  # scikit-learn wants k states in its first batch; a block may have fewer
         for number in range(passes):
             for block in tqdm(blocks, f"pass {number + 1}", unit="block", disable=None if progress else True):
                 model.partial_fit(block.values)
         centres = model.cluster_centers_.astype(np.float32)
         tallies = _tallies(blocks, centres, progress)
     if (assigned := sum(words.total() for words in tallies)) != count:
-        raise DataError(f"{count:,} rows came the first time and {assigned:,} the last; give blocks that come again")
+        raise DataError(f"{count:,} states came the first time and {assigned:,} the last; give blocks that come again")
     order = by_size(centres, tallies)
     return assemble(
         centres[order],
@@ -73,9 +74,9 @@ def mini_batch_kmeans(
 
 
 def _draw(blocks: Iterable[LayerStates], size: int, seed: int, progress: bool) -> tuple[int, Manifest, Float32, int]:
-    """Layer and manifest of the rows, at most `size` of them, each equally likely, and how many there are.
+    """Layer and manifest of the states, at most `size` of them, each equally likely, and how many there are.
 
-    The rows with the lowest of random keys, in their order: the same ones however the rows are cut into blocks.
+    The states with the lowest of random keys, in their order: the same ones however the states are cut into blocks.
     """
     rng = np.random.default_rng(seed)
     keys = np.full(size, np.inf)
@@ -90,12 +91,12 @@ def _draw(blocks: Iterable[LayerStates], size: int, seed: int, progress: bool) -
         out, new = np.setdiff1d(np.arange(size), lowest), lowest[lowest >= size] - size
         keys[out], kept[out] = fresh[new], block.values[new]
     if source is None:
-        raise DataError("there are no rows to make a dictionary of; represent more samples, or use another rule")
+        raise DataError("there are no states to make a dictionary of; represent more samples, or use another rule")
     return *source, kept[np.argsort(keys)[: min(count, size)]], count
 
 
 def _tallies(blocks: Iterable[LayerStates], centres: Float32, progress: bool) -> list[Counter[str]]:
-    """For each centre the labels of the rows that are nearest to it."""
+    """For each centre the labels of the states that are nearest to it."""
     half_squares = np.float32(0.5) * np.square(centres).sum(axis=1, dtype=np.float32)
     tallies: list[Counter[str]] = [Counter() for _ in centres]
     for block in tqdm(blocks, "assign", unit="block", disable=None if progress else True):

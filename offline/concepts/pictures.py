@@ -27,11 +27,12 @@ LARGEST_SIDE = 96
 
 
 def top_samples(dictionary: ConceptDictionary, blocks: Iterable[LayerStates], count: int) -> list[tuple[str, ...]]:
-    """For each concept the ids of the samples that activate it most, best first; each sample once, by its best row.
+    """For each concept the ids of the samples that activate it most, best first.
 
-    blocks: such as `ShardedStates`, each with all rows of its samples; `[rows]` will do. Between rows, h·c_k - ½‖c_k‖²
-    would favour the longest and not the nearest: for centres the order is that of the distance. The earlier sample wins
-    a tie.
+    A sample counts once, by its best state; on a tie the earlier sample comes first. Centres are compared by distance:
+    h·c_k - ½‖c_k‖² ranks the concepts of one state, but not the states of one concept, where it favours long ones.
+
+    blocks: such as `ShardedStates`, or a list of one `LayerStates`. A block must hold all states of its samples.
     """
     best: list[list[tuple[float, str]]] = [[] for _ in dictionary.labels]
     for block in blocks:

@@ -21,14 +21,17 @@ __all__ = ["Residual", "mean_overlap", "own_concepts", "residual", "sizes"]
 
 
 class Residual(NamedTuple):
-    """squares: ‖Z - U V‖² (for centres: K-Means' inertia). error: ‖Z - U V‖ / ‖Z‖, 0 where the rows are all zero."""
+    """What a dictionary does not explain of the states Z, which it rebuilds as U V.
+
+    squares: ‖Z - U V‖², for centres the inertia of K-Means. error: ‖Z - U V‖ / ‖Z‖, or 0 if all states are zero.
+    """
 
     squares: float
     error: float
 
 
 def residual(dictionary: ConceptDictionary, blocks: Iterable[LayerStates]) -> Residual:
-    """What the concepts leave of the rows, summed over all blocks in float64.
+    """What the concepts leave of the states, summed over all blocks in float64.
 
     `.methods` says how each method rebuilds a state.
     """
@@ -58,7 +61,7 @@ def own_concepts(dictionary: ConceptDictionary) -> float:
 
 
 def sizes(dictionary: ConceptDictionary) -> dict[str, float]:
-    """Rows of the smallest and of the largest concept, and how many concepts are the strongest of no row."""
+    """States of the smallest and of the largest concept, and how many concepts no state activates most."""
     counts = dictionary.counts
     return {
         "smallest concept": float(counts.min()),

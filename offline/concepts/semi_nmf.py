@@ -1,7 +1,7 @@
 """Semi-NMF, Z ≈ U V with U free and V ≥ 0, by multiplicative updates.
 
 Ding, Li and Jordan, "Convex and Semi-Nonnegative Matrix Factorizations", IEEE TPAMI 32 (2010), section 3.
-scikit-learn has the NMF of non-negative data only. Rows are samples here: values [N, D] ≈ V [N, K] · U [K, D].
+scikit-learn has the NMF of non-negative data only. States are samples here: values [N, D] ≈ V [N, K] · U [K, D].
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def factorise(
 ) -> Factors:
     """Semi-NMF of values [N, D] into k concepts, begun at a partition.
 
-    clusters: int64 [N], the K-Means cluster of each row. Ends when a step lowers the error by less than `tolerance` of
-    ‖Z‖², or after `most` steps; the error never grows.
+    clusters: int64 [N], the K-Means cluster of each state. Ends when a step lowers the error by less than `tolerance`
+    of ‖Z‖², or after `most` steps; the error never grows.
     """
     z = values.astype(np.float64)
     total = float(np.square(z).sum())

@@ -47,7 +47,7 @@ def _plane(points: Sequence[tuple[float, float]]) -> tuple[Scale, Scale]:
 
 
 def _labels(wanted: Iterable[tuple[str, float, float]], taken: list[Box]) -> list[Markup]:
-    """Each label where it covers nothing: right, left, above or below; without any room it is left to the pointer."""
+    """Each label beside its arrow, where it covers nothing; without room only the tooltip shows it."""
     placed = []
     for label, x, y in wanted:
         wide = _LETTER * len(label)

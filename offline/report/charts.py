@@ -1,4 +1,4 @@
-"""Charts of a study's figures. Every mark of a datum has the class `mark`; what frames it has not."""
+"""Charts of a study's figures. Elements that draw a value have the class `mark`; axes and frames do not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def curves(
 ) -> Markup:
     """Lines over x. Up to six are told apart by colour; more are grey, with their mean in the accent colour.
 
-    chosen: an x to point out. holding: what the axis of y spans in any case.
+    chosen: an x to highlight. holding: values that the y axis always includes.
     """
     few = len(lines) <= _FEW
     alone = len(lines) == 1
@@ -102,7 +102,7 @@ def intervals(figures: Mapping[str, Measured], pointed_out: str = "") -> Markup:
 
 
 def dumbbells(rows: Sequence[tuple[str, float, float]], name: str, in_percent: bool = False) -> Markup:
-    """For each label where it was (a ring) and where it is (a dot), those that gained most above."""
+    """One line per label from its old value (a ring) to its new one (a dot), the largest gain on top."""
     write: Write = percent if in_percent else real
     left, row, top = 112, 21, 30
     order = sorted(rows, key=lambda one: one[1] - one[2])

@@ -1,4 +1,4 @@
-"""Where answers went: original answers on the left, new ones on the right, joined by bands as wide as they are many."""
+"""A flow chart of answers: original ones on the left, new ones on the right. A band is as wide as it has answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def folded(flow: Flow, keep: int = 7) -> Flow:
 
 
 def flow_chart(flow: Flow) -> Markup:
-    """Bands from left to right, the rest of each side at the bottom. In colour: into the most frequent new answer."""
+    """Bands from left to right, the rest at the bottom. Those into the most frequent new answer are coloured."""
     sides = [_totals(flow, side) for side in (0, 1)]
     per_unit = _TALL / flow.total()
     height = 30 + _TALL + _GAP * max(len(side) for side in sides)

@@ -28,7 +28,7 @@ __all__ = ["render", "write_report"]
 
 
 def write_report(run: Path, out: Path) -> dict[str, str]:
-    """Write the page of a run's findings; the gaps in it: names of pictures that could not be shown, with the reason.
+    """Write the page of a run's findings. Returns why pictures are missing, by the picture's name.
 
     Raises:
         DataError: the folder holds no finding, or one that is broken.
@@ -42,7 +42,7 @@ def write_report(run: Path, out: Path) -> dict[str, str]:
 
 
 def render(name: str, findings: Mapping[str, Finding], pictures: Pictures) -> str:
-    """The page as text. name: what to call the run where no finding tells more about it."""
+    """The page as text. name: the title if no finding has a better one."""
     about = [found for found in findings.values() if isinstance(found, AboutFound)]
     shown = [(key, found) for key, found in findings.items() if not isinstance(found, AboutFound)]
     order = list(TOPICS)

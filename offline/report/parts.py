@@ -82,8 +82,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """published: rows that hold figures of the paper. folded: shown when asked for. titled: its caption stands above it
-    already."""
+    """published: rows that hold figures of the paper. folded: closed until it is clicked. titled: the caption is
+    already above it."""
 
     kind: ClassVar[str] = "table"
     caption: str

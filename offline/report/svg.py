@@ -39,7 +39,7 @@ Write = Callable[[float], str]
 
 
 def element(name: str, *inside: str, title: str = "", **attributes: str | float) -> Markup:
-    """An element; a trailing underscore of an attribute's name falls away, others become hyphens.
+    """An SVG element. In attribute names a trailing underscore is dropped; other underscores become hyphens.
 
     title: what a browser shows where the pointer rests.
     """

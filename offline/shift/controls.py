@@ -1,8 +1,8 @@
-"""Whether Δ_k says more than any other shift would: controls on held-out samples, which the paper lacks.
+"""Controls on held-out samples, which the paper lacks: does Δ_k say more than another shift would?
 
-Concepts, shifts and the matching are learned on one half of the samples; the fine-tune's concepts that they are held
-against come from the other half. All vectors are centred by the mean of the fine-tune's rows on the first half: at the
-last layer everything has one large direction in common, and every cosine would be near 1.
+Concepts and shifts come from one half of the samples. The fine-tune's concepts that they are compared with come from
+the other half. All vectors are centred by the mean of the fine-tune's states on the first half: at the last layer all
+states share one large direction, and without centring every cosine would be near 1.
 
     no shift          u_k
     global mean       u_k + the mean of all δ
@@ -39,7 +39,7 @@ def control_cosines(
     """For each control the cosine of every concept to its held-out match, float64 [K], by name.
 
     fit: the first half. shifts: of its concepts. tuned, held_out: the fine-tune's dictionaries of the first and of the
-    other half. A concept's match is one for all controls: that of u_k, so that no control may choose its own.
+    other half. All controls of a concept are compared with one match, that of u_k.
     """
     mean = fit.b.values.mean(axis=0, dtype=np.float64)
     u, targets = shifts.concepts - mean, held_out.centroids - mean
@@ -64,9 +64,9 @@ def _to(chosen: Float64, vectors: Float64) -> Float64:
 def _random_deltas(fit: Pairs, shifts: ConceptShifts, seed: int) -> Iterator[Float64]:
     """The mean δ of each cluster of random partitions whose clusters have the sizes of the real ones, [K, D] each."""
     rng = np.random.default_rng(seed)
-    clusters = np.repeat(np.arange(len(shifts.rows)), shifts.rows)
+    clusters = np.repeat(np.arange(len(shifts.counts)), shifts.counts)
     moved = fit.shifts
     for _ in range(PARTITIONS):
         sums = np.zeros_like(shifts.deltas)
         np.add.at(sums, rng.permutation(clusters), moved)
-        yield sums / np.maximum(shifts.rows, 1)[:, None]
+        yield sums / np.maximum(shifts.counts, 1)[:, None]

@@ -1,8 +1,8 @@
 """What a fine-tune did to the concepts of a model (docs/method.md §3).
 
 Each concept k moves by Δ_k, the mean of δ_m = b_m - a_m over the samples that activate it most in the original model.
-u_k + α Δ_k is then held against the concept of the fine-tune that it matches. With K-Means and α = 1 the sum *is* the
-mean of b over these samples, so that a high recovery on the same samples says little: see `controls.py`.
+u_k + α Δ_k is then compared with the fine-tune's concept that u_k matches. With K-Means and α = 1 the sum *is* the mean
+of b over these samples, so a high recovery on the same samples proves little; `controls.py` measures it on others.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Int64 = npt.NDArray[np.int64]
 class ConceptShifts:
     """How the K concepts of a dictionary moved.
 
-    concepts: float64 [K, D], the u_k. deltas: float64 [K, D], the Δ_k, zero for a concept without rows. rows: int64
-    [K]. consistency: float64 [K], mean cos(δ_m, Δ_k). pairwise: float64 [K], mean cos(δ_m, δ_n) over m ≠ n, 1 for a
-    single row. Both are 0 for a concept without rows; a row that did not move counts as 0.
+    concepts: float64 [K, D], the u_k. deltas: float64 [K, D], the Δ_k. counts: int64 [K], the states of each concept.
+    consistency: float64 [K], mean cos(δ_m, Δ_k). pairwise: float64 [K], mean cos(δ_m, δ_n) over m ≠ n, and 1 for a
+    single state. A concept without states has zeros. The cosine of a state that did not move is 0.
     """
 
     concepts: Float64
     deltas: Float64
-    rows: Int64
+    counts: Int64
     consistency: Float64
     pairwise: Float64
 
@@ -56,8 +56,8 @@ class ConceptShifts:
 class Recovered:
     """The concepts against their matches b*, before (u) and after (u + α Δ).
 
-    match: int64 [K]. before, after: float64 [K], cosines. recovery: float64 [K], (after - before) / before; nan where
-    a concept did not point the match's way to begin with (before ≤ 0), for which the ratio has no meaning.
+    match: int64 [K]. before, after: float64 [K], cosines. recovery: float64 [K], (after - before) / before, or nan
+    if before ≤ 0, where the ratio has no meaning.
     """
 
     match: Int64
@@ -67,7 +67,7 @@ class Recovered:
 
 
 def shifts_of(pairs: Pairs, dictionary: ConceptDictionary) -> ConceptShifts:
-    """Δ_k and both consistencies; A_k by the strongest activation of a's rows.
+    """Δ_k and both consistencies; A_k by the strongest activation of a's states.
 
     Raises:
         SettingError: a dictionary of another model or layer than a's.
@@ -84,8 +84,8 @@ def shifts_of(pairs: Pairs, dictionary: ConceptDictionary) -> ConceptShifts:
             deltas[concept] = members.mean(axis=0)
             consistency[concept] = cosines(members, deltas[concept : concept + 1]).mean()
             pairwise[concept] = _mean_pairwise_cosine(members)
-    rows = np.bincount(assigned, minlength=k).astype(np.int64)
-    return ConceptShifts(dictionary.centroids.astype(np.float64), deltas, rows, consistency, pairwise)
+    counts = np.bincount(assigned, minlength=k).astype(np.int64)
+    return ConceptShifts(dictionary.centroids.astype(np.float64), deltas, counts, consistency, pairwise)
 
 
 def recovered(shifts: ConceptShifts, target: ConceptDictionary, alpha: float = 1.0) -> Recovered:
@@ -99,18 +99,18 @@ def recovered(shifts: ConceptShifts, target: ConceptDictionary, alpha: float = 1
     return Recovered(match, before, after, recovery)
 
 
-def check_dictionary(dictionary: ConceptDictionary, rows: LayerStates) -> None:
-    """Passes when a dictionary was made of these rows' model and layer.
+def check_dictionary(dictionary: ConceptDictionary, states: LayerStates) -> None:
+    """Passes when a dictionary was made of these states' model and layer.
 
     Raises:
         SettingError: it was not.
     """
-    model = rows.manifest.request.model
-    if dictionary.layer != rows.layer or dictionary.model != model:
+    model = states.manifest.request.model
+    if dictionary.layer != states.layer or dictionary.model != model:
         raise SettingError(
             f"the dictionary is of layer {dictionary.layer} of {dictionary.model.architecture} with weights "
-            f"{dictionary.model.fingerprint}, the rows are of layer {rows.layer} of {model.architecture} with weights "
-            f"{model.fingerprint}; both must be of one model and layer"
+            f"{dictionary.model.fingerprint}, the states are of layer {states.layer} of {model.architecture} with "
+            f"weights {model.fingerprint}; both must be of one model and layer"
         )
 
 

@@ -44,7 +44,7 @@ def profile_of_shift(
             name,
             [SteeringVector(pairs.a.layer, pairs.shifts.mean(axis=0))],
             model=request.model,
-            description=description or "toward the other model, one vector (the mean shift of all rows)",
+            description=description or "toward the other model, one vector (the mean shift of all states)",
             positions=positions,
             alpha=alpha,
             hidden_norms=norms,

@@ -1,4 +1,4 @@
-"""The study of a shift, whole: from the rows of a model and its fine-tune to what a report shows (docs/method.md §3).
+"""The study of a shift, whole: from the states of a model and its fine-tune to what a report shows (docs/method.md §3).
 
 The samples are halved by seed. On the first half the dictionaries of both models, the Δ_k, the matching, the recovery
 and the correlations are found, as the paper does; the other half serves the controls, and the recovery once more.
@@ -46,10 +46,10 @@ def study_shift(
 ) -> Study:
     """K concepts of `base`, and what became of them in `tuned`.
 
-    pairs: rows of both. alpha: of u_k + α Δ_k; the controls are at α = 1.
+    pairs: states of both. alpha: of u_k + α Δ_k; the controls are at α = 1.
 
     Raises:
-        SettingError: k beyond the rows of a half; readers of other models than the rows'.
+        SettingError: k beyond the states of a half; readers of other models than the states'.
     """
     fit, rest = pairs.halves(seed)
     dictionary, target, held_out = kmeans(fit.a, k, seed), kmeans(fit.b, k, seed), kmeans(rest.b, k, seed)
@@ -98,7 +98,7 @@ def _concepts(
     return tuple(
         ConceptShift(
             label=names[k],
-            rows=int(shifts.rows[k]),
+            rows=int(shifts.counts[k]),
             magnitude=float(shifts.magnitude[k]),
             consistency=float(shifts.consistency[k]),
             pairwise_consistency=float(shifts.pairwise[k]),
@@ -146,7 +146,7 @@ def _in_the_plane(*sets: Float64) -> list[list[tuple[float, float]]]:
 def _note(fit: Pairs, rest: Pairs, alpha: float) -> str:
     a, b = fit.left_out
     return (
-        f"α = {alpha:g}. Found on {len(fit):,} pairs of rows; controls on {len(rest):,} pairs of other samples, "
-        f"centred by the mean of the fine-tune's rows. {a:,} rows of the original and {b:,} of the fine-tune have no "
-        "counterpart and were left out."
+        f"α = {alpha:g}. Found on {len(fit):,} pairs of states; controls on {len(rest):,} pairs of other samples, "
+        f"centred by the mean of the fine-tune's states. {a:,} states of the original and {b:,} of the fine-tune have "
+        "no counterpart and were left out."
     )

@@ -1,6 +1,6 @@
 """A regression monitor: how far the checkpoints of a fine-tune have moved a model's concepts (docs/method.md §3).
 
-Concept k of the original is held against u_k + Δ_k, the mean of the checkpoint's rows over the samples that activate
+Concept k of the original is held against u_k + Δ_k, the mean of the checkpoint's states over the samples that activate
 it: by the words both stand for (T-Overlap, each in its own model's unembedding) and by their cosine. No dictionary is
 made of a checkpoint, so no matching can blur the curve.
 """
@@ -37,14 +37,14 @@ _STEP = re.compile(r"(\d+)$")
 class Drift:
     """A checkpoint against the original.
 
-    overlaps: float64 [K], percent. cosines: float64 [K]. Both 0 for a concept without a row in common: it has gone.
-    rows: how many rows both have in common.
+    overlaps: float64 [K], percent. cosines: float64 [K]. Both 0 for a concept without a state in common: it has gone.
+    states: how many states both have in common.
     """
 
     step: int
     overlaps: npt.NDArray[np.float64]
     cosines: npt.NDArray[np.float64]
-    rows: int
+    states: int
 
     @property
     def overlap(self) -> float:
@@ -65,26 +65,26 @@ class Watched:
         SettingError: a dictionary of another model or layer; DataError: no concept stands for any word.
     """
 
-    def __init__(self, rows: LayerStates, dictionary: ConceptDictionary, model: Reader) -> None:
+    def __init__(self, states: LayerStates, dictionary: ConceptDictionary, model: Reader) -> None:
         self.dictionary = dictionary
         self.device = model.device
-        self._rows = rows
+        self._rows = states
         words = top_words(dictionary.centroids, model)
         self._kept = [k for k, said in enumerate(words) if said]
         if not self._kept:
             raise DataError(
-                f"layer {rows.layer}: none of the {len(words)} concepts stands for a word; watch a deeper layer"
+                f"layer {states.layer}: none of the {len(words)} concepts stands for a word; watch a deeper layer"
             )
         names = names_of(dictionary, words)
         self.words = [words[k] for k in self._kept]
         self.names = [names[k] for k in self._kept]
 
-    def drift(self, step: int, rows: LayerStates, model: Reader) -> Drift:
-        """What a checkpoint did. rows: of the checkpoint, by the same rule on the same samples."""
-        pairs = pair_states(self._rows, rows)
+    def drift(self, step: int, states: LayerStates, model: Reader) -> Drift:
+        """What a checkpoint did. states: of the checkpoint, by the same rule on the same samples."""
+        pairs = pair_states(self._rows, states)
         shifts = shifts_of(pairs, self.dictionary)
         shifted = shifts.shifted()[self._kept]
-        here = shifts.rows[self._kept] > 0
+        here = shifts.counts[self._kept] > 0
         overlaps = [
             word_overlap(ours, theirs) for ours, theirs in zip(self.words, top_words(shifted, model), strict=True)
         ]
@@ -129,6 +129,6 @@ def drift_table(drifts: Sequence[Drift], title: str) -> TableFound:
     """A line a checkpoint."""
     return TableFound(
         title=title,
-        columns=("step", "T-Overlap %", "cosine", "rows in common"),
-        rows=tuple((drift.step, round(drift.overlap, 2), round(drift.cosine, 4), drift.rows) for drift in drifts),
+        columns=("step", "T-Overlap %", "cosine", "states in common"),
+        rows=tuple((drift.step, round(drift.overlap, 2), round(drift.cosine, 4), drift.states) for drift in drifts),
     )

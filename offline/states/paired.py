@@ -1,9 +1,9 @@
-"""The rows of two models, paired: the same sample, read at the same place by the same rule (docs/method.md §3).
+"""Pairs of states, one from a model and one from its fine-tune (docs/method.md §3).
 
-A model and its fine-tune answer in their own words, so a position of the one need not mean what that position of the
-other means. Rows are therefore paired by what they stand for: where a rule keeps words, the first "man" of a sample's
-one answer goes with the first "man" of its other answer; where it keeps one row a sample, sample goes with sample.
-What has no counterpart is left out and counted.
+The two models may answer differently, so equal positions need not mean the same. States are therefore paired by what
+they stand for. If the rule keeps words, the first "man" in one model's answer to a sample is paired with the first
+"man" in the other's. If it keeps one state per sample, the two states of a sample are a pair. States without a
+counterpart are left out and counted.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _SAME = ("data", "samples", "rule", "dtype", "max_new_tokens")
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Rows of a model (a) and of its fine-tune (b): row m of the one belongs to row m of the other.
+    """States of a model (a) and of its fine-tune (b): state m of a is paired with state m of b.
 
-    left_out: rows of a and of b that have no counterpart.
+    left_out: how many states of a and of b have no counterpart.
     """
 
     a: LayerStates
@@ -50,7 +50,7 @@ class Pairs:
         return Pairs(self.b, self.a, self.left_out[::-1])
 
     def halves(self, seed: int) -> tuple[Pairs, Pairs]:
-        """Two halves of the samples, drawn by seed; a sample's rows stay together.
+        """Two halves of the samples, drawn by seed; a sample's states stay together.
 
         Raises:
             SettingError: fewer than two samples.
@@ -64,31 +64,33 @@ class Pairs:
         return self._of(np.flatnonzero(chosen)), self._of(np.flatnonzero(~chosen))
 
     def _of(self, indices: Int64) -> Pairs:
-        return Pairs(self.a.take(indices), self.b.take(indices), self.left_out)
+        return Pairs(self.a.at(indices), self.b.at(indices), self.left_out)
 
 
 def pair_states(a: LayerStates, b: LayerStates) -> Pairs:
-    """The rows that two models have in common, in a's order.
+    """The states that two models have in common, in a's order.
 
     Raises:
-        SettingError: models of different form, other samples, another rule or layer, or no common row at all.
+        SettingError: models of different form, other samples, another rule or layer, or no common state at all.
     """
     check_comparable(a.manifest.request.model, b.manifest.request.model)
     if a.layer != b.layer:
-        raise SettingError(f"rows of layer {a.layer} cannot be compared with rows of layer {b.layer}; load one layer")
+        raise SettingError(
+            f"states of layer {a.layer} cannot be compared with states of layer {b.layer}; load one layer"
+        )
     for name in _SAME:
-        ours, theirs = (getattr(rows.manifest.request, name) for rows in (a, b))
+        ours, theirs = (getattr(states.manifest.request, name) for states in (a, b))
         if ours != theirs:
             raise SettingError(
-                f"the two sets of rows differ in their {name.replace('_', ' ')} ({ours} and {theirs}); "
+                f"the two sets of states differ in their {name.replace('_', ' ')} ({ours} and {theirs}); "
                 "represent both models with the same samples and settings"
             )
     place = {key: i for i, key in enumerate(_keys(b))}
     pairs = [(i, place[key]) for i, key in enumerate(_keys(a)) if key in place]
     if not pairs:
-        raise SettingError("the two models have no row in common: no answer of both holds what the rule keeps")
+        raise SettingError("the two models have no state in common: no answer of both holds what the rule keeps")
     first, second = np.array(pairs, np.int64).T
-    return Pairs(a.take(first), b.take(second), (len(a.values) - len(first), len(b.values) - len(first)))
+    return Pairs(a.at(first), b.at(second), (len(a.values) - len(first), len(b.values) - len(first)))
 
 
 def check_comparable(a: ModelIdentity, b: ModelIdentity) -> None:
@@ -106,11 +108,14 @@ def check_comparable(a: ModelIdentity, b: ModelIdentity) -> None:
             )
 
 
-def _keys(rows: LayerStates) -> Iterator[Key]:
-    """Sample, word and how many of that word came before it in the sample; no word where a sample has but one row."""
-    by_word = rows.manifest.request.rule.startswith("predicts:")
+def _keys(states: LayerStates) -> Iterator[Key]:
+    """For each state its sample, its word, and how often that word came before in the sample.
+
+    The word is empty if the rule keeps one state per sample.
+    """
+    by_word = states.manifest.request.rule.startswith("predicts:")
     seen: Counter[tuple[str, str]] = Counter()
-    for sample, label in zip(rows.sample_ids, rows.labels, strict=True):
+    for sample, label in zip(states.sample_ids, states.labels, strict=True):
         word = label if by_word else ""
         yield sample, word, seen[sample, word]
         seen[sample, word] += 1

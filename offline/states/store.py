@@ -125,7 +125,7 @@ class LayerStates:
         """Which rows are labelled by one of `words`: bool [N]."""
         return np.fromiter((label in words for label in self.labels), dtype=np.bool_, count=len(self.labels))
 
-    def take(self, indices: Int64) -> LayerStates:
+    def at(self, indices: Int64) -> LayerStates:
         """The rows at these indices, in this order. indices: int64 [n]."""
         return replace(
             self,

@@ -42,8 +42,9 @@ class Pair:
 class Judged:
     """What steering by a pair did to the answers of a dev set.
 
-    gains: answers counted with steering - without, largest first, only those that changed. group: the answers that
-    gained, up to the largest gap. score: that gap, the smallest gain inside the group - the largest one outside it.
+    gains: for each answer whose count changed, its count with steering minus its count without, largest first.
+    group: the main group of answers that gained. It ends where the gap to the next gain is largest.
+    score: that gap, the smallest gain inside the group minus the largest gain outside it.
     """
 
     pair: Pair
@@ -58,10 +59,10 @@ class Judged:
 
 
 def pairs_near(dictionary: ConceptDictionary, original: npt.ArrayLike, target: npt.ArrayLike, keep: int) -> list[Pair]:
-    """The `keep` pairs (i, j) of smallest ‖u_i - original‖ + ‖u_j - target‖, nearest first.
+    """The `keep` pairs (i, j) with the smallest ‖u_i - original‖ + ‖u_j - target‖, nearest first.
 
-    original, target: [D], the means of the two sets (or of one and the same, where no target is preferred). Pairs of
-    concepts with one label are left out: they cannot change an answer into another.
+    original, target: [D], the means of the two sets of states. Give the same mean twice if any target will do. Pairs
+    whose concepts share a label are left out, since they cannot turn one answer into another.
 
     Raises:
         SettingError: no two concepts with different labels, or keep < 1.

@@ -14,8 +14,8 @@ __all__ = ["random_control"]
 def random_control(profile: Profile, name: str, seed: int) -> Profile:
     """The profile with every vector replaced by one of the same norm in a random direction.
 
-    Layers, positions, gate, alphas and, in a fine profile, centroids and rows that are zero stay: the two differ in
-    direction only. Directions are uniform on the sphere and follow from the seed.
+    Everything else stays: layers, positions, gate, alphas and, in a fine profile, the centroids and the concepts that
+    are not steered. Directions are uniform on the sphere and follow from the seed.
     """
     rng = np.random.default_rng(seed)
     manifest = profile.manifest

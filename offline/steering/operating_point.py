@@ -28,7 +28,10 @@ P = TypeVar("P", bound=Point)
 
 
 def best(points: Sequence[P], most_collateral: float = MOST_COLLATERAL) -> P:
-    """The point that gains most at so little collateral; where none is that clean, the cleanest. Ties: the weakest."""
+    """The point that gains most among those with at most `most_collateral`; if there is none, that with the least.
+
+    Of equal points the one with the smallest strength is taken.
+    """
     clean = [point for point in points if point.collateral <= most_collateral]
     if not clean:
         return min(points, key=lambda point: (point.collateral, -point.gained, point.strength))
@@ -36,9 +39,9 @@ def best(points: Sequence[P], most_collateral: float = MOST_COLLATERAL) -> P:
 
 
 def front(points: Sequence[P]) -> list[P]:
-    """The points that no other beats in one respect without losing in the other, from the cleanest on.
+    """The Pareto front: the points that no other point beats in gain and collateral, least collateral first.
 
-    Of points that are equal in both, the weakest stands for all.
+    Of points that are equal in both, only the one with the smallest strength is kept.
     """
     found: list[P] = []
     for point in sorted(points, key=lambda point: (point.collateral, -point.gained, point.strength)):

@@ -1,4 +1,4 @@
-"""From rows and dictionaries to steering profiles (docs/method.md §4).
+"""From states and dictionaries to steering profiles (docs/method.md §4).
 
 A mapping {original word: target word} says what is to become what: {"yes": "no"}, or several pairs at once, such as
 {"man": "person", "woman": "person", "his": "their", "her": "their"}.
@@ -30,38 +30,38 @@ class ConceptWarning(UserWarning):
 
 def coarse_profile(
     name: str,
-    rows: Sequence[LayerStates],
+    states: Sequence[LayerStates],
     mapping: Mapping[str, str],
     *,
     positions: Positions = "answer",
     alpha: AlphaRange | None = None,
     description: str = "",
 ) -> Profile:
-    """One vector a layer: mean of the rows labelled by any target - mean of those labelled by any original word.
+    """One vector per layer: the mean of all states labelled by a target word minus the mean of those by an original.
 
-    rows: one entry for each layer that is to be steered, all of one set of representations. Typical ‖h‖ is the median
-    over all rows of the layer.
+    states: of each layer that is to be steered, all from one folder. The profile's typical ‖h‖ is the median over all
+    states of the layer.
 
     Raises:
-        SettingError: a word without rows, a word on both sides, or two words that these rows cannot tell apart (both
-            begin with the same token, and the rows predict that one).
+        SettingError: a word without states, a word on both sides, or two words that these states cannot tell apart
+            because both begin with the token that the states predict.
     """
     if both := sorted(set(mapping) & set(mapping.values())):
         raise SettingError(f"{both[0]!r} is an original and a target word; one vector cannot do both, use --kind fine")
     vectors = []
-    for layer in rows:
+    for layer in states:
         _check_words(layer, mapping)
         original, target = layer.of(set(mapping)), layer.of(set(mapping.values()))
         vectors.append(SteeringVector.between(layer.values[original], layer.values[target], layer.layer))
     return Profile.coarse(
         name,
         vectors,
-        model=rows[0].manifest.request.model,
+        model=states[0].manifest.request.model,
         description=description or f"{_spoken(mapping)}, one vector (target mean - original mean)",
         positions=positions,
         alpha=alpha,
-        hidden_norms={layer.layer: typical_norm(layer) for layer in rows},
-        provenance=_provenance(rows[0], mapping, "difference of means", None),
+        hidden_norms={layer.layer: typical_norm(layer) for layer in states},
+        provenance=_provenance(states[0], mapping, "difference of means", None),
     )
 
 
@@ -75,11 +75,11 @@ def fine_profile(
     alpha: AlphaRange | None = None,
     description: str = "",
 ) -> Profile:
-    """s_ij = u_j - u_i, added only where concept i is the nearest: see `concept_vectors`.
+    """One vector per concept, s_ij = u_j - u_i, added only where concept i is the nearest: see `concept_vectors`.
 
-    layers: rows and their dictionary for each layer that is to be steered. Warns with a `ConceptWarning` where a word
-    has no concept of its own, or where many of its rows lie in other words' concepts: those will not be steered. What
-    share of an original word's rows is reached, and what share of all other rows is touched, goes to the provenance.
+    layers: for each layer that is to be steered its states and their dictionary. A `ConceptWarning` says which word has
+    no concept of its own, or has many states in the concepts of other words, which will not be steered. The provenance
+    keeps two shares: of each original word's states that are reached, and of all other states that are touched.
 
     Raises:
         SettingError: as `coarse_profile`; a word that labels no concept at all; a dictionary of another model or layer,
@@ -87,18 +87,19 @@ def fine_profile(
     """
     parts: dict[int, tuple[npt.ArrayLike, npt.ArrayLike]] = {}
     reached: dict[str, dict[str, float]] = {}
-    for rows, dictionary in layers:
-        if dictionary.layer != rows.layer or dictionary.model != rows.manifest.request.model:
+    for states, dictionary in layers:
+        if dictionary.layer != states.layer or dictionary.model != states.manifest.request.model:
             raise SettingError(
-                f"a dictionary of layer {dictionary.layer} of {dictionary.model.architecture} was given for rows of "
-                f"layer {rows.layer} of {rows.manifest.request.model.architecture}; both must be of one layer and model"
+                f"a dictionary of layer {dictionary.layer} of {dictionary.model.architecture} was given for states "
+                f"of layer {states.layer} of {states.manifest.request.model.architecture}; both must be of one "
+                "layer and model"
             )
         check_partition(dictionary)
-        _check_words(rows, mapping)
-        parts[rows.layer] = (dictionary.centroids, concept_vectors(dictionary, mapping))
-        reached[str(rows.layer)] = _reach(rows, dictionary, mapping)
-        for message in doubts(dictionary, mapping, reached[str(rows.layer)]):
-            warnings.warn(f"layer {rows.layer}: {message}", ConceptWarning, stacklevel=2)
+        _check_words(states, mapping)
+        parts[states.layer] = (dictionary.centroids, concept_vectors(dictionary, mapping))
+        reached[str(states.layer)] = _reach(states, dictionary, mapping)
+        for message in doubts(dictionary, mapping, reached[str(states.layer)]):
+            warnings.warn(f"layer {states.layer}: {message}", ConceptWarning, stacklevel=2)
     first = layers[0][1]
     method = f"{first.method}, K = {len(first.labels)}"
     provenance = _provenance(layers[0][0], mapping, method, first.provenance.seed)
@@ -110,16 +111,16 @@ def fine_profile(
         positions=positions,
         gate=gate,
         alpha=alpha,
-        hidden_norms={rows.layer: typical_norm(rows) for rows, _ in layers},
+        hidden_norms={states.layer: typical_norm(states) for states, _ in layers},
         provenance=provenance.model_copy(update={"evaluation": {"training rows": dict(reached)}}),
     )
 
 
 def concept_vectors(dictionary: ConceptDictionary, mapping: Mapping[str, str]) -> npt.NDArray[np.float32]:
-    """float32 [K, D]: row i is u_j - u_i for every concept i labelled by an original word, and zero for all others.
+    """float32 [K, D]: row i is u_j - u_i if concept i is labelled by an original word, and zero otherwise.
 
-    j is, of the concepts labelled by the target word, the one nearest to u_i (the smallest change that does it); an
-    original word with several concepts gets a row for each. Adding row i at u_i gives u_j: the sign counts.
+    u_j is the nearest to u_i among the concepts of the target word, which makes the smallest change. An original word
+    with several concepts has several vectors. u_i plus its own vector is u_j, so the sign matters.
 
     Raises:
         SettingError: an original or a target word that labels no concept.
@@ -135,7 +136,7 @@ def concept_vectors(dictionary: ConceptDictionary, mapping: Mapping[str, str]) -
 
 
 def doubts(dictionary: ConceptDictionary, mapping: Mapping[str, str], reached: Mapping[str, float]) -> list[str]:
-    """What speaks against a fine profile of this dictionary, a sentence each; empty where nothing does."""
+    """The doubts about a fine profile of this dictionary, one sentence each; empty if there are none."""
     found = []
     for word in dict.fromkeys((*mapping, *mapping.values())):
         purest = max(dictionary.purity[i] for i in _labelled(dictionary, word))
@@ -147,22 +148,25 @@ def doubts(dictionary: ConceptDictionary, mapping: Mapping[str, str], reached: M
     for word in mapping:
         if reached[word] < OWN_CONCEPT_PURITY:
             found.append(
-                f"only {reached[word]:.0%} of the rows of {word!r} lie in its concepts and will be steered; "
+                f"only {reached[word]:.0%} of the states of {word!r} lie in its concepts and will be steered; "
                 "use another k, or --method class-means"
             )
     return found
 
 
-def typical_norm(rows: LayerStates) -> float:
-    """The median ‖h‖ of the rows."""
-    return float(np.median(np.linalg.norm(rows.values.astype(np.float64), axis=1)))
+def typical_norm(states: LayerStates) -> float:
+    """The median ‖h‖ of the states."""
+    return float(np.median(np.linalg.norm(states.values.astype(np.float64), axis=1)))
 
 
-def _reach(rows: LayerStates, dictionary: ConceptDictionary, mapping: Mapping[str, str]) -> dict[str, float]:
-    """For each original word the share of its rows whose nearest concept is its own; "others": of all other rows."""
-    label_of_nearest = np.array(dictionary.labels)[dictionary.nearest(rows.values)]
-    shares = {word: float(np.mean(label_of_nearest[rows.of({word})] == word)) for word in mapping}
-    others = ~rows.of(set(mapping))
+def _reach(states: LayerStates, dictionary: ConceptDictionary, mapping: Mapping[str, str]) -> dict[str, float]:
+    """By original word the share of its states whose nearest concept is the word's own.
+
+    "others" is the share of all other states whose nearest concept belongs to an original word.
+    """
+    label_of_nearest = np.array(dictionary.labels)[dictionary.nearest(states.values)]
+    shares = {word: float(np.mean(label_of_nearest[states.of({word})] == word)) for word in mapping}
+    others = ~states.of(set(mapping))
     touched = np.isin(label_of_nearest[others], list(mapping))
     return {**shares, "others": float(touched.mean()) if touched.size else 0.0}
 
@@ -174,20 +178,20 @@ def _labelled(dictionary: ConceptDictionary, word: str) -> list[int]:
     return found
 
 
-def _check_words(rows: LayerStates, mapping: Mapping[str, str]) -> None:
-    counts = Counter(rows.labels)
+def _check_words(states: LayerStates, mapping: Mapping[str, str]) -> None:
+    counts = Counter(states.labels)
     for word in (*mapping, *mapping.values()):
         if word not in counts:
             raise SettingError(
-                f"no row stands for {word!r}{_meant(word, counts)}; represent more samples, or use another rule"
+                f"no state stands for {word!r}{_meant(word, counts)}; represent more samples, or use another rule"
             )
     for original, target in mapping.items():
         first, second = (
-            Counter(rows.tokens[rows.of({word})].tolist()).most_common(1)[0][0] for word in (original, target)
+            Counter(states.tokens[states.of({word})].tolist()).most_common(1)[0][0] for word in (original, target)
         )
         if first == second != NO_TOKEN:
             raise SettingError(
-                f"{original!r} and {target!r} begin with the same token, and that is what these rows predict; "
+                f"{original!r} and {target!r} begin with the same token, and that is what these states predict; "
                 f"represent with --rule predicts:{original},{target}, which takes the token that tells them apart"
             )
 
@@ -201,14 +205,14 @@ def _spoken(mapping: Mapping[str, str]) -> str:
     return ", ".join(f"{original} → {target}" for original, target in mapping.items())
 
 
-def _provenance(rows: LayerStates, mapping: Mapping[str, str], method: str, seed: int | None) -> Provenance:
-    request = rows.manifest.request
-    counts = Counter(rows.labels)
+def _provenance(states: LayerStates, mapping: Mapping[str, str], method: str, seed: int | None) -> Provenance:
+    request = states.manifest.request
+    counts = Counter(states.labels)
     return Provenance(
         dataset_digest=request.data,
         rule=request.rule,
         method=method,
         seed=seed,
         samples={word: counts[word] for word in dict.fromkeys((*mapping, *mapping.values()))},
-        versions=dict(rows.manifest.versions),
+        versions=dict(states.manifest.versions),
     )

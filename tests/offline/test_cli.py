@@ -135,7 +135,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("profile", "{house}/reps", "-m", "a=b", "--name", "x"), "needs --layer (coarse) or --dictionary (fine)"),
     (("profile", "{house}/reps", "--kind", "coarse", "-d", "{house}/means", "-m", "a=b", "--name", "x"), "takes no"),
     (("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a", "--name", "x"), "yes=no"),
-    (("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a=b", "--name", "x"), "no row stands for 'a'"),
+    (("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a=b", "--name", "x"), "no state stands for 'a'"),
     (
         ("profile", "{house}/reps", "--kind", "coarse", "-l", "3", "-m", "a=b", "--name", "x", "--alpha-max", "0.5"),
         "does not hold",

@@ -167,7 +167,7 @@ def test_what_does_not_fit_together_is_one_sentence(house: Path, llava: Path, tm
                 house / "dev" / "captions.jsonl",
                 *out,
             ),
-            "is not the file that the rows come from",
+            "is not the file that the states come from",
         ),
         (("choose-k", house / "answers", "-l", 5, "-k", 5, "--method", "class-means", *out), "as many concepts as"),
         (("choose-k", house / "answers", "-l", 5, "-k", 5, "--model", llava, *out), "made for another model"),

@@ -81,7 +81,7 @@ def test_the_order_of_rows_does_not_change_class_means(order: list[int]) -> None
 
 def test_rare_labels_are_left_out_where_asked() -> None:
     assert class_means(clouds(), min_count=20).labels == ("yes", "no", "three")
-    with pytest.raises(SettingError, match="no label has 61 rows; the most frequent one has 60"):
+    with pytest.raises(SettingError, match="no label has 61 states; the most frequent one has 60"):
         class_means(clouds(), min_count=61)
 
 

@@ -88,7 +88,7 @@ def test_pca_does_not_centre() -> None:
 def test_directions_that_explain_nothing_are_left_out() -> None:
     flat = rows_of(np.outer(np.arange(1, 11), [1.0, 2, 0, 0, 2]), ["a"] * 10)
     assert pca(flat, 3).centroids.shape == (1, 5)
-    with pytest.raises(SettingError, match="k is 5; 10 rows of size 5 have 1 to 4"):
+    with pytest.raises(SettingError, match="k is 5; 10 states of size 5 have 1 to 4"):
         pca(flat, 5)
 
 

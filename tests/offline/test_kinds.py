@@ -33,7 +33,7 @@ def test_rows_get_the_type_of_their_sample_in_lower_case() -> None:
 
 def test_a_row_whose_sample_is_missing_or_has_no_type_is_refused() -> None:
     rows, samples = with_samples(clouds())
-    with pytest.raises(DataError, match="'s0' of the rows has no type"):
+    with pytest.raises(DataError, match="'s0' of the states has no type"):
         by_type(rows, samples[1:])
     with pytest.raises(DataError, match="'s0'"):
         by_type(rows, [replace(samples[0], type=""), *samples[1:]])
@@ -77,5 +77,5 @@ def test_relabelling_counts_the_rows_that_lie_nearest_and_keeps_the_concepts() -
     assert same.labels == dictionary.labels
     assert np.array_equal(same.counts, dictionary.counts)
     assert np.array_equal(same.purity, dictionary.purity)
-    alone = relabelled(dictionary, rows.take(np.flatnonzero(rows.of({"yes"}))))
+    alone = relabelled(dictionary, rows.at(np.flatnonzero(rows.of({"yes"}))))
     assert [label for label in alone.labels if label] == ["yes", "yes"]

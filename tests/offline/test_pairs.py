@@ -73,9 +73,9 @@ def test_what_cannot_be_compared_is_refused(differs: dict[str, Any], message: st
 
 def test_another_layer_and_no_common_row_are_refused() -> None:
     rows = rows_of([[0.0], [1.0]], ["yes", "no"])
-    with pytest.raises(SettingError, match="layer 2 cannot be compared with rows of layer 1"):
+    with pytest.raises(SettingError, match="layer 2 cannot be compared with states of layer 1"):
         pair_states(rows, replace(rows, layer=1))
-    with pytest.raises(SettingError, match="no row in common"):
+    with pytest.raises(SettingError, match="no state in common"):
         pair_states(rows, read_as(rows, ["x", "y"]))
 
 

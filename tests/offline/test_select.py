@@ -42,7 +42,7 @@ def test_the_pair_whose_concepts_are_the_two_means_comes_first() -> None:
 
 def test_pairs_of_one_label_are_left_out_and_a_dictionary_of_one_label_is_refused() -> None:
     rows = clouds()
-    only_yes = class_means(rows.take(np.flatnonzero(rows.of({"yes"}))))
+    only_yes = class_means(rows.at(np.flatnonzero(rows.of({"yes"}))))
     with pytest.raises(SettingError, match="larger k"):
         pairs_near(only_yes, rows.values[0], rows.values[0], keep=1)
     with pytest.raises(SettingError, match="1 or more"):
@@ -92,7 +92,7 @@ def test_what_some_answers_gain_others_lose_and_a_group_gains(pairs: list[tuple[
 
 def test_the_pair_that_gathers_on_one_answer_is_ranked_above_one_that_scatters() -> None:
     rows = clouds()
-    rows = rows.take(np.flatnonzero(~rows.of({"two"})))  # it shares its cloud with "three"
+    rows = rows.at(np.flatnonzero(~rows.of({"two"})))  # it shares its cloud with "three"
     dictionary = class_means(rows)
     labels = dictionary.labels
     pairs = [Pair(i, j, labels[i], labels[j]) for i in range(len(labels)) for j in range(len(labels)) if i != j]

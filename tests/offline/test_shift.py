@@ -57,7 +57,7 @@ def test_a_constant_shift_is_found_and_wholly_consistent() -> None:
     np.testing.assert_allclose(shifts.magnitude, np.linalg.norm(by), rtol=1e-4)
     np.testing.assert_allclose(shifts.consistency, 1, atol=1e-6)
     np.testing.assert_allclose(shifts.pairwise, 1, atol=1e-6)
-    assert shifts.rows.sum() == len(rows.values)
+    assert shifts.counts.sum() == len(rows.values)
 
 
 def test_with_kmeans_the_shifted_concept_is_the_mean_of_the_fine_tunes_rows() -> None:

@@ -150,7 +150,7 @@ def test_a_concept_without_a_row_left_has_gone_wholly(run: Path, llava: Path) ->
     nearest = dictionary.nearest(rows.values)
     # Rows are paired by sample, word and occurrence: the first of each word is so whatever else goes.
     firsts = {word: row for row, word in reversed([*enumerate(zip(rows.sample_ids, rows.labels, strict=True))])}
-    left = rows.take(np.array([row for row in sorted(firsts.values()) if nearest[row] == nearest[0]]))
+    left = rows.at(np.array([row for row in sorted(firsts.values()) if nearest[row] == nearest[0]]))
     drift = Watched(rows, dictionary, model).drift(1, left, model)
     assert sorted(drift.overlaps) == pytest.approx([0, 0, 0, 100])
     assert sorted(drift.cosines)[:3] == [0, 0, 0]

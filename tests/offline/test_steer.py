@@ -85,7 +85,7 @@ def test_a_word_without_a_concept_of_its_own_is_warned_of() -> None:
 def test_a_word_that_mostly_lies_in_another_words_concept_is_warned_of() -> None:
     values = np.concatenate([np.eye(3)[[0] * 10], np.eye(3)[[1] * 10], np.eye(3)[[2] * 40]])
     rows = rows_of(values, ["yes"] * 10 + ["no"] * 10 + ["yes"] * 15 + ["maybe"] * 25)
-    with pytest.warns(ConceptWarning, match="only 40% of the rows of 'yes'"):
+    with pytest.warns(ConceptWarning, match="only 40% of the states of 'yes'"):
         fine_profile("fine", [(rows, kmeans(rows, 3))], {"yes": "no"})
 
 
@@ -93,7 +93,7 @@ def test_a_word_without_any_concept_or_row_is_refused_with_the_nearest_one() -> 
     rows = clouds()
     with pytest.raises(SettingError, match="no concept stands for 'two'"):
         fine_profile("fine", [(rows, kmeans(rows, 4))], {"two": "no"})
-    with pytest.raises(SettingError, match=r"no row stands for 'yess' \(did you mean 'yes'\?\)"):
+    with pytest.raises(SettingError, match=r"no state stands for 'yess' \(did you mean 'yes'\?\)"):
         coarse_profile("coarse", [rows], {"yess": "no"})
 
 

@@ -113,9 +113,9 @@ def test_no_more_than_the_last_and_the_next_block_are_in_memory() -> None:
 
 
 def test_blocks_that_come_only_once_are_refused() -> None:
-    with pytest.raises(DataError, match="120 rows came the first time and 0 the last"):
+    with pytest.raises(DataError, match="120 states came the first time and 0 the last"):
         mini_batch_kmeans(iter([clouds()]), 4)
-    with pytest.raises(DataError, match="no rows"):
+    with pytest.raises(DataError, match="no states"):
         mini_batch_kmeans([], 4)
 
 

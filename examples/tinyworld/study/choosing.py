@@ -61,7 +61,7 @@ def _candidates(lab: Lab) -> dict[Pair, Profile]:
 
 def _of_type_other(lab: Lab, rows: LayerStates) -> LayerStates:
     typed = by_type(rows, read_samples(lab.split("train") / "vqa.jsonl").samples)
-    return rows.take(np.flatnonzero(typed.of({"other"})))
+    return rows.at(np.flatnonzero(typed.of({"other"})))
 
 
 def _verdicts(verdicts: Sequence[Judged], asked: int) -> TableFound:
