@@ -18,6 +18,7 @@ from .errors import FormatError, IntegrityError, VectorError
 from .files import check_digest, read_bytes, write_folder
 from .identity import ModelIdentity
 from .manifest import Digest, Provenance
+from .nearest import nearest
 
 MANIFEST_FILE = "concepts.json"
 TENSOR_FILE = "concepts.safetensors"
@@ -79,7 +80,7 @@ class ConceptDictionary:
     def nearest(self, h: npt.ArrayLike) -> Int64:
         """For each row of h [N, D] the index of its nearest concept, int64 [N].
 
-        Argmax over k of h·c_k - ½‖c_k‖², in float32, the lowest index winning a tie: what serving computes.
+        The lowest index wins a tie. It is what serving computes, see `trimtab.vectors.nearest`.
 
         Raises:
             VectorError: h is not a finite [N, D].
@@ -87,9 +88,7 @@ class ConceptDictionary:
         rows = finite_float32(h, 2, "h")
         if rows.shape[1] != self.centroids.shape[1]:
             raise VectorError(f"h has rows of size {rows.shape[1]}; the centroids have {self.centroids.shape[1]}")
-        half_squares = np.float32(0.5) * np.square(self.centroids).sum(axis=1, dtype=np.float32)
-        nearest: Int64 = np.argmax(rows @ self.centroids.T - half_squares, axis=1).astype(np.int64)
-        return nearest
+        return nearest(rows, self.centroids)
 
     def save(self, folder: Path, *, overwrite: bool = False) -> Path:
         """Writes concepts.json and concepts.safetensors to `folder` in one step and returns the folder.

@@ -1,7 +1,7 @@
 """How strongly a state activates each concept, one function per kind of dictionary (docs/method.md §2).
 
-Each takes states float32 [N, D] and centroids float32 [K, D] and gives float32 [N, K]. `.methods` says which method
-uses which.
+Each takes states float32 [N, D] and centroids float32 [K, D] and gives [N, K], nearness in float64 and all others in
+float32. `.methods` says which method uses which.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from trimtab.vectors.nearest import half_squares, scores
+
 __all__ = ["Activation", "coefficients", "cosine", "nearness", "projection"]
 
 Float32 = npt.NDArray[np.float32]
-Activation = Callable[[Float32, Float32], Float32]
+Activation = Callable[[Float32, Float32], npt.NDArray[np.floating]]
 
 
 def projection(states: Float32, centroids: Float32) -> Float32:
@@ -24,11 +26,10 @@ def projection(states: Float32, centroids: Float32) -> Float32:
     return projected
 
 
-def nearness(states: Float32, centroids: Float32) -> Float32:
-    """h·c_k - ½‖c_k‖²: for one state h, the larger, the nearer the centre."""
-    half_squares = np.float32(0.5) * np.square(centroids).sum(axis=1, dtype=np.float32)
-    scores: Float32 = states @ centroids.T - half_squares
-    return scores
+def nearness(states: Float32, centroids: Float32) -> npt.NDArray[np.float64]:
+    """-½‖h - c_k‖²: the larger, the nearer the centre."""
+    near: npt.NDArray[np.float64] = scores(states, centroids) - half_squares(states)[:, None]
+    return near
 
 
 def cosine(states: Float32, centroids: Float32) -> Float32:

@@ -60,7 +60,9 @@ class Method:
     def rebuild(self, values: Float32, centroids: Float32) -> Float32:
         """What the concepts say of states [N, D]: float32 [N, D]."""
         activated = self.activate(values, centroids)
-        rebuilt: Float32 = activated @ centroids if self.linear else centroids[np.argmax(activated, axis=1)]
+        if not self.linear:
+            return centroids[np.argmax(activated, axis=1)]
+        rebuilt: Float32 = activated.astype(np.float32) @ centroids
         return rebuilt
 
 
@@ -117,8 +119,8 @@ def check_partition(dictionary: ConceptDictionary) -> None:
         )
 
 
-def activations(dictionary: ConceptDictionary, values: npt.ArrayLike) -> Float32:
-    """float32 [N, K]: the activation of each concept by each of the states `values` [N, D].
+def activations(dictionary: ConceptDictionary, values: npt.ArrayLike) -> npt.NDArray[np.floating]:
+    """[N, K]: the activation of each concept by each of the states `values` [N, D]; float64 for centres, else float32.
 
     Raises:
         VectorError: values that are not a finite [N, D]; SettingError: another D than the dictionary's.

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from trimtab.vectors import ConceptDictionary
+from trimtab.vectors.nearest import nearest
 
 from ..errors import DataError
 from ..states.store import Float32, LayerStates, Manifest
@@ -49,6 +50,10 @@ def mini_batch_kmeans(
     """
     layer, manifest, drawn, count = _draw(blocks, max(sample, _SAMPLE_PER_CONCEPT * k), seed, progress)
     check_k(k, count, n_init)
+    # What all states have in common is taken from them first: scikit-learn's float32 distances would lose the rest beside
+    # a large one (its KMeans does the same by itself).
+    common = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
+    drawn = drawn - common
     centres = best_clusters(drawn, k, seed, n_init).cluster_centers_.astype(np.float32)
     # Reassigning rare centres at random would undo what the starts found, last of all in the last block.
     model = MiniBatchKMeans(k, init=centres, n_init=1, random_state=seed, reassignment_ratio=0)
@@ -56,8 +61,8 @@ def mini_batch_kmeans(
         model.partial_fit(drawn)  # scikit-learn wants k states in its first batch; a block may have fewer
         for number in range(passes):
             for block in tqdm(blocks, f"pass {number + 1}", unit="block", disable=None if progress else True):
-                model.partial_fit(block.values)
-        centres = model.cluster_centers_.astype(np.float32)
+                model.partial_fit(block.values - common)
+        centres = model.cluster_centers_.astype(np.float32) + common
         tallies = _tallies(blocks, centres, progress)
     if (assigned := sum(words.total() for words in tallies)) != count:
         raise DataError(f"{count:,} states came the first time and {assigned:,} the last; give blocks that come again")
@@ -97,10 +102,9 @@ def _draw(blocks: Iterable[LayerStates], size: int, seed: int, progress: bool) -
 
 def _tallies(blocks: Iterable[LayerStates], centres: Float32, progress: bool) -> list[Counter[str]]:
     """For each centre the labels of the states that are nearest to it."""
-    half_squares = np.float32(0.5) * np.square(centres).sum(axis=1, dtype=np.float32)
     tallies: list[Counter[str]] = [Counter() for _ in centres]
     for block in tqdm(blocks, "assign", unit="block", disable=None if progress else True):
-        nearest = np.argmax(block.values @ centres.T - half_squares, axis=1)
-        for total, words in zip(tallies, tally(block.labels, nearest, len(centres)), strict=True):
+        assigned = nearest(block.values, centres)
+        for total, words in zip(tallies, tally(block.labels, assigned, len(centres)), strict=True):
             total.update(words)
     return tallies

@@ -17,8 +17,8 @@ from trimtab.vectors import ConceptDictionary
 
 from ..files import write_whole
 from ..states.collect import open_image
-from ..states.store import Float32, LayerStates
-from .methods import activations, method_of
+from ..states.store import LayerStates
+from .methods import activations
 
 __all__ = ["thumbnails", "top_samples"]
 
@@ -29,16 +29,15 @@ LARGEST_SIDE = 96
 def top_samples(dictionary: ConceptDictionary, blocks: Iterable[LayerStates], count: int) -> list[tuple[str, ...]]:
     """For each concept the ids of the samples that activate it most, best first.
 
-    A sample counts once, by its best state; on a tie the earlier sample comes first. Centres are compared by distance:
-    h·c_k - ½‖c_k‖² ranks the concepts of one state, but not the states of one concept, where it favours long ones.
+    A sample counts once, by its best state; on a tie the earlier sample comes first.
 
     blocks: such as `ShardedStates`, or a list of one `LayerStates`. A block must hold all states of its samples.
     """
     best: list[list[tuple[float, str]]] = [[] for _ in dictionary.labels]
     for block in blocks:
         numbers = {sample: number for number, sample in enumerate(dict.fromkeys(block.sample_ids))}
-        scores = np.full((len(numbers), len(best)), -np.inf, np.float32)
-        np.maximum.at(scores, [numbers[sample] for sample in block.sample_ids], _closeness(dictionary, block.values))
+        scores = np.full((len(numbers), len(best)), -np.inf)
+        np.maximum.at(scores, [numbers[sample] for sample in block.sample_ids], activations(dictionary, block.values))
         for concept, found in enumerate(best):
             candidates = chain(found, zip(scores[:, concept].tolist(), numbers, strict=True))
             best[concept] = heapq.nlargest(count, candidates, key=itemgetter(0))
@@ -69,13 +68,6 @@ def thumbnails(
         written[sample] = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
         write_whole(folder / written[sample], content)
     return [tuple(dict.fromkeys(written[one] for one in concept if one in written)) for concept in samples], left_out
-
-
-def _closeness(dictionary: ConceptDictionary, values: Float32) -> Float32:
-    scores = activations(dictionary, values)
-    if method_of(dictionary).partition:
-        scores = scores - np.float32(0.5) * np.square(values).sum(axis=1, keepdims=True)
-    return scores
 
 
 def _thumbnail(image: Image.Image) -> bytes:

@@ -1,10 +1,11 @@
 """The addition: delta = Σ_i alpha_i · v_i(h), v_i(h) the row of profile i's nearest centroid.
 
-    score_k = h·c_k − ½‖c_k‖²      h = hidden + residual in float32; the lowest index wins a tie
+    score_k = h·c_k − ½‖c_k‖²      h = hidden + residual, summed in float32; the lowest index wins a tie
 
-A custom op, so that torch.compile and CUDA graphs see one opaque node whose shape depends on nothing but its input's.
-Its only side effect is on `decided`, where a gate that decides once for a whole answer leaves its choice. A coarse
-profile has one row, which is never scored. [T, K, D] is never built. The CPU form, in op_cpu.cpp, looks at active rows
+A gate decides in float64, see `trimtab.vectors.nearest`: no choice differs from the exact one. A custom op, so that
+torch.compile and CUDA graphs see one opaque node whose shape depends on nothing but its input's. Its only side effects
+are on `decided`, where a gate that decides once for a whole answer leaves its choice, and on `lost`. A coarse profile
+has one row, which is never scored. [T, K, D] is never built. The CPU form, in op_cpu.cpp, looks at active entries
 alone; the CUDA form is the kernel in `op_triton`.
 """
 
@@ -12,18 +13,14 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"]
+from .fields import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE
 
-# Fields of a slot. FIRST: its first row, or NOT_HERE. COUNT: 0 for a coarse profile, whose row is FIRST; K for a fine
-# one, with centroids at FIRST and vectors at FIRST + K. LIMIT: which distance is limited, 0 for none.
-FIRST, COUNT, LIMIT = range(3)
-NOT_HERE = -1  # in place of a row, wherever one is named: nothing is added
-EUCLIDEAN, COSINE = 1, 2
+__all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"]
 
 _LIBRARY = torch.library.Library("trimtab", "DEF")
 _LIBRARY.define(
     "steer(Tensor hidden, Tensor residual, Tensor tokens, Tensor slots, Tensor limits, Tensor bias, Tensor rows, "
-    "Tensor(a!) decided) -> Tensor"
+    "Tensor(a!) decided, Tensor(b!) lost) -> Tensor"
 )
 
 
@@ -36,6 +33,7 @@ def steer(
     bias: torch.Tensor,
     rows: torch.Tensor,
     decided: torch.Tensor,
+    lost: torch.Tensor,
 ) -> torch.Tensor:
     """What to add to `residual`.
 
@@ -43,14 +41,15 @@ def steer(
         hidden, residual: [T, D], the two parts of the stream after a decoder layer, any float dtype.
         tokens: int32 [≥ T, 3, P], slot, strength and decision of each token's parts, see `batch.Rows`.
         slots: int32 [S, 3], see FIRST, COUNT and LIMIT. Slot 0 is unsteered.
-        limits: float32 [S], the largest distance (inclusive) at which a fine profile adds; squared if Euclidean.
-        bias: float32 [R], ½‖c‖² of rows that are centroids. rows: float32 [R, D].
+        limits: float64 [S], the largest distance (inclusive) at which a fine profile adds; squared if Euclidean.
+        bias: float64 [R], ½‖c‖² of rows that are centroids. rows: float32 [R, D].
         decided: int32 [P′], rows that gates chose for whole answers; read and written here.
+        lost: int32 [1], counts the tokens whose sum was not finite in the dtype of `residual`: they get zeros.
 
     Returns:
-        [T, D] in the dtype of `residual`: accumulated in float32, cast once.
+        [T, D] in the dtype of `residual`: accumulated in float32, cast once, finite.
     """
-    delta: torch.Tensor = torch.ops.trimtab.steer(hidden, residual, tokens, slots, limits, bias, rows, decided)
+    delta: torch.Tensor = torch.ops.trimtab.steer(hidden, residual, tokens, slots, limits, bias, rows, decided, lost)
     return delta
 
 

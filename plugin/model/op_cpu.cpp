@@ -29,18 +29,35 @@ enum TokenField { SLOT, ALPHA, DECISION, TOKEN_FIELDS };
 enum SlotField { FIRST, COUNT, LIMIT, SLOT_FIELDS };
 constexpr int NOT_HERE = -1, COSINE = 2;
 
-WIDEST float dot(const float* a, const float* b, int64_t size) {
-  float sum = 0;
+// A gate decides in float64, see vectors/nearest.py.
+WIDEST double dot(const double* h, const float* c, int64_t size) {
+  double sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t d = 0; d < size; ++d) sum += a[d] * b[d];
+  for (int64_t d = 0; d < size; ++d) sum += h[d] * static_cast<double>(c[d]);
   return sum;
 }
 
-WIDEST float squared_distance(const float* a, const float* b, int64_t size) {
-  float sum = 0;
+WIDEST double squared_distance(const double* h, const float* c, int64_t size) {
+  double sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t d = 0; d < size; ++d) sum += (a[d] - b[d]) * (a[d] - b[d]);
+  for (int64_t d = 0; d < size; ++d) {
+    const double apart = h[d] - static_cast<double>(c[d]);
+    sum += apart * apart;
+  }
   return sum;
+}
+
+WIDEST double cosine_distance(const double* h, const float* c, int64_t size) {
+  double hh = 0, cc = 0, hc = 0;
+#pragma omp simd reduction(+ : hh, cc, hc)
+  for (int64_t d = 0; d < size; ++d) {
+    const double wide = static_cast<double>(c[d]);
+    hh += h[d] * h[d];
+    cc += wide * wide;
+    hc += h[d] * wide;
+  }
+  // Inside no limit where one of the two is zero.
+  return hh * cc > 0 ? 1 - hc / std::sqrt(hh * cc) : std::numeric_limits<double>::infinity();
 }
 
 WIDEST void add_scaled(float* sum, float alpha, const float* row, int64_t size) {
@@ -49,22 +66,22 @@ WIDEST void add_scaled(float* sum, float alpha, const float* row, int64_t size) 
 }
 
 struct Table {
-  const int* slots;     // [S, 3]
-  const float* limits;  // [S]
-  const float* bias;    // [R]
-  const float* rows;    // [R, size]
+  const int* slots;      // [S, 3]
+  const double* limits;  // [S]
+  const double* bias;    // [R]
+  const float* rows;     // [R, size]
   int* decided;
   int64_t size;
 
   const float* row(int number) const { return rows + number * size; }
 
   // The row that a fine profile adds to a token whose stream is h, or NOT_HERE.
-  int through_gate(const float* h, int slot) const {
+  int through_gate(const double* h, int slot) const {
     const int first = slots[slot * SLOT_FIELDS + FIRST], count = slots[slot * SLOT_FIELDS + COUNT];
-    float best = -std::numeric_limits<float>::infinity();
+    double best = -std::numeric_limits<double>::infinity();
     int nearest = first;
     for (int c = first; c < first + count; ++c) {
-      const float score = dot(h, row(c), size) - bias[c];
+      const double score = dot(h, row(c), size) - bias[c];
       if (score > best) {  // strictly: the lowest index wins a tie
         best = score;
         nearest = c;
@@ -72,28 +89,34 @@ struct Table {
     }
     if (const int metric = slots[slot * SLOT_FIELDS + LIMIT]) {
       const float* c = row(nearest);
-      float apart;
-      if (metric == COSINE) {
-        // Inside no limit where one of the two is zero.
-        const float lengths = dot(h, h, size) * dot(c, c, size);
-        apart = lengths > 0 ? 1 - dot(h, c, size) / std::sqrt(lengths) : std::numeric_limits<float>::infinity();
-      } else {
-        apart = squared_distance(h, c, size);
-      }
+      const double apart = metric == COSINE ? cosine_distance(h, c, size) : squared_distance(h, c, size);
       if (!(apart <= limits[slot])) return NOT_HERE;
     }
     return nearest + count;
   }
 };
 
+// Casts a sum to the dtype of the stream; false where a number of it is not finite there.
+template <typename scalar_t>
+bool rounded(const float* sum, scalar_t* out, int64_t size) {
+  float zero = 0;
+#pragma omp simd reduction(+ : zero)
+  for (int64_t d = 0; d < size; ++d) {
+    out[d] = static_cast<scalar_t>(sum[d]);
+    zero += static_cast<float>(out[d]) * 0;  // NaN where the number is not finite
+  }
+  return zero == 0;
+}
+
 template <typename scalar_t>
 void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& tokens, const Table& table,
-                  at::Tensor& delta) {
+                  at::Tensor& delta, int* lost) {
   const int64_t size = table.size, parts = tokens.size(2);
   const scalar_t *hidden_at = hidden.const_data_ptr<scalar_t>(), *residual_at = residual.const_data_ptr<scalar_t>();
   scalar_t* out = delta.mutable_data_ptr<scalar_t>();
   const int* token = tokens.const_data_ptr<int>();
-  std::vector<float> h(size), sum(size);
+  std::vector<double> h(size);
+  std::vector<float> sum(size);
   for (int64_t t = 0; t < residual.size(0); ++t, token += TOKEN_FIELDS * parts) {
     bool looked = false, added = false;
     for (int64_t part = 0; part < parts; ++part) {
@@ -122,7 +145,10 @@ void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at
       std::memcpy(&alpha, &token[ALPHA * parts + part], sizeof alpha);
       add_scaled(sum.data(), alpha, table.row(row), size);
     }
-    for (int64_t d = 0; d < size; ++d) out[t * size + d] = static_cast<scalar_t>(added ? sum[d] : 0.0f);
+    scalar_t* const mine = out + t * size;
+    if (added && rounded(sum.data(), mine, size)) continue;
+    std::fill(mine, mine + size, static_cast<scalar_t>(0.0f));
+    *lost += added;
   }
 }
 
@@ -137,19 +163,19 @@ bool anything_acts(const at::Tensor& tokens, int64_t count) {
 
 at::Tensor steer(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& tokens,
                  const at::Tensor& slots, const at::Tensor& limits, const at::Tensor& bias, const at::Tensor& rows,
-                 at::Tensor& decided) {
+                 at::Tensor& decided, at::Tensor& lost) {
   if (!anything_acts(tokens, residual.size(0))) {
     at::Tensor delta = at::empty_like(residual);
     std::memset(delta.mutable_data_ptr(), 0, delta.nbytes());  // all bits zero is zero in every float dtype
     return delta;
   }
-  const Table table{slots.const_data_ptr<int>(),   limits.const_data_ptr<float>(),    bias.const_data_ptr<float>(),
+  const Table table{slots.const_data_ptr<int>(),   limits.const_data_ptr<double>(),   bias.const_data_ptr<double>(),
                     rows.const_data_ptr<float>(), decided.mutable_data_ptr<int>(), residual.size(1)};
   TORCH_CHECK(hidden.scalar_type() == residual.scalar_type(), "both parts of a stream have one dtype");
   const at::Tensor h = hidden.contiguous(), r = residual.contiguous();
   at::Tensor delta = at::empty_like(r);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, residual.scalar_type(), "trimtab::steer",
-                                  [&] { steer_tokens<scalar_t>(h, r, tokens, table, delta); });
+                                  [&] { steer_tokens<scalar_t>(h, r, tokens, table, delta, lost.mutable_data_ptr<int>()); });
   return delta;
 }
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from trimtab.vectors import Gate, Profile
 from trimtab.vectors.asked import MOST_PROFILES
+from trimtab.vectors.nearest import half_squares
 
 from ..config import rows_of
 from ..errors import StartupError
@@ -37,6 +38,7 @@ class LayerTable(nn.Module):
     slots: torch.Tensor
     limits: torch.Tensor
     decided: torch.Tensor
+    lost: torch.Tensor
 
     def __init__(self, layer: int, rows: int, slots: int, places: int, hidden_size: int, tokens: TokenRows) -> None:
         super().__init__()
@@ -44,10 +46,11 @@ class LayerTable(nn.Module):
         self.tokens = tokens
         for name, shape, dtype in (
             ("rows", (rows, hidden_size), torch.float32),
-            ("bias", (rows,), torch.float32),
+            ("bias", (rows,), torch.float64),
             ("slots", (slots, 3), torch.int32),
-            ("limits", (slots,), torch.float32),
+            ("limits", (slots,), torch.float64),
             ("decided", (places,), torch.int32),
+            ("lost", (1,), torch.int32),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
         self.slots[:, FIRST] = NOT_HERE
@@ -57,7 +60,10 @@ class LayerTable(nn.Module):
 
     def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """What steering adds to the residual stream: [T, D], the stream's dtype."""
-        return steer(hidden, residual, self.tokens.rows, self.slots, self.limits, self.bias, self.rows, self.decided)
+        return steer(
+            *(hidden, residual, self.tokens.rows),
+            *(self.slots, self.limits, self.bias, self.rows, self.decided, self.lost),
+        )
 
     def check_room(self, profile: Profile) -> None:
         """Raises a StartupError where the profile's rows of this layer do not fit any more."""
@@ -79,7 +85,7 @@ class LayerTable(nn.Module):
         else:
             middle = first + len(centroids)
             self.rows[first:middle].copy_(centroids)
-            self.bias[first:middle].copy_(centroids.square().sum(dim=1) / 2)
+            self.bias[first:middle].copy_(torch.from_numpy(half_squares(tensors.named["centroids"])))
             self.rows[middle : middle + len(centroids)].copy_(named["vectors"])
             self._describe(slot, first, len(centroids), profile.manifest.gate)
         self._free_row += rows_of(tensors)
@@ -174,6 +180,11 @@ class SteeringTables(nn.Module):
         self.tokens.fill(batch, computed, scheduled)
         if self._decisions.held:
             self._decisions.note_made(batch, computed + scheduled)
+
+    @property
+    def lost(self) -> int:
+        """How many additions were not finite and have been left out, over all layers. Waits for the device."""
+        return sum(int(table.lost) for table in self.layers.values())
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,7 @@ import torch
 from trimtab.plugin.model import op_cpu
 from trimtab.plugin.model.op import COSINE, EUCLIDEAN, NOT_HERE, steer
 from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT
+from trimtab.vectors.nearest import half_squares
 
 op_cpu.load()
 
@@ -30,6 +31,7 @@ class Case:
     bias: torch.Tensor
     rows: torch.Tensor
     decided: torch.Tensor
+    lost: torch.Tensor
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
@@ -49,13 +51,13 @@ class Slot:
     limit: float = 0.0
 
 
-Answer = tuple[torch.Tensor, torch.Tensor]
-"""The delta, and `decided` afterwards."""
+Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""The delta, and `decided` and `lost` afterwards."""
 
 
 def run(case: Case) -> Answer:
-    decided = case.decided.clone()
-    return steer(*replace(case, decided=decided).tensors()), decided
+    decided, lost = case.decided.clone(), case.lost.clone()
+    return steer(*replace(case, decided=decided, lost=lost).tensors()), decided, lost
 
 
 def halves(rng: np.random.Generator, *shape: int) -> torch.Tensor:
@@ -71,14 +73,15 @@ def make_case(
     decide anew at every token, once and now (at a place that no other has), or read what was decided before.
     """
     rng = np.random.default_rng(seed)
-    first, described, bias, rows = 1, [(0, 1, 0)], [torch.zeros(1)], [torch.full((1, size), 1e6)]
+    first, described, rows = 1, [(0, 1, 0)], [torch.full((1, size), 1e6)]
+    bias = [torch.zeros(1, dtype=torch.float64)]
     for slot in slots:
         count = slot.count or 0
         described.append((NOT_HERE if slot.count is None else first, count, slot.metric))
         if slot.count is not None:
             centroids, n = halves(rng, count, size), max(count, 1)
             rows += [centroids, torch.from_numpy(rng.standard_normal((n, size)).astype(np.float32))]
-            bias += [centroids.square().sum(dim=1) / 2, torch.full((n,), 1e6)]
+            bias += [torch.from_numpy(half_squares(centroids.numpy())), torch.full((n,), 1e6, dtype=torch.float64)]
             first += count + n
     acting = np.zeros((tokens + spare, PARTS), np.int32)
     acting[:, :parts] = rng.integers(0, 1 + len(slots), (tokens + spare, parts))
@@ -92,18 +95,20 @@ def make_case(
         residual=halves(rng, tokens, size).to(dtype),
         tokens=torch.from_numpy(found),
         slots=torch.tensor(described, dtype=torch.int32),
-        limits=torch.tensor([0.0, *(slot.limit for slot in slots)]),
+        limits=torch.tensor([0.0, *(slot.limit for slot in slots)], dtype=torch.float64),
         bias=torch.cat(bias),
         rows=torch.cat(rows),
         # Of places that nobody has decided at, too: they hold what a former holder left.
         decided=torch.from_numpy(rng.integers(NOT_HERE, first, 1 + acting.size).astype(np.int32)),
+        lost=torch.tensor([seed % 5], dtype=torch.int32),
     )
 
 
 def expected(case: Case) -> Answer:
-    """Nearest by squared distance in float64, the lowest index of equals; parts summed in float32, cast once."""
-    delta, decided = torch.zeros_like(case.residual), case.decided.clone()
-    h = case.hidden.double() + case.residual.double()
+    """Nearest by squared distance in float64, the lowest index of equals; parts summed in float32, cast once, and left
+    out and counted where that is not finite."""
+    delta, decided, lost = torch.zeros_like(case.residual), case.decided.clone(), case.lost.clone()
+    h = (case.hidden.float() + case.residual.float()).double()
     for token in range(len(delta)):
         total = np.zeros(h.shape[1], np.float32)
         for part in range(PARTS):
@@ -111,8 +116,12 @@ def expected(case: Case) -> Answer:
             row = _row(case, slot, decision, h[token], decided)
             if row != NOT_HERE:
                 total += np.int32(alpha).view(np.float32) * case.rows[row].numpy()
-        delta[token] = torch.from_numpy(total).to(delta.dtype)
-    return delta, decided
+        rounded = torch.from_numpy(total).to(delta.dtype)
+        if rounded.isfinite().all():
+            delta[token] = rounded
+        else:
+            lost += 1
+    return delta, decided, lost
 
 
 def _row(case: Case, slot: int, decision: int, h: torch.Tensor, decided: torch.Tensor) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.plugin.steering_case import Case, Slot, expected, make_case, run
 from trimtab.plugin.model.op import COSINE, EUCLIDEAN, NOT_HERE, steer
 from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT
+from trimtab.vectors.nearest import half_squares
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -49,15 +50,15 @@ def alphas_of(case: Case) -> torch.Tensor:
 
 @given(cases)
 def test_every_token_gets_what_a_loop_over_tokens_gives_it(case: Case) -> None:
-    delta, decided = run(case)
-    assert delta.dtype == case.residual.dtype
-    assert delta.shape == case.residual.shape
-    assert equal((delta, decided), expected(case))
+    answer = run(case)
+    assert answer[0].dtype == case.residual.dtype
+    assert answer[0].shape == case.residual.shape
+    assert equal(answer, expected(case))
 
 
 @given(cases)
 def test_an_unsteered_token_and_an_alpha_of_zero_get_exact_zeros(case: Case) -> None:
-    delta, _ = run(case)
+    delta, _, _ = run(case)
     assert not delta[(case.tokens[: len(delta), SLOT] == 0).all(dim=1)].any()
     assert not run(with_alphas(case, torch.zeros_like(alphas_of(case))))[0].any()
 
@@ -65,7 +66,7 @@ def test_an_unsteered_token_and_an_alpha_of_zero_get_exact_zeros(case: Case) -> 
 @given(cases)
 def test_only_what_was_decided_is_written(case: Case) -> None:
     before = [tensor.clone() for tensor in case.tensors()]
-    _, decided = run(case)
+    _, decided, _ = run(case)
     assert equal(tuple(before), case.tensors())
     decides = case.tokens[: len(case.residual), DECISION]
     changed = (decided != case.decided).nonzero().flatten().tolist()
@@ -82,8 +83,8 @@ def test_the_delta_is_linear_in_alpha(case: Case, factor: float) -> None:
 @given(cases, st.permutations(range(7)))
 def test_permuted_tokens_get_permuted_deltas(case: Case, permutation: list[int]) -> None:
     order = [token for token in permutation if token < len(case.residual)]
-    delta, decided = run(case.of_tokens(order))
-    assert equal((delta, decided), (run(case)[0][order], run(case)[1]))
+    delta, decided, lost = run(case)
+    assert equal(run(case.of_tokens(order)), (delta[order], decided, lost))
 
 
 @given(cases)
@@ -119,7 +120,7 @@ def test_two_coarse_profiles_add_the_sum_of_their_vectors(seed: int, tokens: int
 def test_a_decision_that_was_made_is_read_as_it_would_be_made_again(case: Case) -> None:
     """One step decides and the next reads: same stream, same delta."""
     case.tokens[:, DECISION] = -case.tokens[:, DECISION].abs()
-    delta, decided = run(case)
+    delta, decided, _ = run(case)
     case.tokens[:, DECISION] = case.tokens[:, DECISION].abs()
     assert torch.equal(run(replace(case, decided=decided))[0], delta)
 
@@ -139,10 +140,11 @@ def one_token(
         torch.tensor([stream], dtype=dtype),
         tokens,
         torch.tensor([[NOT_HERE, 0, 0], [0, k, slot.metric]], dtype=torch.int32),
-        torch.tensor([0.0, slot.limit]),
-        torch.cat([c.square().sum(dim=1) / 2, torch.zeros(k)]),
+        torch.tensor([0.0, slot.limit], dtype=torch.float64),
+        torch.cat([torch.from_numpy(half_squares(c.numpy())), torch.zeros(k)]),
         torch.cat([c, vectors]),
         decided,
+        torch.zeros(1, dtype=torch.int32),
     )
     assert (delta == delta[0, 0]).all()
     return int(delta[0, 0]), int(decided[1])
@@ -168,7 +170,7 @@ def test_the_lowest_index_wins_a_tie(dtype: torch.dtype) -> None:
 def test_a_limit_is_inclusive_to_the_last_bit(stream: list[float], metric: int, limit: float) -> None:
     centroids = [[0.0, 1.0, 0.0, 0.0]]
     assert one_token(stream, centroids, Slot(1, metric, limit))[0] == 1
-    below = float(np.nextafter(np.float32(limit), np.float32(-1)))
+    below = float(np.nextafter(limit, -1))
     assert one_token(stream, centroids, Slot(1, metric, below))[0] == 0
 
 
@@ -193,7 +195,7 @@ def test_the_stream_is_summed_in_float32() -> None:
     # In bfloat16 256 + 1 would be 256, nearest to the first centroid.
     case = make_case(0, tokens=1, size=1, slots=[Slot(2)], dtype=torch.bfloat16)
     case.rows[1:].copy_(torch.tensor([[256.0], [257.0], [10.0], [20.0]]))
-    case.bias[1:3].copy_(case.rows[1:3, 0].square() / 2)
+    case.bias[1:3].copy_(case.rows[1:3, 0].double().square() / 2)
     case.hidden.fill_(256)
     case.residual.fill_(1)
     case.tokens[:, SLOT] = torch.tensor([1, 0, 0, 0], dtype=torch.int32)
@@ -209,3 +211,30 @@ def test_the_delta_is_rounded_once(dtype: torch.dtype) -> None:
     once = (((each[:, 0] + each[:, 1]) + each[:, 2]) + each[:, 3]).to(dtype)
     assert torch.equal(run(case)[0], once)
     assert not torch.equal(once, each.to(dtype).sum(dim=1))  # so the line above tells the two apart
+
+
+@pytest.mark.parametrize(
+    ("dtype", "alphas", "kept"),
+    [
+        (torch.float16, [400.0, 400.0, 0.0, 0.0], False),  # 80,000
+        (torch.float16, [400.0, -400.0, 300.0, 0.0], True),  # 30,000, summed in float32
+        (torch.bfloat16, [3e38, 0.0, 0.0, 0.0], False),
+        (torch.float32, [3e36, -3e38, 3e38, 0.0], False),  # infinite on the way
+        (torch.float32, [float("nan"), 0.0, 0.0, 0.0], False),
+        (torch.float32, [3e36, 0.0, 0.0, 0.0], True),
+    ],
+)
+def test_an_addition_that_is_not_finite_is_left_out_and_counted(
+    dtype: torch.dtype, alphas: list[float], kept: bool
+) -> None:
+    case = make_case(0, tokens=3, size=40, slots=[Slot()], dtype=dtype, spare=0)
+    case.rows[1] = 0
+    case.rows[1, 37] = 100
+    case.tokens[:, SLOT] = torch.tensor([[1], [0], [1]])
+    case = with_alphas(case, torch.tensor([alphas]).expand(len(case.tokens), -1))
+    case.tokens[2, ALPHA] = torch.ones(4).view(torch.int32)
+    delta, _, lost = run(case)
+    assert bool(delta[0].any()) is kept
+    assert delta.isfinite().all()
+    assert delta[2, 37] == 400
+    assert int(lost - case.lost) == (0 if kept else 1)

@@ -50,7 +50,7 @@ def test_a_compiled_function_steers_without_a_graph_break_or_a_second_compilatio
     for tokens in (17, 29, 12):
         case = case_of(tokens)
         doubled = replace(case, residual=case.residual * 2)
-        delta, decided = expected(doubled)
+        delta, decided, _ = expected(doubled)
         assert torch.equal(layer(*case.tensors()), doubled.residual + delta)
         assert torch.equal(case.decided, decided)
     assert compilations == 1
@@ -66,7 +66,7 @@ def test_what_is_decided_survives_compilation(backend: str) -> None:
         delta = steer(hidden, residual, *one.tensors()[2:])
         return delta + steer(hidden, residual, *other.tensors()[2:])
 
-    (delta, decided), (_, also_decided) = expected(one), expected(other)
+    (delta, decided, _), (_, also_decided, _) = expected(one), expected(other)
     assert not torch.equal(decided, one.decided)
     layers(one.hidden, one.residual)
     assert torch.equal(one.decided, decided)
@@ -84,6 +84,6 @@ def test_a_table_that_is_written_in_place_steers_the_compiled_function() -> None
     for slot in (1, 2, 4):
         case.tokens[:, SLOT] = slot
         case.rows[1].mul_(3)
-        delta, decided = expected(case)
+        delta, decided, _ = expected(case)
         assert torch.equal(layer(), delta)
         assert torch.equal(case.decided, decided)

@@ -13,15 +13,16 @@ from trimtab.plugin.model import op_triton
 
 
 def answer(given: str, answered: str) -> None:
-    """The kernel's delta, under the interpreter, and `decided` after it, for the cases of a file."""
-    torch.save([(op_triton.launch(*case), case[-1]) for case in torch.load(given)], answered)
+    """The kernel's delta, under the interpreter, and `decided` and `lost` after it, for the cases of a file."""
+    torch.save([(op_triton.launch(*case), *case[-2:]) for case in torch.load(given)], answered)
 
 
 def build(stream: str, size: int) -> None:
     """Compiles the kernel down to machine code, which needs no GPU."""
-    types = dict.fromkeys(("tokens", "slots", "decided"), "*i32")
+    types = dict.fromkeys(("tokens", "slots", "decided", "lost"), "*i32")
     types |= dict.fromkeys(("hidden", "residual", "delta"), stream)
-    types |= dict.fromkeys(("limits", "bias", "rows"), "*fp32")
+    types |= dict.fromkeys(("limits", "bias"), "*fp64")
+    types["rows"] = "*fp32"
     types |= {"hidden_stride": "i32", "residual_stride": "i32"}
     constants = {"D": size, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
     signature = types | dict.fromkeys(constants, "constexpr")
