@@ -26,9 +26,12 @@ def data(common: npt.ArrayLike, *, rows: int = 120, concepts: int = 20, seed: in
     centroids = rng.standard_normal((concepts, size)) / 4 + np.broadcast_to(common, (concepts, size))
     drawn = rng.integers(0, concepts, rows)
     h = centroids[drawn] + rng.standard_normal((rows, size)) * 2
-    # Half-way between two of them, give or take: what a coarse arithmetic gets wrong first.
-    other = (drawn + 2) % concepts
-    h[::2] += (rng.uniform(0.49, 0.51, rows)[:, None] * (centroids[other] - centroids[drawn]))[::2]
+    # Moved onto the border of two of them, give or take: what a coarse arithmetic gets wrong first.
+    one, other = centroids[drawn], centroids[(drawn + 2) % concepts]
+    between = other - one
+    leads = np.einsum("nd,nd->n", h - (one + other) / 2, between)
+    moved = (rng.uniform(-0.5, 0.5, rows) - leads) / np.square(between).sum(axis=1)
+    h[::2] += (moved[:, None] * between)[::2]
     return Data(h.astype(np.float32), centroids.astype(np.float32))
 
 
