@@ -50,8 +50,8 @@ def mini_batch_kmeans(
     """
     layer, manifest, drawn, count = _draw(blocks, max(sample, _SAMPLE_PER_CONCEPT * k), seed, progress)
     check_k(k, count, n_init)
-    # What all states have in common is taken from them first: scikit-learn's float32 distances would lose the rest beside
-    # a large one (its KMeans does the same by itself).
+    # What all states have in common is taken away first: beside a large common part scikit-learn's float32 distances
+    # would lose the rest. Its KMeans does the same by itself.
     common = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
     drawn = drawn - common
     centres = best_clusters(drawn, k, seed, n_init).cluster_centers_.astype(np.float32)
