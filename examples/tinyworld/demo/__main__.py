@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from examples.tinyworld.demo import gender, profiles, server, show, throughput, vqa
+from examples.tinyworld.demo import before_after, gender, profiles, server, show, throughput, vqa
 from examples.tinyworld.demo.client import Client
 from examples.tinyworld.export import MODEL
 
@@ -20,14 +20,15 @@ def main() -> None:
     parser.add_argument("--build-only", action="store_true", help="build the profiles and stop")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    show.step(1, "profiles, from the model's own activations")
     registry = profiles.build(asked.model, asked.out)
     if asked.build_only:
         print(f"profiles: {registry}")
         return
     try:
+        show.step(2, f"vLLM starts and compiles (log: {asked.out / 'server.log'})")
         with server.serving(asked.model, registry, asked.out / "server.log") as url, asyncio.Runner() as runner:
-            print(f"server: {url} (log: {asked.out / 'server.log'})")
-            figures = _measure(Client(url, runner), asked.out / "data", asked.model)
+            figures = _measure(Client(url, runner), asked.out / "data" / "test", asked.model)
     except server.ServerError as error:
         raise SystemExit(str(error)) from error
     target = asked.out / "demo.json"
@@ -35,14 +36,18 @@ def main() -> None:
     print(f"figures: {target}")
 
 
-def _measure(client: Client, data: Path, model: Path) -> dict[str, Any]:
-    rows, curves = vqa.table(client, data, model)
-    show.vqa(rows, vqa.QUESTIONS["test"])
-    captions = gender.conversions(client, data)
+def _measure(client: Client, test: Path, model: Path) -> dict[str, Any]:
+    show.step(3, "answers before and after")
+    show.answers(before_after.examples(client, test))
+    show.step(4, "questions of the test split, each asked of every row of a table")
+    rows = vqa.table(client, test, model)
+    show.vqa(rows, vqa.QUESTIONS)
+    captions = gender.conversions(client, test)
     show.gender(captions)
-    speed = throughput.throughput(client, data / "test")
+    speed = throughput.throughput(client, test)
     show.throughput(speed)
-    return {"vqa": rows, "vqa_dev_curves": curves, "gender": captions, "throughput": speed}
+    # Strengths are swept by `make study`. The key stays for those who read it.
+    return {"vqa": rows, "vqa_dev_curves": {}, "gender": captions, "throughput": speed}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Gender → neutral captions: what coarse and fine convert at strengths that one rule picks on the dev split.
+"""Gender → neutral captions: what coarse and fine convert at the default strength.
 
 A caption is *converted* when it had a gendered word, has none after, and has a neutral one; *deleted* when it lost its
 gendered words without a neutral one in their place. Words are matched whole (docs/method.md §5).
@@ -15,23 +15,17 @@ from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.client import Client, How
 from examples.tinyworld.demo.profiles import GENDER
 from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
-from trimtab.offline.steering.operating_point import Point, best
 
-ALPHAS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 PROFILES = {"coarse": f"{GENDER}-coarse", "fine": GENDER}
 _NEUTRAL_WORDS = frozenset(NEUTRAL.values())
 
 
-def conversions(client: Client, data: Path) -> dict[str, Any]:
-    """The `gender` part of the demo's JSON, with the whole dev curve of both kinds."""
-    dev, test = (_gendered_captions(client, data / name) for name in ("dev", "test"))
-    found: dict[str, Any] = {"total": len(test[1])}
+def conversions(client: Client, folder: Path) -> dict[str, Any]:
+    """The `gender` part of the demo's JSON. Its dev curves are empty: strengths are swept by `make study`."""
+    test = _gendered_captions(client, folder)
+    found: dict[str, Any] = {"total": len(test[1]), "dev_total": 0}
     for kind, profile in PROFILES.items():
-        curve = [_judge(client, data / "dev", *dev, profile, alpha) for alpha in ALPHAS]
-        points = [Point(c["alpha"], c["converted"] / len(dev[1]), c["other_facts_changed"]) for c in curve]
-        found[kind] = _judge(client, data / "test", *test, profile, best(points).strength)
-        found[kind]["dev_curve"] = curve
-    found["dev_total"] = len(dev[1])
+        found[kind] = {**_judge(client, folder, *test, profile, 1.0), "dev_curve": []}
     return found
 
 

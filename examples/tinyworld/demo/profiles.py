@@ -20,7 +20,7 @@ VQA = {"yes->no": ("yes", "no"), "1->3": ("1", "3"), "white->black": ("white", "
 GENDER = "gender-neutral"
 STRONGEST = 4.0
 
-SCENES: dict[Split, int] = {"train": 200, "dev": 60, "test": 160}
+SCENES: dict[Split, int] = {"train": 200, "test": 80}
 SEED = 0
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from examples.tinyworld.precision import served_dtype
+
 SERVE = Path(__file__).parents[3] / "serve.py"
 MODEL_NAME = "tinyworld"
 START_LIMIT_S = 600
@@ -35,6 +37,7 @@ def serving(model: Path, profiles: Path, log: Path) -> Iterator[str]:
     command = [
         *(sys.executable, str(SERVE), str(model), "--steering-profiles", str(profiles)),
         *("--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", served_dtype()),
         *("--max-model-len", "512", "--block-size", str(BLOCK), "--max-num-seqs", "64"),
         "--disable-uvicorn-access-log",
     ]

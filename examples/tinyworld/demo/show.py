@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from examples.tinyworld.demo.before_after import BeforeAfter
+
 _CONSOLE = Console(width=118)
+_STEPS = 4
+
+
+def step(number: int, what: str) -> None:
+    _CONSOLE.print(f"[bold]{number} of {_STEPS}[/bold]  {what}", highlight=False)
+
+
+def answers(examples: Sequence[BeforeAfter]) -> None:
+    for one in examples:
+        _CONSOLE.print(f"\n  {one.picture}: {escape(one.question)}", highlight=False)
+        _CONSOLE.print(f"    unsteered        {escape(one.before)}", highlight=False)
+        _CONSOLE.print(f"    {one.profile:<16} [bold]{escape(one.after)}[/bold]", highlight=False)
+    _CONSOLE.print()
 
 
 def vqa(rows: list[dict[str, Any]], questions: int) -> None:
@@ -34,22 +51,15 @@ def vqa(rows: list[dict[str, Any]], questions: int) -> None:
 
 def gender(found: dict[str, Any]) -> None:
     table = Table(title=f"Gender → neutral: {found['total']} gendered captions of the test split")
-    for name in ("kind", "α from dev", "converted", "deleted", "other facts changed"):
+    for name in ("kind", "α", "converted", "deleted", "other facts changed"):
         table.add_column(name, justify="left" if name == "kind" else "right")
     for kind in ("coarse", "fine"):
         table.add_row(kind, *_gender_cells(found[kind]))
     _CONSOLE.print(table)
-    curve = Table(title=f"The whole dev curve ({found['dev_total']} gendered captions)")
-    for name in ("kind", "α", "converted", "deleted", "other facts changed"):
-        curve.add_column(name, justify="left" if name == "kind" else "right")
-    for kind in ("coarse", "fine"):
-        for point in found[kind]["dev_curve"]:
-            curve.add_row(kind, *_gender_cells(point))
-    _CONSOLE.print(curve)
 
 
 def throughput(found: dict[str, Any]) -> None:
-    table = Table(title=f"Tokens a second, {len(found['pairs'])} alternating pairs (medians)")
+    table = Table(title=f"Tokens per second, {len(found['pairs'])} alternating pairs (medians)")
     for name in ("unsteered", "steered (fine)", "ratio"):
         table.add_column(name, justify="right")
     table.add_row(f"{found['plain']:.0f}", f"{found['steered']:.0f}", f"{found['ratio']:.3f}")
