@@ -49,8 +49,11 @@ study: install
 	done
 	$(BIN)/trimtab report $(STUDY)/run
 
+# Two tests at a time: an engine of the tests keeps one core busy. Each takes up to 3 GiB.
+WORKERS ?= 2
+
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 conformance: install
 	$(BIN)/python -m tests.conformance.run
@@ -73,11 +76,12 @@ bench: install
 	$(BIN)/python bench/host.py
 	$(BIN)/python bench/serving.py --quick --json out/bench.json --plot out/bench.png
 
-# vLLM's CPU build would take most of the memory for its KV cache; this model needs next to nothing.
+# vLLM's CPU build would take most of the memory for its KV cache; this model needs next to nothing. It is served in
+# float32 where the processor emulates bfloat16.
 serve: export VLLM_CPU_KVCACHE_SPACE ?= 1
 serve: install out/profiles
 	$(BIN)/python serve.py examples/tinyworld/model --steering-profiles out/profiles --port $(PORT) \
-	    --served-model-name tinyworld --max-model-len 1024
+	    --served-model-name tinyworld --max-model-len 1024 --dtype $$($(BIN)/python -m examples.tinyworld.precision)
 
 out/profiles: | install
 	$(BIN)/python -m examples.tinyworld.demo --out out --build-only
