@@ -12,6 +12,7 @@ __all__ = [
     "CONCURRENCY",
     "FULL",
     "HEADLINE",
+    "OTHERS",
     "OVER_COARSE",
     "QUICK",
     "SIDES",
@@ -88,10 +89,11 @@ HEADLINE = {key: 32 if key == "mixed32" else CONCURRENCY for key in SIDES}
 
 
 def cases(size: Size) -> list[Case]:
-    """All of them."""
+    """All of them; those of a size without pairs elsewhere are the headline's alone."""
     found = [
-        Case(key, PLAIN, side, n, size.pairs if n == HEADLINE[key] else size.elsewhere)
+        Case(key, PLAIN, side, n, pairs)
         for key, side in SIDES.items()
         for n in (CONCURRENCY, *OTHERS)
+        if (pairs := size.pairs if n == HEADLINE[key] else size.elsewhere)
     ]
     return [*found, Case(OVER_COARSE, SIDES["coarse"], SIDES["profiles256"], CONCURRENCY, size.pairs)]

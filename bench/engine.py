@@ -32,7 +32,7 @@ _SETTINGS = {
 
 
 class Engine:
-    """A running engine: compiled, in the model's own dtype.
+    """A running engine: compiled, in the model's own dtype, or in float32 where the processor emulates bfloat16.
 
     profiles: folder to steer with; None is plain vLLM, without the plugin. core: where to run once it has started.
     """

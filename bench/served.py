@@ -16,6 +16,7 @@ from typing import Any
 
 from examples.tinyworld.ask import CAPTION_PROMPT
 from examples.tinyworld.draw import draw
+from examples.tinyworld.precision import served_dtype
 from examples.tinyworld.scene import sample_split
 
 MOST_REQUESTS = 32
@@ -37,7 +38,7 @@ class Host:
             from trimtab.plugin import engine_args
 
             steered = engine_args(profiles, model=model)
-        self._llm: Any = LLM(model, **_LLM, **steered)
+        self._llm: Any = LLM(model, dtype=served_dtype(), **_LLM, **steered)
         self._chats = [_chat(seed) for seed in range(MOST_REQUESTS)]
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), {core})

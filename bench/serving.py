@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,19 @@ from rich.progress import Progress
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
 
-from bench import profiles, show
-from bench.cases import CONCURRENCY, FULL, HEADLINE, OVER_COARSE, QUICK, SIDES, TARGETS, Case, Side, Size, cases
+from bench import budget, profiles, show
+from bench.cases import CONCURRENCY, FULL, HEADLINE, OTHERS, OVER_COARSE, QUICK, SIDES, TARGETS, Case, Side, Size, cases
 from bench.engine import MODEL, Engine, engines
 from bench.machine import machine
 from bench.pairs import Pair, Run, alternate, estimate, ratios
+from examples.tinyworld.precision import served_dtype
 
 __all__ = ["measure", "report"]
 
 STEPS = 4
 """Of an engine in one turn: few, because the machine's speed wanders within milliseconds."""
+
+_TRIAL_TOKENS = 16
 
 Figures = dict[str, float]
 METRICS = ("throughput", "ttft", "tpot")
@@ -71,6 +75,18 @@ def _run(engine: Engine, side: Side, n: int, tokens: int) -> Run[Figures]:
         yield
 
 
+def step_seconds(plain: Engine) -> dict[int, float]:
+    """Seconds per step of plain vLLM, by how many requests it serves at once, from one short run each."""
+    found = {}
+    for n in (CONCURRENCY, *OTHERS):
+        for _ in range(2):  # the first one warms up
+            plain.call("begin", steerings=[None] * n, tokens=_TRIAL_TOKENS)
+            while (figures := plain.call("turn", steps=STEPS)) is None:
+                pass
+        found[n] = n / figures["throughput"]
+    return found
+
+
 def prefix_hits(found: Mapping[str, Engine]) -> dict[str, float]:
     """Share of prompt tokens from the prefix cache where the same prompts come a second time."""
     nobody, coarse = SIDES["idle"].steerings(CONCURRENCY), SIDES["coarse"].steerings(CONCURRENCY)
@@ -86,6 +102,8 @@ def report(done: Mapping[Case, list[Pair[Figures]]], hits: Mapping[str, float], 
     """All that was found, as it is written to --json."""
     details: dict[str, Any] = {}
     for case, pairs in done.items():
+        if not pairs:  # a quick run on a slow machine leaves it out
+            continue
         details.setdefault(str(case.concurrency), {})[case.key] = {
             metric: _ratio(pairs, metric, size.starts) for metric in METRICS
         }
@@ -98,7 +116,7 @@ def report(done: Mapping[Case, list[Pair[Figures]]], hits: Mapping[str, float], 
             _ratio(pairs[at : at + case.pairs], "throughput", 1)["ratio"] for at in range(0, len(pairs), case.pairs)
         ]
         for case, pairs in done.items()
-        if case.concurrency == HEADLINE.get(case.key, CONCURRENCY)
+        if pairs and case.concurrency == HEADLINE.get(case.key, CONCURRENCY)
     }
     return {
         "ratio": {key: figures["ratio"] for key, figures in headline.items()},
@@ -108,7 +126,9 @@ def report(done: Mapping[Case, list[Pair[Figures]]], hits: Mapping[str, float], 
         "targets": {**targets, "prefix_cache_hits": {"held": len(set(hits.values())) == 1}},
         "machine": machine(),
         "details": {
+            "dtype": served_dtype(),
             "tokens": size.tokens,
+            "size": budget.said(size) if size != FULL else "full run",
             "starts": starts,
             "concurrency": details,
             "prefix_cache_hits": dict(hits),
@@ -130,12 +150,13 @@ def _ratio(pairs: list[Pair[Figures]], metric: str, starts: int) -> dict[str, An
 def main() -> int:
     """Measure, print, write; 1 where --check is given and a target is missed."""
     parser = argparse.ArgumentParser(prog="python bench/serving.py", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="30 pairs of shorter answers, in about 5 minutes")
+    parser.add_argument("--quick", action="store_true", help="5 minutes: 30 pairs of shorter answers, or what fits")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the ratios")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
     parser.add_argument("--work", type=Path, default=Path("out/bench"), help="profiles, logs, vLLM's compile cache")
     asked = parser.parse_args()
+    began = time.monotonic()
     size = QUICK if asked.quick else FULL
     work = asked.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -146,16 +167,21 @@ def main() -> int:
         "many": profiles.write_many(work / "many", MODEL),
     }
     console = Console()
-    wanted = cases(size)
     hits: dict[str, float] = {}
-    done: dict[Case, list[Pair[Figures]]] = {case: [] for case in wanted}
-    for start in range(size.starts):
+    done: dict[Case, list[Pair[Figures]]] = {}
+    start = 0
+    while start < size.starts:
         console.print(f"starting four engines ({start + 1} of {size.starts})")
         with engines(folders, work=work, core=max(os.sched_getaffinity(0))) as found:
+            if asked.quick and start == 0:
+                took = time.monotonic() - began
+                size = budget.fitting(budget.SECONDS - took, took, step_seconds(found["plain"]))
+                console.print(budget.said(size))
             with Progress(console=console) as progress:
-                for case, pairs in measure(found, wanted, size.tokens, progress).items():
-                    done[case] += pairs
+                for case, pairs in measure(found, cases(size), size.tokens, progress).items():
+                    done[case] = [*done.get(case, ()), *pairs]
             hits = prefix_hits(found)
+        start += 1
     result = report(done, hits, size)
     show.table(result, console)
     if asked.json:
