@@ -47,7 +47,10 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not in the data's.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What is asked; {question} stands for the question.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Where answers are cut.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Ask the first so many samples only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Ask only so many samples: drawn with --seed, the same share of each type.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of --limit.")] = 0,
     gendered: Annotated[str | None, typer.Option(help="coco: gendered words instead of ours, with commas.")] = None,
     neutral: Annotated[str | None, typer.Option(help="coco: neutral words instead of ours, with commas.")] = None,
     refusal: Annotated[
@@ -56,6 +59,10 @@ def evaluate(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 32,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")] = 120.0,
     patience: Annotated[float, typer.Option(min=0, help="Seconds that a failing request is tried again.")] = 300.0,
+    max_refused: Annotated[
+        int | None,
+        typer.Option(min=0, help="Samples that the endpoint may refuse for good.", show_default="1 %, at least 10"),
+    ] = None,
     api_key: Annotated[str | None, typer.Option(help="Environment variable that holds the key.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")] = False,
 ) -> None:
@@ -64,31 +71,40 @@ def evaluate(
 
     from ..evaluation.answers import AnswersFolder, Request
     from ..evaluation.endpoint import Endpoint, ask_all
-    from ..evaluation.results import Run, compared, read_run, results, write_results
+    from ..evaluation.results import Run, check_alike, compared, labels_of, read_run, results, write_results
+    from ..evaluation.subset import stratified
 
     wanted = None if steering is None else read_text(steering)
     meant = parse_mapping(mapping) if mapping else {}
+    if meant and against is None:
+        raise SettingError("--map needs --against: what turned into what is told by the unsteered run's answers")
+    if limit is not None and limit < 1:
+        raise SettingError(f"--limit {limit}: must be 1 or more")
     other = read_run(against) if against else None
-    endpoint = Endpoint(base_url, _key(api_key), concurrency, timeout, patience)
+    endpoint = Endpoint(_address(base_url), _key(api_key), concurrency, timeout, patience, max_refused)
     benchmark = _read(format, data, images, _words(gendered), _words(neutral), tuple(refusal or ()))
-    samples = benchmark.samples[:limit]
+    samples = benchmark.samples if limit is None else stratified(benchmark.samples, limit, seed)
     request = Request(
         format=format.value,
         data=benchmark.digest,
         samples=len(samples),
+        seed=seed if len(samples) < len(benchmark.samples) else None,
         model=model,
         steering=wanted,
         prompt=benchmark.prompt if prompt is None else prompt,
         max_tokens=benchmark.most_tokens if max_tokens is None else max_tokens,
     )
     _check(request.samples, request.max_tokens)
+    if other:
+        check_alike(other.request, request)
+        labels_of(benchmark, meant, other)
     folder = AnswersFolder(out, request, resume=resume)
     try:
         ask_all(endpoint, samples, folder, progress=True, warn=say)
     finally:
         folder.close()
     run = Run(request, folder.answered, folder.served)
-    command = shlex.join(["trimtab", *sys.argv[1:]])
+    command = shlex.join(["trimtab", *(word.replace(base_url, endpoint.shown) for word in sys.argv[1:])])
     found = compared(benchmark, other, run, meant, command) if other else results(benchmark, run, command)
     path = write_results(out, format.value, found)
     _show(found, path)
@@ -126,10 +142,27 @@ def _read(
 def _key(variable: str | None) -> str:
     if variable is None:
         return "none"
-    key = os.environ.get(variable)
-    if not key:
-        raise SettingError(f"--api-key {variable}: is not set; give the name of an environment variable that holds it")
+    key = os.environ.get(variable, "").strip()
+    if not key:  # what was given may be the key itself, so it is not said again
+        raise SettingError(
+            "--api-key: no environment variable of that name is set; give the name of the variable that holds the key"
+        )
+    if not key.isascii() or not key.isprintable():
+        raise SettingError("--api-key: the variable holds characters that no key has; set it to the key alone")
     return key
+
+
+def _address(base_url: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(base_url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise SettingError("--base-url: is no address of an endpoint; expected one such as http://localhost:8000/v1")
+    return base_url
 
 
 def _words(text: str | None) -> tuple[str, ...]:
@@ -157,5 +190,7 @@ def _show(found: Results, path: Path) -> None:
         say(f"skipped {count:,}: {reason}")
     if cut := found.content["cut_at_max_tokens"]:
         say(f"{cut:,} answers were cut at {found.content['request']['max_tokens']} tokens; see --max-tokens")
+    for warning in found.content["warnings"]:
+        say(f"warning: {warning}")
     for note in found.content["notes"]:
         say(note)

@@ -2,22 +2,25 @@
 
     request.json    what was asked of which data and model; a run is continued only with the very same
     served.json     the profiles, strengths and digests that the endpoint says it steered with
-    answers.jsonl   one line a sample: id, and the answer or why there is none
+    answers.jsonl   one line per sample: id, and the answer or why there is none; the last line of a sample counts
 
 Each line is on the disk before the next question is asked. A kill leaves at most a torn last line, which is taken off.
+One process writes at a time: it holds a lock on answers.jsonl.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import DataError, SettingError
 from ..files import write_whole
+from ..states.samples import Sample
 
 __all__ = ["Answered", "AnswersFolder", "Request", "Served", "read_answers", "texts"]
 
@@ -31,11 +34,15 @@ class _Frozen(BaseModel):
 
 
 class Request(_Frozen):
-    """What answers depend on. data: the digest of the data set's files. Not the address: servers may move."""
+    """What answers depend on. data: the digest of the data set's files. Not the address: servers may move.
+
+    seed: of the draw where `samples` were drawn from more; None where all were asked.
+    """
 
     format: str
     data: str
     samples: int
+    seed: int | None = None
     model: str
     steering: Any = None
     prompt: str
@@ -52,12 +59,16 @@ class Served(_Frozen):
 
 
 class Answered(_Frozen):
-    """One line. text: the answer, None where `skipped` says why there is none. cut: it reached the longest length."""
+    """One line. text: the answer, None where `skipped` says why there is none. cut: it reached the longest length.
+
+    reasoned: the answer is empty, and the server gave its reasoning instead.
+    """
 
     id: str
     text: str | None = None
     skipped: str | None = None
     cut: bool = False
+    reasoned: bool = False
 
 
 class AnswersFolder:
@@ -67,24 +78,45 @@ class AnswersFolder:
         """Begin a new folder, or with `resume` continue one.
 
         Raises:
-            DataError: it holds a run already and `resume` is not asked for, or a file of it is not ours.
+            DataError: it holds a run already and `resume` is not asked for, another process is writing to it, or a
+                file of it is not ours.
             SettingError: it holds another run.
         """
         self.folder = folder
         self.request = request
-        path = folder / REQUEST
-        answered = _whole_lines(folder / ANSWERS, mend=True)
-        if not path.exists() or not answered:  # a run that was refused at its first answer left nothing to keep
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, _bytes(request))
-            (folder / SERVED).unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = _locked(folder / ANSWERS)
+        try:
+            self._refuse_strays()
+            self.answered = {one.id: one for one in _whole_lines(folder / ANSWERS, mend=True)}
+            self._begin(resume)
+            self.served = _load(folder / SERVED, Served) if (folder / SERVED).exists() else None
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _refuse_strays(self) -> None:
+        if (self.folder / ANSWERS).stat().st_size and not (self.folder / REQUEST).exists():
+            raise DataError(
+                f"{self.folder}: holds {ANSWERS} without {REQUEST}, so nothing says what was asked; choose another "
+                "folder"
+            )
+
+    def _begin(self, resume: bool) -> None:
+        path = self.folder / REQUEST
+        if all(one.text is None for one in self.answered.values()):  # nothing to keep, such as where --images was wrong
+            self._file.truncate(0)
+            self.answered.clear()
+            write_whole(path, _bytes(self.request))
+            (self.folder / SERVED).unlink(missing_ok=True)
         elif not resume:
-            raise DataError(f"{folder}: holds a run already; continue it with --resume or choose another folder")
+            raise DataError(f"{self.folder}: holds a run already; continue it with --resume or choose another folder")
         else:
-            _same(_load(path, Request), request, folder)
-        self.served = _load(folder / SERVED, Served) if (folder / SERVED).exists() else None
-        self.answered = {one.id: one for one in answered}
-        self._file = open(folder / ANSWERS, "ab")  # noqa: SIM115  (open for as long as the run)
+            _same(_load(path, Request), self.request, self.folder)
+
+    def missing(self, samples: Iterable[Sample]) -> list[Sample]:
+        """The samples that have no answer: never asked, or skipped for a reason that may have gone since."""
+        return [one for one in samples if one.id not in self.answered or self.answered[one.id].text is None]
 
     def append(self, one: Answered) -> None:
         """Put an answer on the disk."""
@@ -123,6 +155,17 @@ def texts(answered: Iterable[Answered]) -> dict[str, str]:
     return {one.id: one.text for one in answered if one.text is not None}
 
 
+def _locked(path: Path) -> IO[bytes]:
+    """The file, open for as long as the run; nobody else can have it so at the same time."""
+    file = open(path, "ab")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise DataError(f"{path.parent}: another run is writing to it; wait for it or choose another folder") from error
+    return file
+
+
 def _same(kept: Request, asked: Request, folder: Path) -> None:
     mine, theirs = asked.model_dump(), kept.model_dump()
     for name, value in mine.items():
@@ -142,7 +185,7 @@ def _whole_lines(path: Path, *, mend: bool) -> list[Answered]:
     if mend and len(whole) < len(content):
         os.truncate(path, len(whole))
     lines = []
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         try:
             lines.append(Answered.model_validate_json(line))
         except ValidationError as error:

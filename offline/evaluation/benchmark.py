@@ -24,12 +24,14 @@ class Scores:
     """What a run amounts to.
 
     measured: figures with intervals. plain: figures that have none. notes: how they are to be read.
+    warnings: what makes a figure of this run doubtful.
     submission: files in the data set's own form, name → text, for its official evaluator.
     """
 
     measured: dict[str, Measured]
     plain: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     submission: dict[str, str] = field(default_factory=dict)
 
 
@@ -55,6 +57,13 @@ class Benchmark(Protocol):
 
     def label(self, sample: str, answer: str) -> str:
         """The class of an answer, for the conversion matrix."""
+
+    def mapped(self, word: str) -> str:
+        """The class that a word of a mapping stands for: what `label` gives an answer that says it.
+
+        Raises:
+            SettingError: it stands for none.
+        """
 
     def compare(self, before: Answers, after: Answers) -> dict[str, Measured]:
         """Figures of a steered run against the unsteered one, beside the conversion matrix."""

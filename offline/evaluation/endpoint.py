@@ -2,41 +2,69 @@
 
 An endpoint that is asked to steer must say in `X-Steering-*` headers that it did, with which profiles, strengths and
 digests, and the same ones to the end; what answers without them did not steer, and the run stops.
+
+A sample that the endpoint refuses for good, such as one that is too long, is put aside with the endpoint's words. When
+the first three are refused, or more than `max_refused`, the run stops: then it is not the sample that is wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import openai
 from openai.types.chat import ChatCompletion
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
 from tqdm import tqdm
 
-from trimtab.vectors.asked import NONE, Asked, parse
+from trimtab.vectors.asked import NONE, parse
 
 from ..errors import EndpointError
 from ..states.samples import Sample
-from .answers import Answered, AnswersFolder, Request, Served
+from .answers import Answered, AnswersFolder, Request
+from .attempts import may_pass, reason_of, retry_after
 from .data_url import UnreadablePicture, data_url
+from .steered import grants, served_by
 
 __all__ = ["Endpoint", "ask_all"]
 
 _LONGEST_WAIT = 30.0
+_FIRST = 3
+_OF_ONE_SAMPLE = (400, 413, 422)
+"""Statuses that speak of this request; 401, 403, 404 and others speak of all of them."""
+_OF_ALL = ("model", "steering")
+"""Fields of a request that all have in common: a refusal that names one of them concerns every sample."""
+
+
+class _Refused(Exception):
+    """A sample was refused for good; its message is the endpoint's."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """base_url: up to and with /v1. timeout: of one request, in seconds. patience: how long one is tried again."""
+    """base_url: up to and with /v1. timeout: of one request, in seconds. patience: how long one is tried again.
+
+    max_refused: how many samples may be refused for good; one in a hundred and at least ten where it is None.
+    """
 
     base_url: str
-    api_key: str = "none"
+    api_key: str = field(default="none", repr=False)
     concurrency: int = 32
     timeout: float = 120.0
     patience: float = 300.0
+    max_refused: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """base_url as it may be written down: without user, password and query."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    def refusals_allowed(self, samples: int) -> int:
+        return max(10, samples // 100) if self.max_refused is None else self.max_refused
 
 
 def ask_all(
@@ -50,10 +78,10 @@ def ask_all(
     """Ask what the folder lacks an answer to, and put each answer there as it comes.
 
     Raises:
-        EndpointError: a request was refused (4xx), the endpoint did not answer for `patience` seconds, or it did not
-            steer as it was asked to. The answers that came are in the folder.
+        EndpointError: more requests were refused than may be, the endpoint did not answer for `patience` seconds, or it
+            did not steer as it was asked to. The answers that came are in the folder.
     """
-    missing = [sample for sample in samples if sample.id not in folder.answered]
+    missing = folder.missing(samples)
     if not missing:
         return
     known = folder.request.samples
@@ -74,6 +102,9 @@ class _Asking:
         self._warn = warn
         self._asked = parse(folder.request.steering)
         self._waiting = False
+        self._not_before = 0.0
+        self._refused = 0
+        self._got_one = any(one.text is not None for one in folder.answered.values())
 
     async def all(self, missing: list[Sample]) -> None:
         client = openai.AsyncOpenAI(
@@ -84,7 +115,7 @@ class _Asking:
         )
         async with client:
             todo = iter(missing)
-            # A request that the endpoint refuses is refused once, not as often as there are questions at once.
+            # What the endpoint refuses of every sample is refused a few times, not as often as there are questions.
             for sample in todo:
                 if (await self._one(client, sample)).text is not None:
                     break
@@ -102,80 +133,132 @@ class _Asking:
         except UnreadablePicture as error:
             answered = Answered(id=sample.id, skipped=str(error))
         else:
-            answered = await self._answer(client, sample, body)
+            try:
+                answered = await self._answer(client, sample, body)
+            except _Refused as error:
+                answered = self._put_aside(sample, str(error))
         self._folder.append(answered)
         self._bar.update()
         return answered
 
     async def _answer(self, client: openai.AsyncOpenAI, sample: Sample, body: dict[str, Any]) -> Answered:
         again = AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
-            wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT),
-            stop=stop_after_delay(self._endpoint.patience),
+            retry=retry_if_exception(may_pass),
+            wait=self._wait,
+            stop=stop_before_delay(self._endpoint.patience),
             before_sleep=self._say_once,
             reraise=True,
         )
         try:
-            raw: Any = await again(client.chat.completions.with_raw_response.create, **body)
+            raw: Any = await again(self._create, client, body)
             reply = raw.parse()
         except openai.APIStatusError as error:
-            raise EndpointError(self._refused(sample, error)) from error
+            if error.status_code in _OF_ONE_SAMPLE and getattr(error, "param", None) not in _OF_ALL:
+                raise _Refused(self._why(error)) from error
+            raise EndpointError(self._failed(sample, error)) from error
         except openai.APIConnectionError as error:
             raise EndpointError(
-                f"{self._endpoint.base_url}: did not answer for {self._endpoint.patience:g} s ({_reason(error)}); "
+                f"{self._endpoint.shown}: did not answer for {self._endpoint.patience:g} s ({self._why(error)}); "
                 f"{len(self._folder.answered):,} of {self._folder.request.samples:,} answers are in "
                 f"{self._folder.folder}, continue with --resume"
             ) from error
         except (openai.APIError, ValueError) as error:
-            raise EndpointError(f"{self._endpoint.base_url}: its answer is no chat completion ({error})") from error
+            raise EndpointError(
+                f"{self._endpoint.shown}: its answer is no chat completion ({self._clean(str(error))})"
+            ) from error
         self._waiting = False
         if not isinstance(reply, ChatCompletion) or not reply.choices:
-            raise EndpointError(f"{self._endpoint.base_url}: its answer is no chat completion; is /v1 missing in it?")
+            raise EndpointError(f"{self._endpoint.shown}: its answer is no chat completion; is /v1 missing in it?")
         self._check_steering(raw.headers)
+        self._got_one = True
         choice = reply.choices[0]
-        return Answered(id=sample.id, text=choice.message.content or "", cut=choice.finish_reason == "length")
+        text = choice.message.content or ""
+        extra = choice.message.model_extra or {}
+        reasoned = not text.strip() and bool(extra.get("reasoning") or extra.get("reasoning_content"))
+        return Answered(id=sample.id, text=text, cut=choice.finish_reason == "length", reasoned=reasoned)
+
+    async def _create(self, client: openai.AsyncOpenAI, body: dict[str, Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        while (left := self._not_before - loop.time()) > 0:  # the endpoint asked all of us to wait
+            await asyncio.sleep(left)
+        return await client.chat.completions.with_raw_response.create(**body)
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Random and growing, and never less than the endpoint's Retry-After."""
+        asked = retry_after(state.outcome.exception() if state.outcome else None)
+        own = float(wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT)(state))
+        if asked <= self._endpoint.patience:
+            self._not_before = max(self._not_before, asyncio.get_running_loop().time() + asked)
+        return max(own, asked)
+
+    def _put_aside(self, sample: Sample, reason: str) -> Answered:
+        """Count a refused sample.
+
+        Raises:
+            EndpointError: too many were refused.
+        """
+        self._refused += 1
+        allowed = self._endpoint.refusals_allowed(self._folder.request.samples)
+        if self._refused > allowed or (not self._got_one and self._refused >= _FIRST):
+            raise EndpointError(
+                f"{self._endpoint.shown}: refused sample {sample.id} and {self._refused - 1:,} more: {reason}; mend "
+                "what it says, or allow more with --max-refused, and continue with --resume"
+            )
+        return Answered(id=sample.id, skipped=f"the endpoint refused it: {reason}")
+
+    def _why(self, error: BaseException | None) -> str:
+        return self._clean(reason_of(error))
+
+    def _clean(self, text: str) -> str:
+        """A sentence without the key and without the user and password of the address."""
+        user, _, _ = urlsplit(self._endpoint.base_url).netloc.rpartition("@")
+        password = user.partition(":")[2]
+        for secret in (self._endpoint.api_key, user, password, unquote(password)):
+            if secret and secret != "none":
+                text = text.replace(secret, "***")
+        return text
 
     def _check_steering(self, headers: Mapping[str, str]) -> None:
-        found = _served(headers)
+        found = served_by(headers)
         if not self._asked:
             if found is not None and found.profile != NONE:
                 raise EndpointError(
-                    f"{self._endpoint.base_url}: steered with {found.profile} though nothing was asked for"
+                    f"{self._endpoint.shown}: steered with {found.profile} though nothing was asked for"
                 )
             return
         if found is None:
             raise EndpointError(
-                f"{self._endpoint.base_url}: was asked to steer and answered without X-Steering-Profile, so it did "
+                f"{self._endpoint.shown}: was asked to steer and answered without X-Steering-Profile, so it did "
                 "not; ask a trimtab server, or leave --steering out"
             )
-        if not _grants(found, self._asked):
+        if not grants(found, self._asked):
             raise EndpointError(
-                f"{self._endpoint.base_url}: steered with {found.profile} at {found.alpha}, which is not what was "
+                f"{self._endpoint.shown}: steered with {found.profile} at {found.alpha}, which is not what was "
                 f"asked for ({self._folder.request.steering!r})"
             )
         if self._folder.served is None:
             self._folder.note_served(found)
         elif self._folder.served != found:
             raise EndpointError(
-                f"{self._endpoint.base_url}: steers with another profile than at the beginning of the run (digest "
+                f"{self._endpoint.shown}: steers with another profile than at the beginning of the run (digest "
                 f"{found.digest}, not {self._folder.served.digest}); serve the first one again, or begin a new folder"
             )
 
-    def _refused(self, sample: Sample, error: openai.APIStatusError) -> str:
-        if _may_pass(error):
+    def _failed(self, sample: Sample, error: openai.APIStatusError) -> str:
+        if may_pass(error):
             return (
-                f"{self._endpoint.base_url}: answered {error.status_code} for {self._endpoint.patience:g} s "
-                f"({_reason(error)}); {len(self._folder.answered):,} of {self._folder.request.samples:,} answers are "
+                f"{self._endpoint.shown}: answered {error.status_code} for {self._endpoint.patience:g} s "
+                f"({self._why(error)}); {len(self._folder.answered):,} of {self._folder.request.samples:,} answers are "
                 f"in {self._folder.folder}, continue with --resume"
             )
-        return f"{self._endpoint.base_url}: refused sample {sample.id} with {error.status_code}: {_reason(error)}"
+        return f"{self._endpoint.shown}: refused sample {sample.id} with {error.status_code}: {self._why(error)}"
 
     def _say_once(self, state: RetryCallState) -> None:
         if self._waiting or state.outcome is None:
             return
         self._waiting = True
         error = state.outcome.exception()
-        self._warn(f"{self._endpoint.base_url}: {_reason(error)}; trying again for {self._endpoint.patience:g} s")
+        self._warn(f"{self._endpoint.shown}: {self._why(error)}; trying again for {self._endpoint.patience:g} s")
 
 
 def _body(sample: Sample, request: Request) -> dict[str, Any]:
@@ -190,42 +273,6 @@ def _body(sample: Sample, request: Request) -> dict[str, Any]:
         "max_tokens": request.max_tokens,
     }
     return body if request.steering is None else {**body, "extra_body": {"steering": request.steering}}
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether trying again makes sense: no connection, too many requests, or the server's own fault."""
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code == 429 or error.status_code >= 500
-    return isinstance(error, openai.APIConnectionError)
-
-
-def _reason(error: BaseException | None) -> str:
-    """The server's own sentence, or what the connection died of."""
-    body = getattr(error, "body", None)
-    if isinstance(body, dict) and body.get("message"):
-        return str(body["message"])
-    return str(getattr(error, "__cause__", None) or error)
-
-
-def _served(headers: Mapping[str, str]) -> Served | None:
-    profile = headers.get("x-steering-profile")
-    if profile is None:
-        return None
-    return Served(profile=profile, alpha=headers.get("x-steering-alpha"), digest=headers.get("x-steering-digest"))
-
-
-def _grants(found: Served, asked: tuple[Asked, ...]) -> bool:
-    """Whether the headers name the profiles that were asked for, with a digest each, at the strengths asked for."""
-    names, alphas, digests = (
-        [part.strip() for part in (value or "").split(",")] for value in (found.profile, found.alpha, found.digest)
-    )
-    if names != [one.profile for one in asked] or len(alphas) != len(names) or not all(digests):
-        return False
-    try:
-        strengths = [float(alpha) for alpha in alphas]
-    except ValueError:
-        return False
-    return all(one.alpha in (None, strength) for one, strength in zip(asked, strengths, strict=True))
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,17 @@ from .answers import Answered, Request, Served, read_answers, texts
 from .benchmark import Answers, Benchmark, Scores
 from .rates import conversions, flips, lumped, occurrences
 
-__all__ = ["Results", "Run", "compared", "read_run", "results", "write_results"]
+__all__ = ["Results", "Run", "check_alike", "compared", "labels_of", "read_run", "results", "write_results"]
 
 _MOST_LABELS = 20
 _EXAMPLES = 12
-_MUST_AGREE = ("format", "data", "samples", "model", "prompt", "max_tokens", "temperature")
+_MUST_AGREE = ("format", "data", "samples", "seed", "model", "prompt", "max_tokens", "temperature")
+_LUMPED = f"The {_MOST_LABELS} most frequent answers; the others are one."
+_FLIPS = {
+    "turned": "turned: source answers that became their target",
+    "strayed": "strayed: source answers that became something else",
+    "off_target": "off target: other answers that changed",
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def results(benchmark: Benchmark, run: Run, command: str = "") -> Results:
     rows += [(name, value, None, None) for name, value in scores.plain.items()]
     table = TableFound(
         title=f"{run.request.format}: {_steering(run)}",
-        note=" ".join(scores.notes),
+        note=_note(*scores.notes, warnings=scores.warnings),
         columns=("figure", "value", "95 % interval", "n"),
         rows=tuple(rows),
         command=command,
@@ -80,36 +86,44 @@ def compared(
 ) -> Results:
     """Figures of a steered run beside those of an unsteered one, and what became of each answer.
 
-    mapping: original → target answer, what the steering was meant to do; without it every change is off target.
+    mapping: original → target answer, what the steering was meant to do; without it every change is off target. What
+    only one of the runs has an answer to is left out of both.
 
     Raises:
-        SettingError: the two were asked different things.
+        SettingError: the two were asked different things, or the mapping has no meaning here (see `labels_of`).
     """
-    _check_alike(before.request, after.request)
+    check_alike(before.request, after.request)
+    meant = labels_of(benchmark, mapping or {}, before)
+    before, after, alone = _both(before, after)
     old, new = before.texts, after.texts
     base, scores = _scored(benchmark, before), _scored(benchmark, after)
     labelled = [{one: benchmark.label(one, text) for one, text in run.items()} for run in (old, new)]
     flow = conversions(*labelled)
-    judged = asdict(flips(flow, mapping or {}))
-    change = benchmark.compare(old, new)
+    judged = {name: one for name, one in vars(flips(flow, meant)).items() if one.n}
+    change = {name: one for name, one in benchmark.compare(old, new).items() if one.n}
     words = sorted({word for pair in (mapping or {}).items() for word in pair})
     content = {
         **_told(after, scores),
         "against": _told(before, base),
         "change": {name: one.model_dump() for name, one in change.items()},
-        "flips": {name: one.model_dump() for name, one in judged.items() if mapping or name == "off_target"},
+        "flips": {name: one.model_dump() for name, one in judged.items()},
+        "answered_in_one_run_only": alone,
         "occurrences": {word: _counts(word, old, new) for word in words},
         "conversions": [[a, b, n] for (a, b), n in sorted(flow.items(), key=lambda one: (-one[1], one[0]))],
     }
     rows: list[tuple[str | float | None, ...]] = [
+        (_FLIPS[name], None, None, one.value, _interval(one)) for name, one in judged.items()
+    ]
+    rows += [
         (name, *_beside(base.measured.get(name), scores.measured.get(name)))
         for name in dict.fromkeys([*base.measured, *scores.measured])
     ]
     rows += [(name, base.plain.get(name), None, scores.plain.get(name), None) for name in scores.plain]
     rows += [(name, None, None, one.value, _interval(one)) for name, one in change.items()]
+    apart = (f"{alone:,} samples that only one of the runs has an answer to are left out of both.",) if alone else ()
     table = TableFound(
         title=f"{after.request.format}: {_steering(before)} and {_steering(after)}",
-        note=" ".join(scores.notes),
+        note=_note(*scores.notes, *apart, warnings=scores.warnings),
         columns=("figure", _steering(before), "95 % interval", _steering(after), "95 % interval"),
         rows=tuple(rows),
         command=command,
@@ -117,12 +131,40 @@ def compared(
     frequent = Counter(label for run in labelled for label in run.values()).most_common(_MOST_LABELS)
     found = AnswersFound(
         title=f"{after.request.format}: what {_steering(after)} made of each answer",
-        note="" if len(frequent) < _MOST_LABELS else f"The {_MOST_LABELS} most frequent answers; the others are one.",
+        note=_note(
+            "; ".join(f"{_FLIPS[name]} {_share(one)}" for name, one in judged.items()) + ".",
+            *([_LUMPED] if len(frequent) == _MOST_LABELS else []),
+        ),
         steering=_steering(after),
         flow=tuple(lumped(flow, {label for label, _ in frequent})),
         examples=_examples(old, new),
     )
     return Results(content, table, found, scores.submission)
+
+
+def labels_of(benchmark: Benchmark, mapping: Mapping[str, str], before: Run) -> dict[str, str]:
+    """A mapping between words as one between labels: {"two": "three"} is {"2": "3"} where labels are normalised.
+
+    Raises:
+        SettingError: a word has no label here, both sides have the same one, one label is mapped to two, or no answer
+            of the unsteered run has a source's label.
+    """
+    found: dict[str, str] = {}
+    seen = Counter(benchmark.label(one, text) for one, text in before.texts.items())
+    for pair in mapping.items():
+        source, target = map(benchmark.mapped, pair)
+        where = f"--map {pair[0]}={pair[1]}"
+        if source == target:
+            raise SettingError(f"{where}: both are {source!r} here; map to another answer")
+        if found.setdefault(source, target) != target:
+            raise SettingError(f"{where}: {source!r} is mapped to {found[source]!r} already; choose one")
+        if not seen[source]:
+            often = ", ".join(repr(label) for label, _ in seen.most_common(5))
+            raise SettingError(
+                f"{where}: no answer of the unsteered run is {source!r}; map one that occurs, the most frequent are "
+                f"{often}"
+            )
+    return found
 
 
 def write_results(out: Path, name: str, found: Results) -> Path:
@@ -144,7 +186,20 @@ def _scored(benchmark: Benchmark, run: Run) -> Scores:
     if not run.texts:
         reasons = sorted({str(one.skipped) for one in run.answered.values()})
         raise DataError(f"no sample was answered: {'; '.join(reasons)}; are the pictures where --images says?")
-    return benchmark.score(run.texts)
+    scores = benchmark.score(run.texts)
+    return replace(scores, measured={name: one for name, one in scores.measured.items() if one.n})
+
+
+def _both(before: Run, after: Run) -> tuple[Run, Run, int]:
+    """The two runs without the samples that only one of them has an answer to, and how many these are."""
+    alone = before.texts.keys() ^ after.texts.keys()
+    if not alone:
+        return before, after, 0
+    kept = [
+        replace(run, answered={one.id: one for one in run.answered.values() if one.text is None or one.id not in alone})
+        for run in (before, after)
+    ]
+    return kept[0], kept[1], len(alone)
 
 
 def _told(run: Run, scores: Scores) -> dict[str, Any]:
@@ -158,10 +213,16 @@ def _told(run: Run, scores: Scores) -> dict[str, Any]:
         "measured": {name: one.model_dump() for name, one in scores.measured.items()},
         "plain": scores.plain,
         "notes": list(scores.notes),
+        "warnings": [*scores.warnings, *_empty(run)],
     }
 
 
-def _check_alike(before: Request, after: Request) -> None:
+def check_alike(before: Request, after: Request) -> None:
+    """Two runs can be compared when they differ in nothing but the steering.
+
+    Raises:
+        SettingError: they differ in more.
+    """
     for name in _MUST_AGREE:
         if getattr(before, name) != getattr(after, name):
             raise SettingError(
@@ -177,6 +238,28 @@ def _counts(word: str, old: Answers, new: Answers) -> dict[str, dict[str, int]]:
 def _examples(old: Answers, new: Answers) -> tuple[tuple[str, str], ...]:
     changed = [(old[one], new[one]) for one in sorted(old.keys() & new.keys()) if old[one] != new[one]]
     return tuple(dict.fromkeys(changed))[:_EXAMPLES]
+
+
+def _empty(run: Run) -> list[str]:
+    """What there is to say of answers without text."""
+    empty = [one for one in run.answered.values() if one.text is not None and not one.text.strip()]
+    if not empty:
+        return []
+    reasoned = sum(one.reasoned for one in empty)
+    why = (
+        f"; in {reasoned:,} the server gave nothing but reasoning: raise --max-tokens, or serve without reasoning"
+        if reasoned
+        else ""
+    )
+    return [f"{len(empty):,} of {len(run.texts):,} answers are empty{why}"]
+
+
+def _note(*sentences: str, warnings: Sequence[str] = ()) -> str:
+    return " ".join([*(f"Warning: {one}." for one in warnings), *sentences])
+
+
+def _share(one: Measured) -> str:
+    return f"{100 * one.value:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f}, n = {one.n:,})"
 
 
 def _beside(*figures: Measured | None) -> Sequence[str | float | None]:

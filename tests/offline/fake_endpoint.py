@@ -34,8 +34,10 @@ class FakeEndpoint:
     """Answers `reply(body)`. seen: the bodies, in the order of their coming.
 
     failures: the next requests get these statuses. dead_after: every request after so many gets 503. refuse: every
-    request gets 400 with this sentence. mute: answer without X-Steering headers. digest: what the headers say. forced:
-    headers that stand in place of the true ones.
+    request gets 400 with this sentence, about the field `param`. refused: these questions get 400 for being too long.
+    later: the next requests get 429 with these values of Retry-After. silent: answers have reasoning and no content.
+    mute: answer without X-Steering headers. digest: what the headers say. forced: headers that stand in place of the
+    true ones. when: seconds at which each request came.
     """
 
     def __init__(self, reply: Reply = question_of) -> None:
@@ -45,6 +47,11 @@ class FakeEndpoint:
         self.failures: list[int] = []
         self.dead_after: int | None = None
         self.refuse: str | None = None
+        self.param: str | None = None
+        self.refused: set[str] = set()
+        self.later: list[str] = []
+        self.silent = False
+        self.when: list[float] = []
         self.mute = False
         self.digest = hashlib.sha256(b"profile").hexdigest()
         self.forced: dict[str, str] = {}
@@ -69,6 +76,7 @@ class FakeEndpoint:
     async def _answer(self, request: Request) -> Response:
         body = json.loads(await request.body())
         self.seen.append(body)
+        self.when.append(time.monotonic())
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:
@@ -79,12 +87,18 @@ class FakeEndpoint:
 
     def _reply(self, body: dict[str, Any]) -> Response:
         if self.refuse is not None:
-            return JSONResponse({"error": {"message": self.refuse, "code": 400}}, 400)
+            return JSONResponse({"error": {"message": self.refuse, "code": 400, "param": self.param}}, 400)
+        if question_of(body) in self.refused:
+            return JSONResponse({"error": {"message": "the prompt is too long", "code": 400, "param": None}}, 400)
+        if self.later:
+            return PlainTextResponse("later", 429, headers={"Retry-After": self.later.pop()})
         if self.failures:
             return PlainTextResponse("broken", self.failures.pop())
         if self.dead_after is not None and len(self.seen) > self.dead_after:
             return PlainTextResponse("gone", 503)
         message = {"role": "assistant", "content": self.reply(body)}
+        if self.silent:
+            message = {"role": "assistant", "content": None, "reasoning": "let me think"}
         completion = {
             "id": "one",
             "object": "chat.completion",

@@ -43,10 +43,12 @@ def run(
     resume: bool = False,
     patience: float = 20,
     concurrency: int = 8,
+    max_refused: int | None = None,
 ) -> AnswersFolder:
     folder = AnswersFolder(out, asked(steering, len(samples)), resume=resume)
     try:
-        ask_all(Endpoint(server.url, concurrency=concurrency, patience=patience), samples, folder)
+        endpoint = Endpoint(server.url, concurrency=concurrency, patience=patience, max_refused=max_refused)
+        ask_all(endpoint, samples, folder)
     finally:
         folder.close()
     return folder
@@ -91,10 +93,110 @@ def test_what_may_pass_is_tried_again(server: FakeEndpoint, tmp_path: Path, stat
 
 
 def test_a_refusal_stops_the_run_at_the_first_answer_in_the_servers_words(server: FakeEndpoint, tmp_path: Path) -> None:
-    server.refuse = "no profile is called 'yes-to-mo'; did you mean 'yes-to-no'?"
+    server.refuse, server.param = "no profile is called 'yes-to-mo'; did you mean 'yes-to-no'?", "steering"
     with pytest.raises(EndpointError, match="did you mean 'yes-to-no'"):
         run(server, tmp_path / "out", steering="yes-to-mo")
     assert len(server.seen) == 1
+
+
+def test_what_is_refused_of_every_sample_stops_the_run_after_three(server: FakeEndpoint, tmp_path: Path) -> None:
+    server.refuse = "pictures are not taken"
+    with pytest.raises(EndpointError, match="pictures are not taken"):
+        run(server, tmp_path / "out")
+    assert len(server.seen) == 3
+    server.refuse = None
+    run(server, tmp_path / "out")
+    assert said(tmp_path / "out") == EVERYTHING
+
+
+@pytest.mark.parametrize("place", [0, 1, 23])
+def test_a_sample_that_is_refused_for_good_is_put_aside_in_the_servers_words(
+    server: FakeEndpoint, tmp_path: Path, place: int
+) -> None:
+    server.refused = {SAMPLES[place].question}
+    run(server, tmp_path / "out")
+    answered = read_answers(tmp_path / "out")[1]
+    assert answered[SAMPLES[place].id].skipped == "the endpoint refused it: the prompt is too long"
+    assert sum(one.text is not None for one in answered.values()) == len(SAMPLES) - 1
+    server.seen.clear()
+    run(server, tmp_path / "out", resume=True)
+    assert [question_of(body) for body in server.seen] == [SAMPLES[place].question]
+    server.refused = set()
+    run(server, tmp_path / "out", resume=True)
+    assert said(tmp_path / "out") == EVERYTHING
+
+
+def test_more_refusals_than_allowed_stop_the_run_and_may_be_allowed(server: FakeEndpoint, tmp_path: Path) -> None:
+    server.refused = {one.question for one in SAMPLES[5:]}
+    with pytest.raises(EndpointError, match=r"the prompt is too long.*--max-refused"):
+        run(server, tmp_path / "out")
+    run(server, tmp_path / "out", resume=True, max_refused=len(SAMPLES))
+    assert sum(text is not None for text in said(tmp_path / "out").values()) == 5
+
+
+def test_retry_after_is_heeded(server: FakeEndpoint, tmp_path: Path) -> None:
+    run(server, tmp_path / "out", samples=SAMPLES[:1])
+    server.when.clear()
+    server.later = ["1"]
+    run(server, tmp_path / "more", samples=SAMPLES[:12], concurrency=1)
+    first, second, *_ = server.when
+    assert second - first >= 1
+
+
+def test_an_endpoint_that_asks_for_more_patience_than_there_is_stops_the_run_at_once(
+    server: FakeEndpoint, tmp_path: Path
+) -> None:
+    server.later = ["3600"]
+    with pytest.raises(EndpointError, match="429"):
+        run(server, tmp_path / "out", patience=5)
+    assert len(server.seen) == 1
+
+
+def test_two_runs_do_not_write_into_one_folder(server: FakeEndpoint, tmp_path: Path) -> None:
+    first = AnswersFolder(tmp_path / "out", asked())
+    with pytest.raises(DataError, match="another run is writing"):
+        AnswersFolder(tmp_path / "out", asked(), resume=True)
+    first.close()
+    AnswersFolder(tmp_path / "out", asked()).close()
+
+
+@pytest.mark.parametrize("stray", [b'{"id":"s0","text":"yes"}\n', b"notes of mine"])
+def test_answers_of_nobody_knows_what_are_refused_and_left_as_they_are(tmp_path: Path, stray: bytes) -> None:
+    (tmp_path / "answers.jsonl").write_bytes(stray)
+    with pytest.raises(DataError, match=r"answers\.jsonl without request\.json"):
+        AnswersFolder(tmp_path, asked())
+    assert (tmp_path / "answers.jsonl").read_bytes() == stray
+
+
+def test_pictures_that_were_missing_are_asked_again(server: FakeEndpoint, tmp_path: Path) -> None:
+    picture = tmp_path / "there.png"
+    Image.effect_noise((16, 16), 50).save(picture)
+    wrong = tuple(Sample(f"s{n}", f"question {n}", tmp_path / "not" / "there.png" if n else picture) for n in range(4))
+    run(server, tmp_path / "out", samples=wrong)
+    right = tuple(Sample(one.id, one.question, picture) for one in wrong)
+    server.seen.clear()
+    run(server, tmp_path / "out", samples=right, resume=True)
+    assert len(server.seen) == 3
+    assert said(tmp_path / "out") == {one.id: one.question for one in right}
+
+
+def test_an_answer_that_is_all_reasoning_is_noted(server: FakeEndpoint, tmp_path: Path) -> None:
+    server.silent = True
+    run(server, tmp_path / "out", samples=SAMPLES[:1])
+    answered = read_answers(tmp_path / "out")[1]["s0"]
+    assert (answered.text, answered.reasoned) == ("", True)
+
+
+def test_key_and_password_are_in_no_error(server: FakeEndpoint, tmp_path: Path) -> None:
+    server.refuse = "the key sk-secret of me:pass%20word is not known"
+    address = server.url.replace("http://", "http://me:pass%20word@")
+    folder = AnswersFolder(tmp_path / "out", asked())
+    with pytest.raises(EndpointError) as caught:
+        ask_all(Endpoint(address, api_key="sk-secret"), SAMPLES, folder)
+    folder.close()
+    assert "is not known" in str(caught.value)
+    assert not [secret for secret in ("sk-secret", "pass%20word", "pass word") if secret in str(caught.value)]
+    assert "sk-secret" not in repr(Endpoint(address, api_key="sk-secret"))
 
 
 def test_an_endpoint_without_steering_headers_is_not_believed(server: FakeEndpoint, tmp_path: Path) -> None:

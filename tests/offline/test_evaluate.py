@@ -104,6 +104,118 @@ def test_a_steered_run_is_set_beside_the_unsteered_one(server: FakeEndpoint, hou
     assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
+def test_what_turned_heads_the_table_and_the_page(server: FakeEndpoint, house: Path, tmp_path: Path) -> None:
+    plain, steered = tmp_path / "plain", tmp_path / "steered"
+    assert evaluate(server, house, "vqav2", plain).exit_code == 0
+    more = ("--steering", "p", "--against", plain, "--map", "yes=no")
+    assert evaluate(server, house, "vqav2", steered, *more).exit_code == 0
+    written = read_findings(steered)
+    table, flow = written["table-vqav2"], written["answers-vqav2"]
+    assert isinstance(table, TableFound)
+    assert [str(row[0]).partition(":")[0] for row in table.rows[:3]] == ["turned", "strayed", "off target"]
+    assert flow.note.startswith("turned: source answers that became their target 100.0 %")
+
+
+@pytest.mark.parametrize(
+    ("format", "mapping"),
+    [("vqav2", "Yes=No."), ("coco", "man=person"), ("coco", "gendered=neutral"), ("pope", "yes=no")],
+)
+def test_a_mapping_is_read_as_the_answers_are(
+    server: FakeEndpoint, house: Path, tmp_path: Path, format: str, mapping: str
+) -> None:
+    plain, steered = tmp_path / "plain", tmp_path / "steered"
+    assert evaluate(server, house, format, plain).exit_code == 0
+    result = evaluate(server, house, format, steered, "--steering", "p", "--against", plain, "--map", mapping)
+    assert result.exit_code == 0, result.output
+    found = results(steered)["flips"]
+    assert (found["turned"]["value"], found["strayed"]["value"]) == (1, 0)
+    assert found["turned"]["n"] > 0
+    assert found["off_target"]["value"] == 0
+
+
+def test_a_number_word_is_mapped_as_its_number(house: Path, tmp_path: Path) -> None:
+    counting = FakeEndpoint(lambda body: "Three." if body.get("steering") else "two")
+    try:
+        assert evaluate(counting, house, "vqav2", tmp_path / "plain").exit_code == 0
+        more = ("--steering", "p", "--against", tmp_path / "plain", "--map", "two=three")
+        assert evaluate(counting, house, "vqav2", tmp_path / "steered", *more).exit_code == 0
+    finally:
+        counting.stop()
+    assert results(tmp_path / "steered")["flips"]["turned"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("format", "mapping", "sentence"),
+    [
+        ("vqav2", "elephant=no", "no answer of the unsteered run is 'elephant'"),
+        ("vqav2", "one=1", "both are '1' here"),
+        ("coco", "dog=person", "is no gendered and no neutral word"),
+        ("coco", "man=woman", "both are 'gendered' here"),
+        ("pope", "maybe=no", "are read as yes or no"),
+        ("mm-safetybench", "yes=no", "map among these"),
+    ],
+)
+def test_a_mapping_without_meaning_is_refused_before_anything_is_asked(
+    server: FakeEndpoint, house: Path, tmp_path: Path, format: str, mapping: str, sentence: str
+) -> None:
+    assert evaluate(server, house, format, tmp_path / "plain").exit_code == 0
+    before = len(server.seen)
+    result = evaluate(server, house, format, tmp_path / "out", "--against", tmp_path / "plain", "--map", mapping)
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert len(server.seen) == before
+
+
+def test_what_one_run_has_no_answer_to_counts_in_neither(house: Path, tmp_path: Path) -> None:
+    picky = FakeEndpoint(lambda body: "yes" if body.get("steering") is None else "no")
+    try:
+        assert evaluate(picky, house, "pope", tmp_path / "plain").exit_code == 0
+        one = question_of(picky.seen[0])
+        picky.refused = {one}
+        more = ("--steering", "p", "--against", tmp_path / "plain", "--max-refused", 1000)
+        result = evaluate(picky, house, "pope", tmp_path / "out", *more)
+    finally:
+        picky.stop()
+    assert result.exit_code == 0, result.output
+    found = results(tmp_path / "out")
+    left = sum(found["skipped"].values())
+    assert found["skipped"] == {"the endpoint refused it: the prompt is too long": left}
+    assert found["answered_in_one_run_only"] == left > 0
+    assert found["against"]["answered"] == found["answered"]
+    assert found["change"]["answers changed"]["n"] == found["answered"]
+
+
+def test_a_limit_takes_its_share_of_each_type_and_the_same_samples_again(
+    server: FakeEndpoint, house: Path, tmp_path: Path
+) -> None:
+    asked = []
+    for out, seed in (("one", 0), ("two", 0), ("three", 1)):
+        server.seen.clear()
+        assert evaluate(server, house, "pope", tmp_path / out, "--limit", 12, "--seed", seed).exit_code == 0
+        asked.append(sorted(json.loads(line)["id"] for line in (tmp_path / out / "answers.jsonl").open()))
+    assert asked[0] == asked[1] != asked[2]
+    assert {one.partition("/")[0] for one in asked[0]} == {"random", "popular", "adversarial"}
+    result = evaluate(
+        server, house, "pope", tmp_path / "four", "--limit", 12, "--seed", 1, "--against", tmp_path / "one"
+    )
+    assert "differ in nothing but the steering" in result.stderr
+
+
+def test_the_password_of_an_address_is_written_nowhere(
+    server: FakeEndpoint, house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", "sk-very-secret")
+    address = server.url.replace("http://", "http://me:hush-hush@") + "?token=hush-too"
+    words = [
+        *("evaluate", "--base-url", address, "--model", "m", "--data", house / "vqav2", "--format", "vqav2"),
+        *("--out", tmp_path / "out", "--prompt", "{question}", "--api-key", "THE_KEY"),
+    ]
+    monkeypatch.setattr("sys.argv", ["trimtab", *map(str, words)])
+    result = CliRunner().invoke(app, list(map(str, words)))
+    told = result.output + "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert not [secret for secret in ("hush", "sk-very-secret") if secret in told]
+
+
 def test_captions_made_neutral_are_counted_as_converted(server: FakeEndpoint, house: Path, tmp_path: Path) -> None:
     plain, steered = tmp_path / "plain", tmp_path / "steered"
     assert evaluate(server, house, "coco", plain).exit_code == 0
@@ -142,10 +254,13 @@ def test_equal_runs_write_equal_results(server: FakeEndpoint, house: Path, tmp_p
     [
         (("--steering", '{"profil": "p"}'), "unknown field 'profil' in steering"),
         (("--steering", "[1"), "is not JSON"),
-        (("--api-key", "NOT_SET_ANYWHERE"), "is not set"),
+        (("--api-key", "NOT_SET_ANYWHERE"), "no environment variable of that name"),
+        (("--limit", "-1"), "must be 1 or more"),
         (("--limit", "0"), "must be 1 or more"),
         (("--refusal", "never"), "is for mm-safetybench"),
         (("--map", "yes"), "cannot read the pair"),
+        (("--map", "yes=no"), "--map needs --against"),
+        (("--base-url", "localhost:8000"), "is no address of an endpoint"),
     ],
 )
 def test_settings_that_cannot_be_had_are_one_sentence(
@@ -156,6 +271,12 @@ def test_settings_that_cannot_be_had_are_one_sentence(
     assert result.exit_code == 1
     assert sentence in result.stderr
     assert len(server.seen) == before
+
+
+def test_a_key_given_in_place_of_its_name_is_not_said_again(server: FakeEndpoint, house: Path, tmp_path: Path) -> None:
+    result = evaluate(server, house, "vqav2", tmp_path / "out", "--api-key", "sk-0123456789")
+    assert result.exit_code == 1
+    assert "sk-0" not in result.output
 
 
 def _made(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,6 +86,35 @@ def test_the_official_accuracy_is_never_above_methods(truths: list[str], words: 
         assert 0 <= official_accuracy(said, tuple(truths)) <= accuracy(said, tuple(truths)) + 1e-12 <= 1 + 1e-12
 
 
+GOLDEN = [json.loads(line) for line in (Path(__file__).parent / "vqav2_golden.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['answer']!r} of {len(set(case['given']))}")
+def test_figures_are_those_that_the_official_evaluator_gave(case: dict[str, Any], tmp_path: Path) -> None:
+    """vqav2_golden.jsonl: figures of the newest public VQAEval, computed once."""
+    assert official_accuracy(case["answer"], tuple(case["given"])) == pytest.approx(case["accuracy"], abs=1e-12)
+    told = [{"answer_id": n, "answer": said} for n, said in enumerate(case["given"])]
+    annotations = {"annotations": [{"question_id": 7, "answer_type": "other", "answers": told}]}
+    scores = read_vqav2(write(tmp_path, QUESTIONS, annotations)).score({"7": case["answer"]})
+    assert scores.measured["official, all"].value == pytest.approx(case["accuracy"], abs=1e-12)
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1))
+def test_who_says_what_all_annotators_say_is_right(said: str) -> None:
+    assert official_accuracy(said, (said,) * 10) == 1
+
+
+def test_answers_that_only_a_capital_or_a_period_makes_wrong_are_counted(tmp_path: Path) -> None:
+    annotations = {"annotations": [{"question_id": 7, "answer_type": "yes/no", "answers": [{"answer": "yes"}] * 10}]}
+    found = read_vqav2(write(tmp_path, QUESTIONS, annotations))
+    scores = found.score({"7": "Yes."})
+    assert scores.measured["official, all"].value == 0
+    assert scores.measured["official, plain, all"].value == 1
+    assert json.loads(scores.submission["vqav2_results_plain.json"]) == [{"question_id": 7, "answer": "yes"}]
+    assert "1 of 1 answers lose accuracy only by" in scores.warnings[0]
+    assert not found.score({"7": "yes"}).warnings
+
+
 def write(folder: Path, questions: object, annotations: object) -> Path:
     (folder / "v2_OpenEnded_mscoco_val2014_questions.json").write_text(json.dumps(questions))
     (folder / "v2_mscoco_val2014_annotations.json").write_text(json.dumps(annotations))
@@ -101,7 +131,7 @@ def test_the_official_files_are_read_and_the_results_have_the_official_form(tmp_
     assert (sample.id, sample.question, sample.type) == ("7", "what?", "other")
     assert sample.image == tmp_path / "val2014" / "COCO_val2014_000000000042.jpg"
     submission = found.score({"7": "The cat."}).submission["vqav2_results.json"]
-    assert json.loads(submission) == [{"question_id": 7, "answer": "cat"}]
+    assert json.loads(submission) == [{"question_id": 7, "answer": "The cat."}]
 
 
 def test_a_question_without_annotation_is_named(tmp_path: Path) -> None:

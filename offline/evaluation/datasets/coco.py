@@ -17,23 +17,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ...errors import DataError, SettingError
 from ...findings import Measured
 from ...states.samples import Sample
 from ...statistics import mean, rate
 from ..benchmark import Answers, Scores, digest_of, one_file, picture, read_json
-from ..gender import Lexicon, converted
+from ..gender import KINDS, Lexicon, converted
 from ..repetition import distinct, stutters
 
 __all__ = ["CocoCaptions", "cider_and_bleu", "read_coco", "tokenised"]
 
 RESULTS = "captions_results.json"
-_TOKEN = re.compile(r"n't\b|'(?:s|re|ve|d|ll|m)\b|\w+(?=n't\b)|\d+(?:[.,:]\d+)+|\w+(?:-\w+)*")
+_TOKEN = re.compile(
+    r"o'clock\b|n't\b|'(?:s|re|ve|d|ll|m)\b|\w+(?=n't\b)|\d+(?:[.,:]\d+)+|can(?=not\b)|(?<=\bcan)not\b"
+    r"|\w+(?:[-/]\w+)*|[&$%#+=*]|-[lr][rsc]b-"
+)
+_BRACKETS = {mark: f" -{name}b- " for mark, name in zip("()[]{}", ("lr", "rr", "ls", "rs", "lc", "rc"), strict=True)}
+_MARKS = str.maketrans({"’": "'", **_BRACKETS})  # the official evaluation counts brackets as words, under these names
 
 
 def tokenised(caption: str) -> str:
     """Words of a caption in lower case, parted by spaces, without punctuation: "it's" is "it 's", "isn't" "is n't"."""
-    return " ".join(_TOKEN.findall(caption.lower().replace("’", "'")))
+    return " ".join(_TOKEN.findall(caption.lower().translate(_MARKS)))
 
 
 def cider_and_bleu(
@@ -94,6 +99,15 @@ class CocoCaptions:
 
     def label(self, sample: str, answer: str) -> str:
         return self.lexicon.kind(answer)
+
+    def mapped(self, word: str) -> str:
+        kind = word if word in KINDS else self.lexicon.kind(word)
+        if kind == "neither" and word != kind:
+            raise SettingError(
+                f"--map {word}: is no gendered and no neutral word; captions are told apart by these, so map one "
+                "to the other, as in man=person, or extend the lists with --gendered and --neutral"
+            )
+        return kind
 
     def compare(self, before: Answers, after: Answers) -> dict[str, Measured]:
         return converted(before, after, self.lexicon)

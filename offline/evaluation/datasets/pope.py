@@ -1,10 +1,13 @@
 """POPE: is there such a thing in the picture? Yes or no, in three splits.
 
-    DATA/*pope_random.json, *pope_popular.json, *pope_adversarial.json   JSON lines: question_id, image, text, label
+    DATA/*pope*_random.json, *_popular.json, *_adversarial.json   JSON lines: question_id, image, text, label
     pictures   in the folder of pictures, DATA/val2014, DATA/images or DATA
 
+The files on A-OKVQA and GQA (aokvqa_pope_seem_random.json, …) have the same form, one data set in a folder.
+
 Each split that is there is asked. An answer is read as the official script reads it: no when its first sentence has the
-word no or not, else yes. Answers that say neither are therefore a yes; how many there are stands beside the figures.
+word no or not, else yes; "NO" and "**No**" are a yes to it. How many answers were read as yes without saying it stands
+beside the figures, and a warning when they are more than one in a hundred.
 """
 
 from __future__ import annotations
@@ -14,22 +17,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import DataError
+from ...errors import DataError, SettingError
 from ...findings import Measured
 from ...models.words import find_phrases
 from ...states.samples import Sample
 from ...statistics import rate
 from ..benchmark import Answers, Scores, digest_of, picture
 
-__all__ = ["SPLITS", "Pope", "read_pope", "said_yes"]
+__all__ = ["SPLITS", "Pope", "read_pope", "said_neither", "said_yes"]
 
 SPLITS = ("random", "popular", "adversarial")
 _NO = ("No", "no", "not")
+_FEW = 0.01
 
 
 def said_yes(answer: str) -> bool:
     """The official reading, whose letters' case counts: "No", "no" and "not" are a no, "NO" is not."""
     return not any(word in _NO for word in answer.partition(".")[0].replace(",", "").split(" "))
+
+
+def said_neither(answer: str) -> bool:
+    """Whether the official reading makes a yes of an answer that does not say yes."""
+    return said_yes(answer) and not find_phrases(answer, ["yes"])
 
 
 @dataclass(frozen=True)
@@ -45,24 +54,40 @@ class Pope:
         measured: dict[str, Measured] = {}
         plain: dict[str, float] = {}
         submission: dict[str, str] = {}
-        for split in [one for one in SPLITS if any(sample.type == one for sample in self.samples)]:
+        for split in SPLITS:
             asked = [one for one in self.samples if one.type == split and one.id in answers]
+            if not asked:
+                continue
             rates, f1 = _figures((one.answer == "yes", said_yes(answers[one.id])) for one in asked)
             measured |= {f"{name}, {split}": figure for name, figure in rates.items()}
             plain[f"F1, {split}"] = f1
             lines = [json.dumps({"question": one.question, "answer": answers[one.id]}) for one in asked]
             submission[f"pope_{split}.jsonl"] = "".join(f"{line}\n" for line in lines)
-        neither = sum(not find_phrases(answer, ("yes", "no", "not")) for answer in answers.values())
-        plain["answers without yes or no"] = float(neither)
+        neither = [answer for answer in answers.values() if said_neither(answer)]
+        plain["answers without yes or no"] = float(len(neither))
         return Scores(
             measured=measured,
             plain=plain,
-            notes=("An answer that says neither yes nor no counts as yes, as in the official script.",),
+            notes=(
+                "As in the official script an answer is a yes unless its first sentence has the word No, no or not: "
+                '"NO", "**No**" and an empty answer count as yes.',
+            ),
+            warnings=(
+                f"{len(neither):,} of {len(answers):,} answers were read as yes though they do not say it, such as "
+                f"{min(neither, key=len)[:40]!r}; the figures of POPE mean little here",
+            )
+            if len(neither) > _FEW * len(answers)
+            else (),
             submission=submission,
         )
 
     def label(self, sample: str, answer: str) -> str:
         return "yes" if said_yes(answer) else "no"
+
+    def mapped(self, word: str) -> str:
+        if word.lower() not in ("yes", "no"):
+            raise SettingError(f"--map {word}: POPE's answers are read as yes or no; map one of these to the other")
+        return word.lower()
 
     def compare(self, before: Answers, after: Answers) -> dict[str, Measured]:
         shared = [one for one in self.samples if one.id in before and one.id in after]
@@ -94,20 +119,27 @@ def read_pope(folder: Path, images: Path | None = None) -> Pope:
     """
     files: dict[str, Path] = {}
     for split in SPLITS:
-        found = sorted(folder.glob(f"*pope_{split}.json*"))
+        found = sorted(folder.glob(f"*pope*_{split}.json*"))
         if len(found) > 1:
             raise DataError(f"{folder}: holds several files of the split {split}: {', '.join(map(str, found))}")
         if found:
             files[split] = found[0]
     if not files:
-        raise DataError(f"{folder}: holds no split of POPE; expected files such as coco_pope_random.json")
+        raise DataError(
+            f"{folder}: holds no split of POPE; expected files such as coco_pope_random.json or "
+            "gqa_pope_seem_random.json"
+        )
     places = [images] if images else [folder / "val2014", folder / "images", folder]
     samples = tuple(sample for split, path in files.items() for sample in _samples(split, path, places))
     return Pope(digest_of(*files.values()), samples)
 
 
 def _samples(split: str, path: Path, places: list[Path]) -> Iterable[Sample]:
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")  # a line may hold U+2028, which is no end of a line here
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); expected JSON lines") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["normalised"]
+__all__ = ["normalised", "one_line", "plain"]
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"\.(?!\d)")
@@ -69,10 +69,19 @@ _CONTRACTIONS = {
 }
 
 
+def one_line(answer: str) -> str:
+    """An answer without line breaks and tabs, and without space around it: all that is always done to it."""
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+def plain(answer: str) -> str:
+    """An answer as annotators type theirs: on one line, in small letters, without a period at the end."""
+    return one_line(answer).lower().rstrip(".").rstrip()
+
+
 def normalised(answer: str) -> str:
     """An answer as the official evaluator compares it: "Two." is "2", "the  couch" is "couch", "dont" is "don't"."""
-    flat = answer.replace("\n", " ").replace("\t", " ").strip()
-    words = [_NUMBERS.get(word, word) for word in _without_punctuation(flat).lower().split()]
+    words = [_NUMBERS.get(word, word) for word in _without_punctuation(one_line(answer)).lower().split()]
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 

@@ -1,0 +1,44 @@
+"""A part of a data set that stands for the whole: drawn by chance, with the same share of each type."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..states.samples import Sample
+
+__all__ = ["stratified"]
+
+
+def stratified(samples: Sequence[Sample], limit: int, seed: int = 0) -> tuple[Sample, ...]:
+    """`limit` samples in their old order, or all where there are no more.
+
+    Each type gets its share of `limit`, rounded so that the sum is right (largest remainders), and at least one sample
+    where `limit` is enough for that. One seed gives the same samples again.
+    """
+    if limit >= len(samples):
+        return tuple(samples)
+    random = np.random.default_rng(seed)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, sample in enumerate(samples):
+        groups[sample.type].append(number)
+    kept: list[int] = []
+    for name, size in _sizes({name: len(group) for name, group in groups.items()}, limit).items():
+        kept += random.permutation(groups[name])[:size].tolist()
+    return tuple(samples[number] for number in sorted(kept))
+
+
+def _sizes(counts: dict[str, int], limit: int) -> dict[str, int]:
+    total, least = sum(counts.values()), int(limit >= len(counts))
+    exact = {name: limit * count / total for name, count in counts.items()}
+    sizes = {name: max(least, int(share)) for name, share in exact.items()}
+    by_lack = sorted(counts, key=lambda name: (sizes[name] - exact[name], name))
+    while sum(sizes.values()) < limit:
+        name = next(one for one in by_lack if sizes[one] < counts[one])
+        sizes[name] += 1
+        by_lack.append(by_lack.pop(by_lack.index(name)))
+    while sum(sizes.values()) > limit:
+        sizes[max(sizes, key=lambda name: (sizes[name], name))] -= 1
+    return sizes
