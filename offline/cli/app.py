@@ -43,7 +43,7 @@ from .options import (
 )
 from .profile import profile
 from .report import report
-from .saving import alpha_range, save_and_say
+from .saving import save_and_say, settings_of
 from .shift import shift, shift_profile, watch
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -132,9 +132,7 @@ def import_(
         ModelIdentity.of(model),
         source=file.name,
         layers=layer,
-        positions=positions,
-        alpha=alpha_range(alpha_default, alpha_min, alpha_max),
-        description=description,
+        **settings_of(positions, alpha_default, alpha_min, alpha_max, description),
     )
     save_and_say(made, registry, force)
 

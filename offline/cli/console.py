@@ -18,6 +18,8 @@ class OneSentence(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of a pipe has seen enough (`… | head`): click ends without a word
         except (TrimtabError, OSError) as error:
             say(str(error))
             raise typer.Exit(1) from error

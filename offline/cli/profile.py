@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ from .options import (
     a_folder,
     parse_mapping,
 )
-from .saving import alpha_range, save_and_say
+from .saving import save_and_say, settings_of
 
 if TYPE_CHECKING:
     from ..states import LayerStates
@@ -80,11 +80,7 @@ def profile(
 
     words = parse_mapping(mapping)
     _check_kind(kind, layer, dictionary)
-    settings: dict[str, Any] = {
-        "positions": positions,
-        "alpha": alpha_range(alpha_default, alpha_min, alpha_max),
-        "description": description,
-    }
+    settings = settings_of(positions, alpha_default, alpha_min, alpha_max, description)
     if not dictionary:
         made = coarse_profile(name, _loaded(states, layer or [], by_type), words, **settings)
     else:

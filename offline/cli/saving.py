@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict
 
 import typer
 from pydantic import ValidationError
 
 from trimtab.vectors import AlphaRange, Profile, save_profile
+from trimtab.vectors.manifest import Positions
 
 from ..errors import SettingError
 
-__all__ = ["alpha_range", "save_and_say"]
+__all__ = ["Settings", "save_and_say", "settings_of"]
 
 
-def alpha_range(default: float, smallest: float, largest: float) -> AlphaRange:
-    """The range that --alpha-default, --alpha-min and --alpha-max give.
+class Settings(TypedDict):
+    """What every maker of profiles takes: which positions, which strengths, which sentence on the card."""
+
+    positions: Positions
+    alpha: AlphaRange
+    description: str
+
+
+def settings_of(positions: Positions, default: float, smallest: float, largest: float, description: str) -> Settings:
+    """The settings that --positions, --alpha-default, --alpha-min, --alpha-max and --description give.
 
     Raises:
-        SettingError: one that contradicts itself.
+        SettingError: strengths that contradict each other.
     """
     try:
-        return AlphaRange(default=default, min=smallest, max=largest)
+        alpha = AlphaRange(default=default, min=smallest, max=largest)
+        return {"positions": positions, "alpha": alpha, "description": description}
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise SettingError(f"--alpha-default, --alpha-min, --alpha-max: {reason}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -32,7 +32,7 @@ from .options import (
     Samples,
     a_folder,
 )
-from .saving import alpha_range, save_and_say
+from .saving import save_and_say, settings_of
 
 if TYPE_CHECKING:
     from ..findings import Measured, ShiftFound
@@ -158,11 +158,7 @@ def shift_profile(
 
     toward = direction == "toward"
     pairs = pairs_of(run) if toward else pairs_of(run).swapped()
-    settings: dict[str, Any] = {
-        "positions": positions,
-        "alpha": alpha_range(alpha_default, alpha_min, alpha_max),
-        "description": description,
-    }
+    settings = settings_of(positions, alpha_default, alpha_min, alpha_max, description)
     dictionary = dictionary_of(run, BASE if toward else TUNED) if kind == "fine" else None
     save_and_say(profile_of_shift(name, pairs, dictionary, **settings), registry, force)
 
