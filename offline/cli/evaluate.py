@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import SettingError
 from .console import figure, say
-from .options import parse_mapping
+from .options import Resume, a_folder, parse_mapping
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import Benchmark
@@ -22,29 +21,41 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
-class DataFormat(StrEnum):
-    vqav2 = "vqav2"
-    coco = "coco"
-    pope = "pope"
-    mm_safetybench = "mm-safetybench"
+DataFormat = Literal["vqav2", "coco", "pope", "mm-safetybench"]
 
 
 def evaluate(
     base_url: Annotated[str, typer.Option(help="The endpoint up to and with /v1.")],
     model: Annotated[str, typer.Option(help="The name that it serves the model under.")],
-    data: Annotated[Path, typer.Option(help="Folder of the data set, laid out as docs/evaluation.md says.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the data set, laid out as docs/evaluation.md says.",
+            callback=a_folder("give the folder of a data set"),
+        ),
+    ],
     format: Annotated[DataFormat, typer.Option(help="The data set's form.")],
     out: Annotated[Path, typer.Option(help="Folder for answers and results.")],
     steering: Annotated[
         str | None, typer.Option(help="A profile's name, or JSON as in the field `steering` of requests.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="The --out of an unsteered run of the same data, to compare with.")
+        Path | None,
+        typer.Option(
+            help="The --out of an unsteered run of the same data, to compare with.",
+            callback=a_folder("give the --out of an unsteered run"),
+        ),
     ] = None,
     mapping: Annotated[
         list[str] | None, typer.Option("--map", "-m", help="What the steering is meant to do: <answer>=<answer>.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not in the data's.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the pictures, where it is not in the data's.",
+            callback=a_folder("give the folder that holds the pictures"),
+        ),
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="What is asked; {question} stands for the question.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Where answers are cut.")] = None,
     limit: Annotated[
@@ -64,7 +75,7 @@ def evaluate(
         typer.Option(min=0, help="Samples that the endpoint may refuse for good.", show_default="1 %, at least 10"),
     ] = None,
     api_key: Annotated[str | None, typer.Option(help="Environment variable that holds the key.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Ask an endpoint a data set's questions, steered or not, and measure the answers."""
     from trimtab.vectors.asked import read_text
@@ -85,7 +96,7 @@ def evaluate(
     benchmark = _read(format, data, images, _words(gendered), _words(neutral), tuple(refusal or ()))
     samples = benchmark.samples if limit is None else stratified(benchmark.samples, limit, seed)
     request = Request(
-        format=format.value,
+        format=format,
         data=benchmark.digest,
         samples=len(samples),
         seed=seed if len(samples) < len(benchmark.samples) else None,
@@ -106,7 +117,7 @@ def evaluate(
     run = Run(request, folder.answered, folder.served)
     command = shlex.join(["trimtab", *(word.replace(base_url, endpoint.shown) for word in sys.argv[1:])])
     found = compared(benchmark, other, run, meant, command) if other else results(benchmark, run, command)
-    path = write_results(out, format.value, found)
+    path = write_results(out, format, found)
     _show(found, path)
 
 
@@ -124,18 +135,18 @@ def _read(
     from ..evaluation.datasets.vqav2 import read_vqav2
     from ..evaluation.gender import GENDERED, NEUTRAL, Lexicon
 
-    if format is not DataFormat.coco and (gendered or neutral):
-        raise SettingError(f"--gendered and --neutral are for captions; leave them out with --format {format.value}")
-    if format is not DataFormat.mm_safetybench and refusals:
-        raise SettingError(f"--refusal is for mm-safetybench; leave it out with --format {format.value}")
+    if format != "coco" and (gendered or neutral):
+        raise SettingError(f"--gendered and --neutral are for captions; leave them out with --format {format}")
+    if format != "mm-safetybench" and refusals:
+        raise SettingError(f"--refusal is for mm-safetybench; leave it out with --format {format}")
     match format:
-        case DataFormat.vqav2:
+        case "vqav2":
             return read_vqav2(data, images)
-        case DataFormat.coco:
+        case "coco":
             return read_coco(data, images, Lexicon(gendered or GENDERED, neutral or NEUTRAL))
-        case DataFormat.pope:
+        case "pope":
             return read_pope(data, images)
-        case DataFormat.mm_safetybench:
+        case "mm-safetybench":
             return read_mm_safetybench(data, images, refusals)
 
 

@@ -208,6 +208,7 @@ def test_types_of_another_samples_file_are_refused(house: Path, tmp_path: Path) 
     assert "is not the samples file" in refused.output
 
 
+ASKED = ("--base-url", "http://localhost/v1", "--model", "m", "--format", "pope", "--out", "{out}")
 ABSENT: list[tuple[str, ...]] = [
     ("represent", "{absent}", "{data}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
     ("represent", "{llava}", "{absent}", "--rule", "last-prompt", "-l", "0", "--out", "{out}"),
@@ -229,6 +230,9 @@ ABSENT: list[tuple[str, ...]] = [
     ("shift-profile", "{absent}", "--name", "x", "--registry", "{out}"),
     ("import", "{absent}", "--model", "{llava}", "--name", "x", "--registry", "{out}"),
     ("import", "{data}", "--model", "{absent}", "--name", "x", "--registry", "{out}"),
+    ("evaluate", *ASKED, "--data", "{absent}"),
+    ("evaluate", *ASKED, "--data", "{reps}", "--against", "{absent}"),
+    ("evaluate", *ASKED, "--data", "{reps}", "--images", "{absent}"),
     ("report", "{absent}"),
     ("inspect", "{absent}"),
     ("verify", "{absent}"),
