@@ -8,8 +8,7 @@ RUN --mount=type=bind,target=/src,rw \
     && useradd --uid 10001 --create-home trimtab
 
 WORKDIR /app
-COPY serve.py .
 
 USER 10001
 EXPOSE 8000
-ENTRYPOINT ["python3", "serve.py"]
+ENTRYPOINT ["trimtab-serve"]

@@ -80,7 +80,7 @@ bench: install
 # float32 where the processor emulates bfloat16.
 serve: export VLLM_CPU_KVCACHE_SPACE ?= 1
 serve: install out/profiles
-	$(BIN)/python serve.py examples/tinyworld/model --steering-profiles out/profiles --port $(PORT) \
+	$(BIN)/trimtab-serve examples/tinyworld/model --steering-profiles out/profiles --port $(PORT) \
 	    --served-model-name tinyworld --max-model-len 1024 --dtype $$($(BIN)/python -m examples.tinyworld.precision)
 
 out/profiles: | install

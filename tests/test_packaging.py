@@ -1,6 +1,5 @@
 """What a wheel of this tree holds, and which way its imports point."""
 
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,22 +9,28 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("plugin", "vectors", "offline")
+from tests.installed import PACKAGES, ROOT, built_wheel, environment, link_distribution, needed_by
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """A wheel built from a copy, since setuptools leaves its build folders beside the sources."""
-    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in PACKAGES:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    finished = subprocess.run([*command, "--wheel-dir", built, source], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    return zipfile.ZipFile(next(built.glob("trimtab-*.whl")))
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel(file: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(file)
+
+
+@pytest.fixture(scope="module")
+def bare(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs of an environment that holds what `pip install trimtab` installs, and no more."""
+    folder = tmp_path_factory.mktemp("bare")
+    packages = folder / "packages"
+    packages.mkdir()
+    for name in needed_by("trimtab"):
+        link_distribution(name, packages)
+    return environment(folder / "venv", file, [packages])
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -49,11 +54,36 @@ def test_a_wheel_declares_the_entry_points(wheel: zipfile.ZipFile) -> None:
     declared = ConfigParser()
     declared.read_string(wheel.read("trimtab-0.1.0.dist-info/entry_points.txt").decode())
     assert {section: dict(declared[section]) for section in declared.sections()} == {
-        "console_scripts": {"trimtab": "trimtab.offline.cli:main"},
+        "console_scripts": {
+            "trimtab": "trimtab.offline.cli:main",
+            "trimtab-serve": "trimtab.plugin.serve:run",
+        },
         "torch.backends": {"trimtab_torchvision_cure": "trimtab.plugin.compat.torchvision:cure"},
         "vllm.endpoint_plugins": {"trimtab": "trimtab.plugin.http.doors:endpoint_plugin"},
         "vllm.general_plugins": {"trimtab": "trimtab.plugin:register"},
     }
+
+
+def test_a_bare_install_has_the_artefacts_and_nothing_heavy(bare: Path) -> None:
+    heavy = ("torch", "vllm", "transformers", "typer")
+    program = f"""
+import sys, trimtab.vectors
+from importlib.util import find_spec
+print(trimtab.vectors.__file__)
+assert not [name for name in {heavy} if find_spec(name)]
+"""
+    finished = subprocess.run([bare / "python", "-I", "-c", program], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert Path(finished.stdout.strip()).is_relative_to(bare.parent)
+
+
+@pytest.mark.parametrize(("program", "extra"), [("trimtab", "offline"), ("trimtab-serve", "gpu")])
+def test_a_program_without_what_it_needs_names_the_extra(program: str, extra: str, bare: Path) -> None:
+    finished = subprocess.run([bare / program, "--help"], capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"{program}: ")
+    assert f"pip install 'trimtab[{extra}]'" in finished.stderr
+    assert finished.stderr.count("\n") == 1
 
 
 def test_a_wheel_carries_the_licence(wheel: zipfile.ZipFile) -> None:

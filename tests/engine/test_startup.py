@@ -111,11 +111,11 @@ def test_serve_py_says_it_in_one_sentence_and_exits_with_1(folder: Path, model: 
     ended = _serve(str(model), "--steering-profiles", str(folder))
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("serve.py: yes-to-no/profile.safetensors: is missing; ")
+    assert ended.stderr.splitlines()[-1].startswith("trimtab-serve: yes-to-no/profile.safetensors: is missing; ")
 
 
 def test_serve_py_refuses_a_layer_that_the_model_lacks(folder: Path, model: Path) -> None:
     ended = _serve(str(model), "--steering-profiles", str(folder), "--steering-layers", "4,99")
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("serve.py: layer 99 cannot be armed: ")
+    assert ended.stderr.splitlines()[-1].startswith("trimtab-serve: layer 99 cannot be armed: ")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 OURS = {
     ".".join(path.relative_to(ROOT / "plugin").with_suffix("").parts): path.read_text()
     for path in (ROOT / "plugin").rglob("*.py")
-} | {"serve": (ROOT / "serve.py").read_text()}
+}
 
 
 def _spelt(seam: Seam) -> str:

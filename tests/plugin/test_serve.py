@@ -1,27 +1,18 @@
-"""serve.py says in one sentence what keeps it from serving."""
+"""trimtab-serve says in one sentence what keeps it from serving."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-SERVE = Path(__file__).parents[2] / "serve.py"
+from trimtab.plugin import serve
 
-
-@pytest.fixture(scope="module")
-def serve() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("serve_script", SERVE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+ROOT = Path(__file__).parents[2]
+PROGRAM = ("-m", "trimtab.plugin.serve")
 
 
 @pytest.fixture(autouse=True)
@@ -37,27 +28,39 @@ def one_sentence(error: str) -> str:
     """The last line, which is ours; vLLM may warn before it."""
     assert "Traceback" not in error
     last = error.strip().splitlines()[-1]
-    assert last.startswith("serve.py: ")
+    assert last.startswith("trimtab-serve: ")
     return last
 
 
-def test_without_the_package_it_says_how_to_install_it() -> None:
-    finished = run("-I", "-S", str(SERVE), "some/model", "--steering-profiles", "profiles")
-    assert finished.returncode == 1
-    assert finished.stderr == "serve.py: trimtab is not installed in this Python; run: make install\n"
+def test_the_file_of_the_checkout_and_the_first_word_do_the_same() -> None:
+    usage = "usage: trimtab-serve [serve] MODEL --steering-profiles DIR"
+    for arguments in (
+        [str(ROOT / "serve.py"), "some/model"],
+        [*PROGRAM, "some/model"],
+        [*PROGRAM, "serve", "m"],
+        PROGRAM,
+    ):
+        finished = run(*arguments)
+        assert finished.returncode == 2
+        assert finished.stderr.startswith(usage)
+        assert "--steering-profiles" in finished.stderr.splitlines()[-1]
 
 
-def test_without_a_folder_of_profiles_it_shows_its_usage() -> None:
-    finished = run(str(SERVE), "some/model")
-    assert finished.returncode == 2
-    assert finished.stderr.startswith("usage: python serve.py MODEL --steering-profiles DIR")
-    assert "--steering-profiles" in finished.stderr.splitlines()[-1]
+def test_help_is_no_failure() -> None:
+    finished = run(*PROGRAM, "--help")
+    assert finished.returncode == 0
+    assert "--steering-rows" in finished.stdout
+    assert finished.stderr == ""
+
+
+@pytest.mark.parametrize("word", ["doctor", "policy"])
+def test_words_that_come_later_are_no_models(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main([word, "--steering-profiles", "profiles"]) == 2
+    assert f"a model folder of that name is ./{word}" in one_sentence(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("layers", ["a", "1,", "1;2", ""])
-def test_layers_that_are_no_numbers_are_a_usage_error(
-    layers: str, serve: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_layers_that_are_no_numbers_are_a_usage_error(layers: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         serve.main(["some/model", "--steering-profiles", "profiles", "--steering-layers", layers])
     assert caught.value.code == 2
@@ -65,13 +68,13 @@ def test_layers_that_are_no_numbers_are_a_usage_error(
 
 
 def test_a_missing_folder_ends_the_real_program_with_one_sentence(tmp_path: Path, model_folder: Path) -> None:
-    finished = run(str(SERVE), str(model_folder), "--steering-profiles", str(tmp_path / "nowhere"))
+    finished = run(*PROGRAM, str(model_folder), "--steering-profiles", str(tmp_path / "nowhere"))
     assert finished.returncode == 1
     assert "nowhere: is no folder" in one_sentence(finished.stderr)
 
 
 def test_an_empty_folder_a_folder_with_another_models_profiles_and_a_folder_without_a_model(
-    serve: ModuleType, tmp_path: Path, model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other"
@@ -88,7 +91,7 @@ def test_an_empty_folder_a_folder_with_another_models_profiles_and_a_folder_with
 
 
 def test_a_layer_that_the_model_lacks_and_too_few_rows(
-    serve: ModuleType, model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for option, value, message in (
         ("--steering-layers", "3", "layer 3 cannot be armed: the model has layers 0 to 2"),
@@ -108,11 +111,11 @@ def test_a_layer_that_the_model_lacks_and_too_few_rows(
         (" a , trimtab,a,, b ", ["a", "trimtab", "b"]),
     ],
 )
-def test_an_operators_allow_list_is_kept_and_we_are_added(allowed: str, merged: list[str], serve: ModuleType) -> None:
+def test_an_operators_allow_list_is_kept_and_we_are_added(allowed: str, merged: list[str]) -> None:
     assert serve._plugins(allowed, "trimtab") == merged
 
 
-def test_without_an_allow_list_everything_that_vllm_would_load_is_kept(serve: ModuleType) -> None:
+def test_without_an_allow_list_everything_that_vllm_would_load_is_kept() -> None:
     merged = serve._plugins(None, "trimtab")
     assert "trimtab" in merged
     assert len(set(merged)) == len(merged)

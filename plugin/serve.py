@@ -1,0 +1,142 @@
+"""`trimtab-serve`: serves a model with vLLM and lets every request choose its steering.
+
+    trimtab-serve [serve] MODEL --steering-profiles DIR [--steering-layers 3,5] [--steering-rows N] [any option of
+    `vllm serve`]
+
+It checks what can be checked before a model is loaded, merges trimtab into vLLM's configuration, and hands over to
+vLLM's own server, in a child process that `supervise` watches.
+
+Exit codes: 0 after SIGTERM or SIGINT, 1 for a refusal or for an engine that ended by itself, 2 for a command line that
+cannot be read or for a Python without vLLM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trimtab.vectors.errors import TrimtabError
+
+__all__ = ["main", "run"]
+
+PROGRAM = "trimtab-serve"
+_USAGE = f"{PROGRAM} [serve] MODEL --steering-profiles DIR [any option of vllm serve]"
+_LATER = ("doctor", "policy")
+
+# Where `VLLM_PLUGINS` is unset vLLM loads all of these; set, it is an allow-list for all groups at once.
+_PLUGIN_GROUPS = (
+    "vllm.general_plugins",
+    "vllm.platform_plugins",
+    "vllm.io_processor_plugins",
+    "vllm.stat_logger_plugins",
+)
+
+
+def run() -> int:
+    """Entry point of the console script: the exit code of a supervised server."""
+    if importlib.util.find_spec("vllm") is None:
+        return _say("vLLM is not installed in this Python; run: pip install 'trimtab[gpu]' (or 'trimtab[cpu]')", 2)
+    from .supervise import supervise
+
+    return supervise(PROGRAM, lambda serving: main(sys.argv[1:], serving))
+
+
+def main(arguments: Sequence[str], serving: Callable[[float], None] = lambda seconds: None) -> int:
+    """Serve in this process, and return an exit code.
+
+    arguments: the command line after the program's name. serving: see `supervise`.
+    """
+    word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if word in _LATER:
+        return _say(f"`{word}` comes in a later release; a model folder of that name is ./{word}", 2)
+    rest = rest if word == "serve" else arguments
+    if about := [argument for argument in rest if argument.startswith("--help=")]:
+        _vllm_arguments(about)  # shows vLLM's own help and exits
+    ours, theirs = _parser().parse_known_args(rest)
+    try:
+        _serve(ours, theirs, serving)
+    except TrimtabError as error:
+        return _say(str(error), 1)
+    return 0
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=_USAGE,
+        description="Serve MODEL with vLLM; requests choose a steering profile from DIR.",
+        epilog=f"`{PROGRAM} --help=all` shows the options of vllm serve.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--steering-profiles", type=Path, required=True, metavar="DIR", help="folder of profile folders"
+    )
+    parser.add_argument(
+        "--steering-layers", type=_layers, default=(), metavar="L,…", help="layers to arm beside those the profiles use"
+    )
+    parser.add_argument(
+        "--steering-rows", type=int, default=0, metavar="N", help="rows and slots to keep free for later profiles"
+    )
+    return parser
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(int(layer) for layer in text.split(","))
+
+
+def _plugins(allowed: str | None, ours: str) -> list[str]:
+    """The allow-list that vLLM would have used, and ours."""
+    if allowed is not None:
+        names = [name.strip() for name in allowed.split(",") if name.strip()]
+    else:
+        names = [point.name for group in _PLUGIN_GROUPS for point in importlib.metadata.entry_points(group=group)]
+    return list(dict.fromkeys([*names, ours]))
+
+
+def _serve(ours: argparse.Namespace, theirs: list[str], serving: Callable[[float], None]) -> None:
+    from .compat.versions import check_vllm, installed_vllm
+    from .config import PLUGIN_NAME, engine_args
+
+    check_vllm(installed_vllm())
+    # Before vLLM is imported: it reads the names of plugins from the environment.
+    os.environ["VLLM_PLUGINS"] = ",".join(_plugins(os.environ.get("VLLM_PLUGINS"), PLUGIN_NAME))
+    args = _vllm_arguments(theirs)
+    model = args.model_tag or args.model
+    steering = engine_args(
+        ours.steering_profiles,
+        model=model if Path(model).is_dir() else None,
+        layers=ours.steering_layers,
+        rows=ours.steering_rows,
+        additional_config=args.additional_config,
+    )
+    args.additional_config = steering["additional_config"]
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+
+    serving(args.shutdown_timeout)
+    ServeSubcommand.cmd(args)
+
+
+def _vllm_arguments(arguments: list[str]) -> argparse.Namespace:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    cli_env_setup()  # type: ignore[no-untyped-call]
+    parser = FlexibleArgumentParser(prog=PROGRAM)  # type: ignore[no-untyped-call]
+    args: argparse.Namespace = make_arg_parser(parser).parse_args(arguments)
+    validate_parsed_serve_args(args)
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(run())
