@@ -23,11 +23,18 @@ INSTALLED := .venv/.installed-$(BACKEND)
 
 install: $(INSTALLED)
 
-# One pip call, so that vLLM's pin decides which torch is installed.
+# One call, so that vLLM's pin decides which torch is installed. uv reads no pip configuration; it finds the CPU build of
+# torch on PyTorch's own index. pip would spend most of its time on byte code, which Python writes when it is needed.
+# The build leaves trimtab.egg-info, whose entry points would hide those of a later install from a Python in this folder.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -e '.[$(BACKEND),dev]'
+	@if command -v uv >/dev/null; then set -x; \
+	    uv pip install --python $(BIN)/python $(if $(filter cpu,$(BACKEND)),--torch-backend cpu) -e '.[$(BACKEND),dev]'; \
+	else set -x; \
+	    $(BIN)/python -m pip install --no-compile -e '.[$(BACKEND),dev]'; \
+	fi
+	@rm -rf trimtab.egg-info
 	@rm -f .venv/.installed-*
 	@touch $@
 
@@ -69,7 +76,8 @@ OLDEST := $(shell grep ^vllm tests/oldest.txt)
 
 .venv-oldest/.installed: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/python -m pip install --constraint tests/oldest.txt -e '.[cpu,dev]'
+	.venv-oldest/bin/python -m pip install --no-compile --constraint tests/oldest.txt -e '.[cpu,dev]'
+	@rm -rf trimtab.egg-info
 	@touch $@
 
 bench: install

@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 
 from examples.tinyworld.draw import draw
 from tests.engine.asking import Ask, scene_of
@@ -36,22 +38,37 @@ _SETTINGS = (
 
 
 class Server:
-    """A running server and two clients of it. settings: further arguments of `serve.py`."""
+    """A running server and two clients of it.
 
-    def __init__(self, log: Path, model: Path, profiles: Path, *settings: str) -> None:
+    settings: further arguments of `trimtab-serve`. program: how it is started, folder: where. wait: False returns at
+    once.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        model: Path,
+        profiles: Path,
+        *settings: str,
+        program: Sequence[str] = (sys.executable, "serve.py"),
+        folder: Path = ROOT,
+        wait: bool = True,
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "serve.py", str(model), "--steering-profiles", str(profiles), *_SETTINGS, *settings]
+        command = [*program, str(model), "--steering-profiles", str(profiles), *_SETTINGS, *settings]
         env = {name: value for name, value in SMALL.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
         self._log = log
         with log.open("w") as sink:
             self.process = subprocess.Popen(
-                [*command, f"--port={port}"], cwd=ROOT, env={**os.environ, **env}, stdout=sink, stderr=sink
+                [*command, f"--port={port}"], cwd=folder, env={**os.environ, **env}, stdout=sink, stderr=sink
             )
         url = f"http://127.0.0.1:{port}"
         self.http = httpx.Client(base_url=url, timeout=_PATIENCE)
         self.openai = openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=_PATIENCE, max_retries=0)
+        if not wait:
+            return
         try:
             self._wait_until_up()
         except BaseException:
@@ -78,6 +95,14 @@ class Server:
             label.removeprefix('profile="').removesuffix('"'): float(value)
             for label, value in (line.split("} ") for line in found)
         }
+
+    def processes(self) -> list[psutil.Process]:
+        """All that it has started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def engines(self) -> list[psutil.Process]:
+        """Those of them that are engines."""
+        return [process for process in self.processes() if "EngineCore" in " ".join(process.cmdline())]
 
     def stop(self) -> int:
         """Its exit status after SIGTERM."""
