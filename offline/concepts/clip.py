@@ -15,7 +15,7 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from ..errors import ModelError
-from ..states.collect import open_image
+from ..images import open_image
 
 __all__ = ["clip_score"]
 

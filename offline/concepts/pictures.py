@@ -11,12 +11,12 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from trimtab.vectors import ConceptDictionary
 
 from ..files import write_whole
-from ..states.collect import open_image
+from ..images import UnreadableImage, open_image
 from ..states.store import LayerStates
 from .methods import activations
 
@@ -62,8 +62,8 @@ def thumbnails(
             continue
         try:
             content = _thumbnail(open_image(path))
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            left_out[sample] = f"unreadable image ({type(error).__name__})"
+        except UnreadableImage as error:
+            left_out[sample] = str(error)
             continue
         written[sample] = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
         write_whole(folder / written[sample], content)

@@ -6,22 +6,20 @@ import base64
 import io
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-__all__ = ["UnreadablePicture", "data_url"]
+from ..images import UnreadableImage, as_served
+
+__all__ = ["data_url"]
 
 _AS_IT_IS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-
-
-class UnreadablePicture(Exception):
-    """Its message is why the picture does not open."""
 
 
 def data_url(path: Path) -> str:
     """The file's own bytes where servers read its format, else a PNG of it. It is decoded whole, to be sure.
 
     Raises:
-        UnreadablePicture: it is missing, no picture, torn, or too large to be decoded.
+        UnreadableImage: it is missing, no picture, torn, or too large to be decoded.
     """
     try:
         content = path.read_bytes()
@@ -30,10 +28,10 @@ def data_url(path: Path) -> str:
             picture.load()
             if kind is None:
                 file = io.BytesIO()
-                picture.convert("RGB").save(file, "PNG")
+                as_served(picture).save(file, "PNG")
                 content, kind = file.getvalue(), "image/png"
     except FileNotFoundError as error:
-        raise UnreadablePicture("the picture is missing") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadablePicture("the picture does not open") from error
+        raise UnreadableImage("the picture is missing") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImage("the picture does not open") from error
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -23,10 +23,11 @@ from tqdm import tqdm
 from trimtab.vectors.asked import NONE, parse
 
 from ..errors import EndpointError
+from ..images import UnreadableImage
 from ..states.samples import Sample
 from .answers import Answered, AnswersFolder, Request
 from .attempts import may_pass, reason_of, retry_after
-from .data_url import UnreadablePicture, data_url
+from .data_url import data_url
 from .steered import grants, served_by
 
 __all__ = ["Endpoint", "ask_all"]
@@ -130,7 +131,7 @@ class _Asking:
     async def _one(self, client: openai.AsyncOpenAI, sample: Sample) -> Answered:
         try:
             body = await asyncio.to_thread(_body, sample, self._folder.request)
-        except UnreadablePicture as error:
+        except UnreadableImage as error:
             answered = Answered(id=sample.id, skipped=str(error))
         else:
             try:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageOps
+from PIL import Image
+
+from ..images import as_served
 
 __all__ = ["Pictures"]
 
@@ -56,7 +58,7 @@ def _encoded(path: Path) -> str:
     with Image.open(path, formats=_FORMATS) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
             raise ValueError(f"it has more than {_MAX_PIXELS:,} pixels")
-        small = ImageOps.exif_transpose(opened).convert("RGB")
+        small = as_served(opened)
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     small.save(buffer, "WEBP", quality=88, method=6)

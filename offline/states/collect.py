@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import DataError, SettingError
+from ..images import UnreadableImage, open_image
 from ..models.reader import Precision, Question, Reader, Reading
 from .rules import Rule
 from .samples import Sample, read_samples
@@ -182,8 +182,8 @@ def _read_batch(
     for number, sample in batch:
         try:
             image = None if sample.image is None else open_image(sample.image)
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            draft.skipped[number] = Skip(id=sample.id, reason=f"unreadable image ({type(error).__name__})")
+        except UnreadableImage as error:
+            draft.skipped[number] = Skip(id=sample.id, reason=str(error))
             continue
         numbers.append(number)
         questions.append(Question(sample.question, image))
@@ -209,9 +209,3 @@ def _kept(reader: Reader, rule: Rule, reading: Reading) -> list[tuple[int, int, 
             (position, row.token, row.label, {layer: mean.astype(np.float32) for layer, mean in stream.items()})
         )
     return kept
-
-
-def open_image(path: Path) -> Image.Image:
-    """A picture in RGB, decoded; any of Pillow's errors where it cannot be."""
-    with Image.open(path) as image:
-        return image.convert("RGB")  # decodes here, so that a broken file is found before the batch is made

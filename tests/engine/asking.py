@@ -21,7 +21,7 @@ class Ask:
     sampling: further arguments of `SamplingParams`, which win over those made of the fields above. lora: folder of an
     adapter. priority: lower goes first, where the engine schedules by it. abort: the step at which it is taken back.
     scenes: seeds of further pictures; with `ids`, each picture has one placeholder there. salt: keeps its cached blocks
-    apart from those of other salts; with `ids` only.
+    apart from those of other salts; with `ids` only. url: a picture as a data URL, decoded by vLLM as a server's is.
     """
 
     text: str = ""
@@ -40,6 +40,7 @@ class Ask:
     abort: int | None = None
     scenes: tuple[int, ...] = ()
     salt: str | None = None
+    url: str | None = None
 
     def steered(self, steering: Any) -> Ask:
         return replace(self, steering=steering)

@@ -276,7 +276,9 @@ class Host:
 
 def _turns(ask: Ask) -> list[Any]:
     content: list[dict[str, Any]] = [{"type": "text", "text": ask.text}]
-    pictures = [{"type": "image_pil", "image_pil": draw(scene_of(seed))} for seed in ask.pictures]
+    pictures: list[dict[str, Any]] = [{"type": "image_pil", "image_pil": draw(scene_of(seed))} for seed in ask.pictures]
+    if ask.url is not None:
+        pictures.append({"type": "image_url", "image_url": {"url": ask.url}})
     return [{"role": "user", "content": [*pictures, *content]}]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.engine.asking import Ask, Refusal, caption, questions, scene_of
 from tests.engine.conftest import LAST, MIDDLE
 from tests.engine.engine import V2, Engine, RefusedError
 from tests.engine.reference import Reference
+from tests.offline.odd_pictures import ODD
 from trimtab.offline.states import LastPrompt, load_states, represent
 
 pytestmark = pytest.mark.engine
@@ -272,6 +274,28 @@ def test_written_rows_are_those_that_offline_makes(capturing: Engine, reference:
         for name in ("tokens", "positions"):
             assert getattr(served, name).tolist() == getattr(offline, name).tolist()
         np.testing.assert_allclose(served.values, offline.values, rtol=1e-4, atol=2e-4)
+
+
+def test_a_picture_of_any_kind_gives_the_rows_of_represent(
+    capturing: Engine, reference: Reference, tmp_path: Path
+) -> None:
+    """What `represent` decodes is what vLLM decodes: turned by EXIF, transparent, of a palette, an MPO, …"""
+    asks = []
+    with (tmp_path / "data.jsonl").open("w") as file:
+        for name, content in ODD.items():
+            (tmp_path / name).write_bytes(content())
+            url = "data:image/x;base64," + b64encode((tmp_path / name).read_bytes()).decode()
+            asks.append(Ask("how many balls?", url=url, max_tokens=4))
+            file.write(json.dumps({"id": name, "question": asks[-1].text, "image": name}) + "\n")
+    represent(reference.reader, tmp_path / "data.jsonl", LastPrompt(), (MIDDLE, LAST), tmp_path / "offline")
+    captured = _capture(capturing, asks, "last_prompt", tmp_path / "served")
+    for layer in (MIDDLE, LAST):
+        offline = load_states(tmp_path / "offline", layer)
+        assert offline.sample_ids == tuple(ODD)
+        served = np.concatenate([rows.layers[layer] for rows in captured])
+        scale = np.linalg.norm(served, axis=1) * np.linalg.norm(offline.values, axis=1)
+        assert ((served * offline.values).sum(axis=1) / scale >= 0.9999).all()
+        np.testing.assert_allclose(served, offline.values, rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", ["all", "answer"])

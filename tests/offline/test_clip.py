@@ -20,7 +20,7 @@ from transformers import (
 from tests.offline.worlds import picture, tokenizer
 from trimtab.offline.concepts.clip import clip_score
 from trimtab.offline.errors import ModelError
-from trimtab.offline.states.collect import open_image
+from trimtab.offline.images import open_image
 
 
 def save_clip(folder: Path) -> Path:

@@ -148,7 +148,7 @@ def test_thumbnails_are_small_and_broken_pictures_are_named(tmp_path: Path) -> N
     (tmp_path / "broken.png").write_bytes(b"no picture at all")
     images = {"l": tmp_path / "large.png", "c": tmp_path / "copy.png", "b": tmp_path / "broken.png", "t": None}
     names, left_out = thumbnails([("l", "c"), ("b", "l", "t")], images, tmp_path / "out")
-    assert left_out == {"b": "unreadable image (UnidentifiedImageError)", "t": "no picture"}
+    assert left_out == {"b": "the picture does not open (UnidentifiedImageError)", "t": "no picture"}
     assert names == [names[1], names[1]]
     (file,) = (tmp_path / "out").iterdir()
     assert names[0] == (file.name,)

@@ -13,10 +13,10 @@ import torch
 
 from examples.tinyworld.data import write_split
 from trimtab.offline.concepts import class_means
+from trimtab.offline.images import open_image
 from trimtab.offline.models import Reader
 from trimtab.offline.models.reader import Question
 from trimtab.offline.states import LastPrompt, LayerStates, Predicts, load_states, represent
-from trimtab.offline.states.collect import open_image
 from trimtab.offline.states.samples import Sample, read_samples
 from trimtab.offline.steering import fine_profile
 from trimtab.vectors.profile import FineLayer
