@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
 from PIL import Image
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-
-from trimtab.vectors import ModelIdentity
 
 from ..errors import ModelError, SettingError
+from .chat import Chat, ChatTemplate
+from .loading import Precision, first_line, load
 from .words import Answer
 
-Precision = Literal["float32", "bfloat16", "float16"]
+__all__ = ["Precision", "Question", "Reader", "Reading", "UnreadError", "decoder_blocks", "kept_columns"]
+
 Float32 = npt.NDArray[np.float32]
 
 _BLOCK_LISTS = ("layers", "h", "blocks")
@@ -51,40 +51,38 @@ class Reading:
     stream: dict[int, Float32]
 
 
+class UnreadError(ModelError):
+    """These questions, or one of them, are not read; fewer may be. The message is a reason: "it does not fit …"."""
+
+
 class Reader:
     """A loaded model with its processor, ready to be read. Any decoder-only model of transformers will do."""
 
-    def __init__(self, folder: Path, dtype: Precision = "float32", device: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtype: Precision = "float32",
+        device: str | None = None,
+        *,
+        template: ChatTemplate | None = None,
+        base: Path | None = None,
+    ) -> None:
         """Load from a folder in the Hub's layout.
 
         dtype: what the model computes in. In half precision a row depends on its batch; only float32 rows are those
         of the sample alone (to about 1e-5). device: "cpu", "cuda", …; None takes the GPU where there is one.
+        template: what the server is started with, where that is not the model folder's own. base: folder of the model
+        that this one was trained from; see `load`.
 
         Raises:
-            ModelError: no such folder, an unknown architecture, an encoder-decoder, no chat template.
+            ModelError: no such folder, an unknown architecture, an encoder-decoder, no chat template, no such device.
             FormatError: the folder has no config.json or no safetensors weights.
         """
-        if not folder.is_dir():
-            raise ModelError(
-                f"{folder}: is no folder; give a model folder, and fetch one from the Hub first with "
-                "`hf download <name> --local-dir <folder>`"
-            )
-        self.identity = ModelIdentity.of(folder)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        try:
-            config = transformers.AutoConfig.from_pretrained(folder)
-            sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-            kind: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-            self.model: Any = kind.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
-            loaded: Any = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(folder)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise ModelError(f"{folder}: cannot be loaded by transformers ({_first_line(error)})") from error
-        self.processor: Any = loaded if sees else None
-        self.tokenizer: Any = loaded.tokenizer if sees else loaded
-        if not (loaded.chat_template or self.tokenizer.chat_template):
-            raise ModelError(
-                f"{folder}: has no chat template; add the chat_template.jinja that it is to be served with"
-            )
+        self.device = _device(device)
+        loaded = load(folder, dtype, self.device, base)
+        self.identity, self.model = loaded.identity, loaded.model
+        self.tokenizer, self.processor = loaded.tokenizer, loaded.processor
+        self.chat = Chat(self.tokenizer, self.processor, template)
         self.tokenizer.padding_side = "left"
         self._ends = _end_tokens(self.model, self.tokenizer)
         if self.tokenizer.pad_token_id is None:
@@ -110,23 +108,24 @@ class Reader:
         return tuple(sorted(set(layers)))
 
     def prompt(self, question: Question) -> str:
-        """The chat template's text for one user turn (picture first) and the opening of the answer."""
-        if self.processor is None:
-            if question.image is not None:
-                raise SettingError("this model reads text only and was given a picture; leave the key 'image' out")
-            turn: list[dict[str, Any]] = [{"role": "user", "content": question.text}]
-            return str(self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
-        picture = [{"type": "image"}] if question.image is not None else []
-        turn = [{"role": "user", "content": [*picture, {"type": "text", "text": question.text}]}]
-        templated = self.processor if self.processor.chat_template else self.tokenizer
-        return str(templated.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+        """The text that the chat route makes of a question: one user turn, picture first, and the answer's opening."""
+        return self.chat.prompt(question.text, question.image is not None)
 
     def encode(self, questions: Sequence[Question]) -> dict[str, torch.Tensor]:
         """Model inputs of a batch, padded on the left.
 
         No special tokens are added to what the template wrote: vLLM's chat route adds none either.
+
+        Raises:
+            UnreadError: the model's processor does not take one of the questions; a picture too flat, for example.
         """
         prompts = [self.prompt(question) for question in questions]
+        try:
+            return self._tensors(prompts, questions)
+        except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+            raise UnreadError(f"the model's processor refuses it ({first_line(error)})") from error
+
+    def _tensors(self, prompts: list[str], questions: Sequence[Question]) -> dict[str, torch.Tensor]:
         images = [[question.image.convert("RGB")] for question in questions if question.image is not None]
         settings: dict[str, Any] = {"padding": True, "add_special_tokens": False, "return_tensors": "pt"}
         if self.processor is None:
@@ -166,12 +165,15 @@ class Reader:
 
         A batch mixes pictures and no pictures only where the model's processor allows it. Float32 rows equal those
         of the question alone to about 1e-5.
+
+        Raises:
+            UnreadError: they do not fit in memory together, or the model does not take one of them.
         """
         layers = self.check_layers(layers)
         batch = self.encode(questions)
         width = batch["input_ids"].shape[1]
         enough = _Enough(lambda ids: satisfied(str(self.tokenizer.decode(ids, skip_special_tokens=True))), width)
-        with kept_columns(self.blocks, layers) as columns:
+        with kept_columns(self.blocks, layers) as columns, _named_causes():
             output = self.model.generate(
                 **batch,
                 # One more than asked for: the last kept token then is fed as well and its own row exists.
@@ -231,6 +233,21 @@ def kept_columns(blocks: Sequence[torch.nn.Module], layers: Sequence[int]) -> It
             handle.remove()
 
 
+@contextmanager
+def _named_causes() -> Iterator[None]:
+    """Tell apart what concerns these questions alone, memory and length; any other error of torch ends the run."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UnreadError("it does not fit in memory") from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "not enough memory" in str(error):  # torch's CPU allocator
+            raise UnreadError("it does not fit in memory") from error
+        raise
+    except (ValueError, IndexError) as error:
+        raise UnreadError(f"the model does not take it ({first_line(error)})") from error
+
+
 class _Enough(transformers.StoppingCriteria):
     """Ends each sample as soon as its generated ids are enough."""
 
@@ -253,5 +270,10 @@ def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
     return {int(token) for token in ends}
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ModelError(f"this machine or this build of torch has no device {name!r}; leave --device out") from error

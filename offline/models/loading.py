@@ -1,0 +1,121 @@
+"""From a folder to a model that runs: a whole model, a training's checkpoint, or adapters on their base model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from trimtab.vectors import ModelIdentity
+from trimtab.vectors.errors import FormatError
+
+from ..errors import ModelError
+
+__all__ = ["Loaded", "Precision", "first_line", "is_adapter", "load"]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_ADAPTER = "adapter_config.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on its device, ready to answer. processor: None for a model that reads text only."""
+
+    identity: ModelIdentity
+    model: Any
+    tokenizer: Any
+    processor: Any
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds adapters only (PEFT's layout) and no model of its own."""
+    return (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def load(folder: Path, dtype: Precision, device: torch.device, base: Path | None = None) -> Loaded:
+    """Load a model from a folder in the Hub's layout.
+
+    base: the model that it was trained from. Adapters are put on its weights, and its tokenizer, processor and chat
+    template serve where `folder` has none.
+
+    Raises:
+        ModelError: no such folder, adapters without `base`, or what transformers or peft cannot load.
+        FormatError: the folder has no config.json or no safetensors weights.
+    """
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: is no folder; give a model folder, and fetch one from the Hub first with "
+            "`hf download <name> --local-dir <folder>`"
+        )
+    adapted = is_adapter(folder)
+    if adapted and base is None:
+        raise ModelError(f"{folder}: holds adapters only; merge them into their model and give the merged folder")
+    weights = base if adapted and base is not None else folder
+    identity = _adapted(ModelIdentity.of(weights), folder) if adapted else ModelIdentity.of(folder)
+    try:
+        config = transformers.AutoConfig.from_pretrained(weights)
+        sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        kind: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+        model: Any = kind.from_pretrained(weights, dtype=getattr(torch, dtype))
+        if adapted:
+            model = _with_adapter(model, folder)
+        processor = _processor(sees, folder, base)
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(f"{folder}: cannot be loaded by transformers ({first_line(error)})") from error
+    tokenizer = processor.tokenizer if sees else processor
+    return Loaded(identity, model.to(device).eval(), tokenizer, processor if sees else None)
+
+
+def _processor(sees: bool, folder: Path, base: Path | None) -> Any:
+    """The processor (the tokenizer, for a model that reads text only) of the first folder that has one."""
+    kind: Any = transformers.AutoProcessor if sees else transformers.AutoTokenizer
+    if base is None:
+        return kind.from_pretrained(folder)
+    # A training that was given a tokenizer alone saves it alone: then the base's processor, which has its own.
+    names = ("processor_config.json", "preprocessor_config.json") if sees else ("tokenizer_config.json",)
+    own = any((folder / name).is_file() for name in names)
+    found = kind.from_pretrained(folder if own else base)
+    if own and not getattr(found, "chat_template", None):
+        of_base = kind.from_pretrained(base)
+        found.chat_template = of_base.chat_template or (of_base.tokenizer.chat_template if sees else None)
+    return found
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    """The model with a PEFT adapter merged into its weights."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError(f"{folder}: holds adapters, which need peft; install it with `pip install peft`") from error
+    try:
+        # An adapter for a projection that the model lacks is left out by peft with a warning; here it is an error.
+        adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
+        return adapted.merge_and_unload(safe_merge=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"{folder}: its adapters do not fit the base model ({first_line(error)})") from error
+
+
+def _adapted(base: ModelIdentity, folder: Path) -> ModelIdentity:
+    """The identity of a model with adapters merged in: its base's form, and a fingerprint of both weights."""
+    try:
+        json.loads((folder / _ADAPTER).read_text("utf-8"))
+        digest = hashlib.sha256((base.fingerprint or "").encode() + (folder / _ADAPTER).read_bytes())
+        digest.update((folder / _ADAPTER_WEIGHTS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{folder.name}: its adapters have no {_ADAPTER_WEIGHTS} or no readable config") from error
+    return base.model_copy(update={"fingerprint": f"adapted-sha256:{digest.hexdigest()}"})
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,144 @@
+"""The prompt of a question is the prompt that vLLM's chat route makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vllm.renderers.chat_utils import _get_full_multimodal_text_prompt
+from vllm.renderers.hf import _detect_content_format, resolve_chat_template_kwargs
+from vllm.transformers_utils import chat_templates
+
+from tests.offline.test_other_models import save_qwen2_vl
+from tests.offline.worlds import TEMPLATE
+from trimtab.offline import Reader
+from trimtab.offline.errors import ModelError, SettingError
+from trimtab.offline.models.chat import Chat, ChatTemplate, content_form
+from trimtab.offline.models.reader import Question
+
+STRING = (
+    "{%- for message in messages -%}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor -%}"
+    "{%- if thinking is defined and not thinking -%}(quick) {% endif -%}"
+    "{%- if add_generation_prompt -%}[assistant]{%- endif -%}"
+)
+LOOP = "{% for part in X %}{{ part['text'] }}{% endfor %}"
+SHAPES = {
+    "tests": TEMPLATE,
+    "string": STRING,
+    "attribute": "{% for m in messages %}" + LOOP.replace("X", "m.content") + "{% endfor %}",
+    "item": "{% for m in messages %}" + LOOP.replace("X", "m['content']") + "{% endfor %}",
+    "filtered": "{% for m in messages %}" + LOOP.replace("X", "m['content'] | selectattr('type')") + "{% endfor %}",
+    "sliced": "{% for m in messages[1:] %}" + LOOP.replace("X", "m['content'][0:]") + "{% endfor %}",
+    "renamed": "{% set a = messages %}{% set b = a %}{% for m in b %}"
+    + LOOP.replace("X", "m['content']")
+    + "{% endfor %}",
+    "round": "{% set a = messages %}{% set messages = a %}{% for m in messages %}{{ m['content'] }}{% endfor %}",
+    "bare": "{% for m in messages %}{% set content = m['content'] %}" + LOOP.replace("X", "content") + "{% endfor %}",
+    "other name": "{% for m in messages %}{% set said = m['content'] %}" + LOOP.replace("X", "said") + "{% endfor %}",
+    "macro": "{% macro say(x) %}"
+    + LOOP.replace("X", "x")
+    + "{% endmacro %}{% for m in messages %}{{ say(m.content) }}{% endfor %}",
+    "macro by keyword": "{% macro say(x) %}"
+    + LOOP.replace("X", "x")
+    + "{% endmacro %}{% for m in messages %}{{ say(x=m.content) }}{% endfor %}",
+    "macro of something else": "{% macro say(content) %}"
+    + LOOP.replace("X", "content")
+    + "{% endmacro %}{% for m in messages %}{{ say(m.role) }}{{ m.content }}{% endfor %}",
+    "loop over tools": "{% for t in tools %}{{ t }}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}",
+    "namespace": "{% set n = namespace(x=0) %}{% set n.x = messages %}{% for m in n.x %}"
+    + LOOP.replace("X", "m.content")
+    + "{% endfor %}",
+    "pairs": "{% for m in messages %}{% for a, b in m.content %}{{ a }}{% endfor %}{% endfor %}",
+    "first": LOOP.replace("X", "messages[0]['content']"),
+    "generation": "{% for m in messages %}{% generation %}"
+    + LOOP.replace("X", "m.content")
+    + "{% endgeneration %}{% endfor %}",
+    "break": "{% for m in messages %}" + LOOP.replace("X", "m.content") + "{% break %}{% endfor %}",
+    "torn": "{% for m in messages %}" + LOOP.replace("X", "m.content"),
+    **{path.name: path.read_text() for path in sorted(Path(chat_templates.__file__).parent.glob("*.jinja"))},
+}
+
+
+def served(tokenizer: Any, template: str, text: str, mark: str | None, **arguments: Any) -> str:
+    """The prompt by vLLM's own functions: how it decides, how it places a picture, which arguments it lets pass."""
+    if _detect_content_format(template, default="string") == "openai":
+        content: Any = [*([{"type": "image"}] if mark else []), {"type": "text", "text": text}]
+    else:
+        content = _get_full_multimodal_text_prompt({"image": [mark]}, [text], False) if mark else text
+    given = resolve_chat_template_kwargs(tokenizer, template, {"add_generation_prompt": True, **arguments})
+    turn = [{"role": "user", "content": content}]
+    return str(tokenizer.apply_chat_template(turn, chat_template=template, tokenize=False, **given))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_form_of_the_content_is_decided_as_vllm_does(shape: str) -> None:
+    expected = {"openai": "parts", "string": "string"}[_detect_content_format(SHAPES[shape], default="string")]
+    assert content_form(SHAPES[shape]) == expected
+
+
+def test_both_forms_come_up() -> None:
+    assert {content_form(template) for template in SHAPES.values()} == {"parts", "string"}
+
+
+@pytest.mark.parametrize("pictured", [False, True])
+@pytest.mark.parametrize("template", [TEMPLATE, STRING], ids=["parts", "string"])
+def test_a_prompt_is_the_servers(llava_reader: Reader, tmp_path: Path, template: str, pictured: bool) -> None:
+    (tmp_path / "t.jinja").write_text(template)
+    chat = Chat(llava_reader.tokenizer, llava_reader.processor, ChatTemplate(tmp_path / "t.jinja"))
+    for text in ("what is it", "yes\n", "is <image> red"):
+        expected = served(llava_reader.tokenizer, template, text, "<image>" if pictured else None)
+        assert chat.prompt(text, pictured) == expected
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, STRING], ids=["parts", "string"])
+def test_a_model_that_reads_text_only_gets_the_servers_prompt(
+    llama_reader: Reader, template: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.jinja").write_text(template)
+    chat = Chat(llama_reader.tokenizer, None, ChatTemplate(tmp_path / "t.jinja"))
+    assert chat.prompt("what is it", False) == served(llama_reader.tokenizer, template, "what is it", None)
+    with pytest.raises(SettingError, match="text only"):
+        chat.prompt("what is it", True)
+
+
+def test_a_picture_in_a_string_has_the_mark_that_vllm_gives_it(llava_reader: Reader, tmp_path: Path) -> None:
+    from vllm.model_executor.models.llava import LlavaForConditionalGeneration
+    from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
+
+    save_qwen2_vl(tmp_path)
+    for reader, model in (
+        (llava_reader, LlavaForConditionalGeneration),
+        (Reader(tmp_path), Qwen2VLForConditionalGeneration),
+    ):
+        assert reader.chat.picture_mark == model.get_placeholder_str("image", 1)
+    without_own = Chat(llava_reader.tokenizer, llava_reader.processor)
+    without_own._own = None  # a folder without a template of its own names its mark all the same
+    assert without_own.picture_mark == "<image>"
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_arguments_reach_the_template_as_the_servers_do(llama_reader: Reader, tmp_path: Path, thinking: bool) -> None:
+    (tmp_path / "t.jinja").write_text(STRING)
+    arguments = {"thinking": thinking, "unheard_of": 3}
+    chat = Chat(llama_reader.tokenizer, None, ChatTemplate(tmp_path / "t.jinja", arguments))
+    expected = served(llama_reader.tokenizer, STRING, "yes", None, **arguments)
+    assert chat.prompt("yes", False) == expected
+    assert ("(quick)" in expected) is not thinking
+
+
+def test_what_is_no_template_is_a_sentence(llama: Path, llama_reader: Reader, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"absent\.jinja: cannot be read as a chat template"):
+        Reader(llama, template=ChatTemplate(tmp_path / "absent.jinja"))
+    with pytest.raises(SettingError, match="add_generation_prompt: is set for every request"):
+        Reader(llama, template=ChatTemplate(arguments={"add_generation_prompt": False}))
+    (tmp_path / "torn.jinja").write_text("{% for m in messages %}")
+    with pytest.raises(ModelError, match="does not take a user's turn"):
+        Chat(llama_reader.tokenizer, None, ChatTemplate(tmp_path / "torn.jinja")).prompt("yes", False)
+
+
+def test_a_reader_reads_the_tokens_of_the_given_template(llava: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text("{{ messages[0]['content'] }}:")
+    reader = Reader(llava, template=ChatTemplate(tmp_path / "t.jinja"))
+    assert reader.prompt(Question("yes")) == "yes:"
+    assert reader.encode([Question("yes")])["input_ids"][0].tolist() == reader.tokenizer.encode("yes:")
