@@ -54,7 +54,7 @@ def class_means(states: LayerStates, min_count: int = 1) -> ConceptDictionary:
         rule = states.manifest.request.rule
         raise SettingError(f"states of the rule {rule!r} have no labels to take means of; use --method kmeans")
     counts = Counter(states.labels)
-    kept = sorted(label for label, count in counts.items() if count >= min_count)
+    kept = sorted(label for label, count in counts.items() if label and count >= min_count)
     if not kept:
         raise SettingError(f"no label has {min_count} states; the most frequent one has {max(counts.values())}")
     numbers = {label: number for number, label in enumerate(kept)}

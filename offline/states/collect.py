@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ..errors import DataError, SettingError
 from ..images import UnreadableImage, open_image
-from ..models.reader import Precision, Question, Reader, Reading
-from .rules import Rule
-from .samples import Sample, read_samples
+from ..models.reader import Precision, Question, Reader, Reading, UnreadError
+from ..progress import progress as shown
+from .rules import LastPrompt, Rule
+from .samples import Sample, check_pictures, read_samples
 from .store import (
     MANIFEST,
     Float32,
@@ -57,15 +59,25 @@ def represent(
     the last bits of any model's numbers depend). max_new_tokens: where an answer is cut; None lets the rule say.
     Everything is streamed: at most one shard (8 batches) is in memory.
 
-    A picture that cannot be read, and an answer without a row, are recorded in the manifest as skipped.
+    max_new_tokens 0 is for last-prompt alone: the prompt is read and nothing is generated, which takes a tenth of the
+    time; the rows then have no label.
+
+    A batch that does not fit in memory is read in halves. A picture that cannot be read, a sample that does not fit by
+    itself, and an answer without a row are recorded in the manifest as skipped, with the reason.
 
     Raises:
-        DataError: the samples, or a folder that exists; ModelError; SettingError: layers, sizes, another request.
+        DataError: the samples, a folder that exists, no picture at all, no row at all. ModelError. SettingError:
+            layers, sizes, another request.
     """
     max_new_tokens = rule.usual_length if max_new_tokens is None else max_new_tokens
-    if batch_size < 1 or max_new_tokens < 1:
-        raise SettingError(f"batch size {batch_size} and {max_new_tokens} new tokens asked for; both must be 1 or more")
+    fewest = 0 if isinstance(rule, LastPrompt) else 1
+    if batch_size < 1 or max_new_tokens < fewest:
+        raise SettingError(
+            f"batch size {batch_size} and {max_new_tokens} new tokens asked for; the rule {rule} needs 1 or more and "
+            f"{fewest} or more"
+        )
     file = read_samples(data, limit)
+    check_pictures(file)
     if (out / MANIFEST).exists() and not resume:
         raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")
     reader = model if isinstance(model, Reader) else Reader(model, dtype, device)
@@ -81,16 +93,28 @@ def represent(
         max_new_tokens=max_new_tokens,
     )
     manifest = _begin(out, request)
-    with tqdm(total=request.samples, initial=manifest.done, unit="sample", disable=None if progress else True) as bar:
+    with shown("represent", request.samples, manifest.done, show=progress) as advance:
         while not manifest.complete:
             start = manifest.done
             samples = file.samples[start : start + request.shard_size]
             draft = _Draft(start, list(manifest.labels))
-            for batch in _batches(samples, batch_size):
-                _read_batch(reader, rule, request, [(start + i, samples[i]) for i in batch], draft)
-                bar.update(len(batch))
-            manifest = draft.finish(out, manifest, samples)
-            write_manifest(out, manifest)
+            try:
+                for batch in _batches(samples, batch_size):
+                    _read_batch(reader, rule, request, [(start + i, samples[i]) for i in batch], draft)
+                    advance(len(batch))
+                manifest = draft.finish(out, manifest, samples)
+                write_manifest(out, manifest)
+            except KeyboardInterrupt:
+                if progress:
+                    kept = f"{out}: keeps {open_manifest(out).done:,} of {request.samples:,} samples"
+                    print(f"{kept}; run the same command with --resume to go on", file=sys.stderr)
+                raise
+    if not manifest.rows:
+        reason, count = Counter(skip.reason for skip in manifest.skipped).most_common(1)[0]
+        raise DataError(
+            f"{out}: holds no row at all, all {request.samples:,} samples were skipped ({count:,} because: {reason}); "
+            "mend the samples or choose another rule, and a new folder"
+        )
     return manifest
 
 
@@ -178,24 +202,46 @@ def _read_batch(
     reader: Reader, rule: Rule, request: Request, batch: Sequence[tuple[int, Sample]], draft: _Draft
 ) -> None:
     """Read one batch and put its rows, answers and skips into the draft."""
-    numbers, questions = [], []
+    asked: list[tuple[int, Question]] = []
+    ids = {number: sample.id for number, sample in batch}
     for number, sample in batch:
         try:
             image = None if sample.image is None else open_image(sample.image)
         except UnreadableImage as error:
             draft.skipped[number] = Skip(id=sample.id, reason=str(error))
             continue
-        numbers.append(number)
-        questions.append(Question(sample.question, image))
-    if not questions:
-        return
-    readings = reader.read(questions, request.layers, request.max_new_tokens, rule.satisfied)
-    ids = {number: sample.id for number, sample in batch}
-    for number, reading in zip(numbers, readings, strict=True):
+        asked.append((number, Question(sample.question, image)))
+    for number, reading in _readings(reader, rule, request, asked):
+        if isinstance(reading, str):
+            draft.skipped[number] = Skip(id=ids[number], reason=reading)
+            continue
         draft.answers[number] = reading.answer.text
         draft.rows[number] = _kept(reader, rule, reading)
         if not draft.rows[number]:
             draft.skipped[number] = Skip(id=ids[number], reason="no row: the answer has nothing that the rule keeps")
+
+
+def _readings(
+    reader: Reader, rule: Rule, request: Request, asked: Sequence[tuple[int, Question]]
+) -> Iterator[tuple[int, Reading | str]]:
+    """A reading for each question, or the reason why there is none: what cannot be read at once is read in halves."""
+    if not asked:
+        return
+    try:
+        questions = [question for _, question in asked]
+        readings = reader.read(questions, request.layers, request.max_new_tokens, rule.satisfied)
+    except UnreadError as error:
+        reason = str(error)
+    else:
+        yield from zip((number for number, _ in asked), readings, strict=True)
+        return
+    # Not inside `except`: as long as the error lives, so do the tensors of the attempt that did not fit.
+    if len(asked) == 1:
+        yield asked[0][0], reason
+        return
+    half = (len(asked) + 1) // 2
+    yield from _readings(reader, rule, request, asked[:half])
+    yield from _readings(reader, rule, request, asked[half:])
 
 
 def _kept(reader: Reader, rule: Rule, reading: Reading) -> list[tuple[int, int, str, dict[int, Float32]]]:

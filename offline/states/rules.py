@@ -3,7 +3,7 @@
 Row t of the stream predicts token t + 1. Positions are counted from the last prompt position: position 0 is the last
 prompt token and predicts the answer's token 0; position p > 0 is the answer's token p - 1 and predicts its token p.
 
-    last-prompt        position 0, labelled by the answer's first word
+    last-prompt        position 0, labelled by the answer's first word; always a row, even where no word follows
     predicts:man,woman for every occurrence of one of the words: the position that predicts it
     predicts:*         the same for every word of the answer
     mean-generated     the mean over the answer's own positions, the end token left out
@@ -67,7 +67,8 @@ class LastPrompt:
 
     def rows(self, answer: Answer, spell: Spell) -> list[Row]:
         words = words_in(answer.text)
-        return [Row((0,), words[0].text, answer.tokens[0])] if words else []
+        token = answer.tokens[0] if answer.tokens else NO_TOKEN
+        return [Row((0,), words[0].text if words else "", token)]
 
     def satisfied(self, text: str) -> bool:
         text = text.rstrip(HALF_A_CHARACTER)

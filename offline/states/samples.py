@@ -70,6 +70,20 @@ def read_samples(path: Path, limit: int | None = None) -> SampleFile:
     return SampleFile(path, f"sha256:{hashlib.sha256(content).hexdigest()}", tuple(samples))
 
 
+def check_pictures(file: SampleFile) -> None:
+    """Passes unless every picture is missing: then the folder is wrong, and nothing slow should begin.
+
+    Raises:
+        DataError: names the first one.
+    """
+    pictures = [sample.image for sample in file.samples if sample.image is not None]
+    if pictures and not any(path.is_file() for path in pictures):
+        raise DataError(
+            f"{file.path}: none of its {len(pictures):,} pictures is there ({pictures[0]} is the first); "
+            "paths of pictures are relative to the folder of this file"
+        )
+
+
 def _sample(line: str, where: str, folder: Path) -> Sample:
     try:
         fields = json.loads(line)
