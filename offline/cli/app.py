@@ -29,6 +29,8 @@ from .options import (
     AlphaMax,
     AlphaMin,
     BatchSize,
+    ChatTemplateArguments,
+    ChatTemplateFile,
     Description,
     Device,
     Force,
@@ -40,6 +42,7 @@ from .options import (
     Rule,
     a_file,
     a_folder,
+    chat_template,
 )
 from .profile import profile
 from .report import report
@@ -70,6 +73,8 @@ def represent(
         int | None, typer.Option(min=1, help="Where an answer is cut; by default the rule says.")
     ] = None,
     device: Device = None,
+    template: ChatTemplateFile = None,
+    template_kwargs: ChatTemplateArguments = None,
     resume: Resume = False,
 ) -> None:
     """Answer questions and keep the states of the residual stream that a rule asks for."""
@@ -87,6 +92,7 @@ def represent(
         batch_size=batch_size,
         dtype=dtype,
         device=device,
+        template=chat_template(template, template_kwargs),
         max_new_tokens=max_new_tokens,
         resume=resume,
         progress=True,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import DataError, SettingError
+
+if TYPE_CHECKING:
+    from ..models.chat import ChatTemplate
 
 __all__ = [
     "AlphaDefault",
     "AlphaMax",
     "AlphaMin",
     "BatchSize",
+    "ChatTemplateArguments",
+    "ChatTemplateFile",
     "Description",
     "Device",
     "FindingName",
@@ -31,6 +37,7 @@ __all__ = [
     "StatesFolder",
     "a_file",
     "a_folder",
+    "chat_template",
     "parse_mapping",
 ]
 
@@ -54,6 +61,25 @@ def _each(there: Callable[[Path], bool], wrong: str, otherwise: str) -> Callable
         return value
 
     return check
+
+
+def chat_template(file: Path | None, arguments: str | None) -> ChatTemplate | None:
+    """What --chat-template and --chat-template-kwargs say; None where neither is given.
+
+    Raises:
+        SettingError: arguments that are no JSON object.
+    """
+    if file is None and arguments is None:
+        return None
+    from ..models.chat import ChatTemplate
+
+    try:
+        found = json.loads(arguments or "{}")
+    except ValueError as error:
+        raise SettingError(f"--chat-template-kwargs: is not JSON ({error}); write it as the server gets it") from error
+    if not isinstance(found, dict):
+        raise SettingError('--chat-template-kwargs: must be a JSON object, such as {"enable_thinking": false}')
+    return ChatTemplate(file, found)
 
 
 def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
@@ -94,6 +120,23 @@ Layers = Annotated[list[int], typer.Option("--layer", "-l", min=0, help="Decoder
 Limit = Annotated[int | None, typer.Option(min=1, help="Use the first so many samples only.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples that are read at once.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the GPU where there is one.")]
+ChatTemplateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--chat-template",
+        metavar="FILE",
+        help="The chat template that the server is started with; by default the model's own.",
+        callback=a_file("give the file that the server gets as --chat-template"),
+    ),
+]
+ChatTemplateArguments = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template-kwargs",
+        metavar="JSON",
+        help="Arguments of the chat template, as the server gets them by --default-chat-template-kwargs.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 Findings = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of findings, which `trimtab report` shows.")]

@@ -20,6 +20,8 @@ from .options import (
     AlphaMax,
     AlphaMin,
     BatchSize,
+    ChatTemplateArguments,
+    ChatTemplateFile,
     Description,
     Device,
     FindingName,
@@ -31,6 +33,7 @@ from .options import (
     Rule,
     Samples,
     a_folder,
+    chat_template,
 )
 from .saving import save_and_say, settings_of
 
@@ -71,6 +74,8 @@ def shift(
     limit: Limit = None,
     batch_size: BatchSize = 32,
     device: Device = None,
+    template: ChatTemplateFile = None,
+    template_kwargs: ChatTemplateArguments = None,
     name: FindingName = "",
 ) -> None:
     """Say what a fine-tune did to the concepts of a model, with controls on held-out samples."""
@@ -81,7 +86,8 @@ def shift(
 
     quiet()
     run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True)
-    found = run.study(Reader(base, device=device), Reader(finetuned, device=device), alpha)
+    original = Reader(base, device=device, template=chat_template(template, template_kwargs))
+    found = run.study(original, original.like(finetuned), alpha)
     path = write_finding(run.out, name or f"layer{layer}", found)
     console = Console()
     console.print(_concepts(found))
@@ -114,6 +120,8 @@ def watch(
     limit: Limit = None,
     batch_size: BatchSize = 32,
     device: Device = None,
+    template: ChatTemplateFile = None,
+    template_kwargs: ChatTemplateArguments = None,
     name: FindingName = "",
 ) -> None:
     """Hold a training's checkpoints against the original, and exit with code 3 when its concepts are lost."""
@@ -123,7 +131,8 @@ def watch(
 
     quiet()
     run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True)
-    _watch(run, Reader(base, device=device), training, threshold, None if once else every, name or f"layer{layer}")
+    original = Reader(base, device=device, template=chat_template(template, template_kwargs))
+    _watch(run, original, training, threshold, None if once else every, name or f"layer{layer}")
 
 
 def shift_profile(
@@ -165,14 +174,15 @@ def shift_profile(
 
 def _watch(run: ShiftRun, base: Reader, folder: Path, threshold: float, every: float | None, name: str) -> None:
     from ..findings import write_finding
+    from ..shift.training import Training
     from ..shift.watch import drift_found, drift_table
 
     title = f"Drift of {folder.name} from its original, layer {run.layer}"
     watched = run.watched(base)
-    seen: set[int] = set()
+    training = Training(folder, say)
     drifts: list[Drift] = []
     while True:
-        for drift in run.drifts(watched, folder, seen, 0.0 if every is None else _SETTLED):
+        for drift in run.drifts(watched, training, 0.0 if every is None else _SETTLED):
             drifts = sorted([*drifts, drift], key=lambda one: one.step)
             write_finding(run.out, name, drift_found(watched, drifts, title))
             write_finding(run.out, f"drift-{name}", drift_table(drifts, title))

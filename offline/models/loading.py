@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from trimtab.vectors import ModelIdentity
@@ -23,6 +24,8 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
+_PROCESSOR = ("processor_config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def load(folder: Path, dtype: Precision, device: torch.device, base: Path | None
         processor = _processor(sees, folder, base)
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot be loaded by transformers ({first_line(error)})") from error
     tokenizer = processor.tokenizer if sees else processor
     return Loaded(identity, model.to(device).eval(), tokenizer, processor if sees else None)
@@ -82,13 +85,18 @@ def _processor(sees: bool, folder: Path, base: Path | None) -> Any:
     if base is None:
         return kind.from_pretrained(folder)
     # A training that was given a tokenizer alone saves it alone: then the base's processor, which has its own.
-    names = ("processor_config.json", "preprocessor_config.json") if sees else ("tokenizer_config.json",)
-    own = any((folder / name).is_file() for name in names)
-    found = kind.from_pretrained(folder if own else base)
-    if own and not getattr(found, "chat_template", None):
-        of_base = kind.from_pretrained(base)
-        found.chat_template = of_base.chat_template or (of_base.tokenizer.chat_template if sees else None)
+    needed = [_TOKENIZER, _PROCESSOR] if sees else [_TOKENIZER]
+    if not all(any((folder / name).is_file() for name in names) for names in needed):
+        return kind.from_pretrained(base)
+    found = kind.from_pretrained(folder)
+    if not _template(found):
+        found.chat_template = _template(kind.from_pretrained(base))
     return found
+
+
+def _template(processor: Any) -> Any:
+    """The chat template of a processor or a tokenizer, or of the tokenizer in it."""
+    return processor.chat_template or getattr(getattr(processor, "tokenizer", None), "chat_template", None)
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
@@ -98,10 +106,9 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     except ImportError as error:
         raise ModelError(f"{folder}: holds adapters, which need peft; install it with `pip install peft`") from error
     try:
-        # An adapter for a projection that the model lacks is left out by peft with a warning; here it is an error.
         adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
         return adapted.merge_and_unload(safe_merge=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: its adapters do not fit the base model ({first_line(error)})") from error
 
 

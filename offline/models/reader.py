@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,8 @@ class Reader:
             ModelError: no such folder, an unknown architecture, an encoder-decoder, no chat template, no such device.
             FormatError: the folder has no config.json or no safetensors weights.
         """
+        self.folder = folder
+        self._template = template
         self.device = _device(device)
         loaded = load(folder, dtype, self.device, base)
         self.identity, self.model = loaded.identity, loaded.model
@@ -94,6 +96,14 @@ class Reader:
         self.blocks = decoder_blocks(self.model)
         if len(self.blocks) != self.identity.num_layers:
             raise ModelError(f"{folder}: has {len(self.blocks)} decoder blocks and names {self.identity.num_layers}")
+
+    def like(self, folder: Path) -> Reader:
+        """A model that was trained from this one, read alike: on its device, with its dtype and its chat template.
+
+        folder: a model, or adapters only. What it lacks of processor, tokenizer and template is this model's.
+        """
+        dtype = cast(Precision, str(self.model.dtype).removeprefix("torch."))
+        return Reader(folder, dtype, str(self.device), template=self._template, base=self.folder)
 
     def check_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
         """`layers` sorted, each once.

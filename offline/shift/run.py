@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.vectors import ConceptDictionary
+from trimtab.vectors.errors import TrimtabError
 
 from ..concepts.kmeans import kmeans
 from ..errors import DataError
@@ -24,7 +25,8 @@ from ..states.paired import Pairs, check_comparable, pair_states
 from ..states.rules import Rule
 from ..states.store import LayerStates, load_states, open_manifest
 from .study import study_shift
-from .watch import Drift, Watched, checkpoints
+from .training import Training
+from .watch import Drift, Watched
 
 __all__ = ["BASE", "TUNED", "ShiftRun", "dictionary_of", "pairs_of"]
 
@@ -79,14 +81,20 @@ class ShiftRun:
         rows = self.rows(BASE, base)
         return Watched(rows, kmeans(rows, self.k, self.seed), base)
 
-    def drifts(self, watched: Watched, folder: Path, seen: set[int], settled: float = 0.0) -> Iterator[Drift]:
-        """The checkpoints of `folder` whose steps are not in `seen`, one after the other; adds them to it."""
-        for step, path in checkpoints(folder, settled):
-            if step not in seen:
-                model = Reader(path, device=str(watched.device))
+    def drifts(self, watched: Watched, training: Training, settled: float = 0.0) -> Iterator[Drift]:
+        """The checkpoints of a training that were not there before, one after the other.
+
+        One that cannot be loaded, or is not of the original's form, is left out and named. Adapters are put on the
+        original; its processor and its chat template serve a checkpoint that has none.
+        """
+        for step, path in training.fresh(settled):
+            try:
+                model = watched.original.like(path)
                 check_comparable(watched.dictionary.model, model.identity)
-                yield watched.drift(step, self.rows(path.name, model), model)
-                seen.add(step)
+            except (TrimtabError, OSError) as error:
+                training.leave_out(path, str(error))
+                continue
+            yield watched.drift(step, self.rows(path.name, model), model)
 
 
 def pairs_of(run: Path) -> Pairs:

@@ -7,11 +7,8 @@ made of a checkpoint, so no matching can blur the curve.
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +25,7 @@ from .deltas import shifts_of
 from .matching import cosines
 from .study import names_of
 
-__all__ = ["Drift", "Watched", "checkpoints", "drift_found", "drift_table"]
-
-_STEP = re.compile(r"(\d+)$")
+__all__ = ["Drift", "Watched", "drift_found", "drift_table"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +62,7 @@ class Watched:
 
     def __init__(self, states: LayerStates, dictionary: ConceptDictionary, model: Reader) -> None:
         self.dictionary = dictionary
-        self.device = model.device
+        self.original = model
         self._rows = states
         words = top_words(dictionary.centroids, model)
         self._kept = [k for k, said in enumerate(words) if said]
@@ -90,26 +85,6 @@ class Watched:
         ]
         straight = np.diagonal(cosines(shifts.concepts[self._kept], shifted))
         return Drift(step, np.where(here, overlaps, 0.0), np.where(here, straight, 0.0), len(pairs))
-
-
-def checkpoints(folder: Path, settled: float = 0.0) -> list[tuple[int, Path]]:
-    """The model folders in `folder` whose names end in a number (step-000040, checkpoint-500), in its order.
-
-    settled: seconds for which no file of a checkpoint must have changed; one that is being written is left for later.
-
-    Raises:
-        DataError: no such folder.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder; give the one that the training writes its checkpoints to")
-    found = []
-    for path in folder.iterdir():
-        step = _STEP.search(path.name)
-        if step and (path / "config.json").is_file() and any(path.glob("*.safetensors")):
-            newest = max(file.stat().st_mtime for file in path.iterdir())
-            if time.time() - newest >= settled:
-                found.append((int(step[1]), path))
-    return sorted(found)
 
 
 def drift_found(watched: Watched, drifts: Sequence[Drift], title: str) -> DriftFound:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..errors import DataError, SettingError
 from ..images import UnreadableImage, open_image
+from ..models.chat import ChatTemplate
 from ..models.reader import Precision, Question, Reader, Reading, UnreadError
 from ..progress import progress as shown
 from .rules import LastPrompt, Rule
@@ -47,13 +48,14 @@ def represent(
     batch_size: int = 32,
     dtype: Precision = "float32",
     device: str | None = None,
+    template: ChatTemplate | None = None,
     max_new_tokens: int | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Manifest:
     """Ask a model every question of a data file and keep the rows of its residual stream that a rule asks for.
 
-    model: a model folder, or a `Reader` of it (whose `dtype` and `device` then count). data: see `read_samples`.
+    model: a model folder, or a `Reader` of it (whose dtype, device and template then count). data: see `read_samples`.
     layers: decoder blocks, 0-based. out: a new folder; with `resume` also one that an interrupted run left, which is
     continued to the same bytes that an uninterrupted run writes (given the same machine and number of threads, on which
     the last bits of any model's numbers depend). max_new_tokens: where an answer is cut; None lets the rule say.
@@ -80,7 +82,7 @@ def represent(
     check_pictures(file)
     if (out / MANIFEST).exists() and not resume:
         raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")
-    reader = model if isinstance(model, Reader) else Reader(model, dtype, device)
+    reader = model if isinstance(model, Reader) else Reader(model, dtype, device, template=template)
     request = Request(
         model=reader.identity,
         data=file.digest,

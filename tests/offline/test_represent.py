@@ -145,7 +145,9 @@ def test_a_picture_that_cannot_be_read_is_skipped_and_counted(llava_reader: Read
 
 
 def test_an_answer_without_a_row_is_counted_too(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
-    manifest = represent(llava_reader, data, Predicts(("zebra",)), [1], tmp_path / "reps", limit=9)
+    with pytest.raises(DataError, match=r"all 9 samples were skipped \(9 because: no row"):
+        represent(llava_reader, data, Predicts(("zebra",)), [1], tmp_path / "reps", limit=9)
+    manifest = open_manifest(tmp_path / "reps")
     assert (manifest.rows, len(manifest.skipped)) == (0, 9)
     with pytest.raises(DataError, match="no row at all"):
         load_states(tmp_path / "reps", 1)

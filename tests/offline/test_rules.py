@@ -48,7 +48,13 @@ def test_the_mean_runs_over_the_answers_own_positions() -> None:
     assert rows(MeanGenerated(), " man is no") == [((1, 2, 3), "", "")]
 
 
-@pytest.mark.parametrize("rule", [LastPrompt(), Predicts(), Predicts(("no",)), MeanGenerated()])
+@pytest.mark.parametrize("text", ["", "\n", " …", "?"])
+def test_the_last_prompt_position_has_its_row_also_where_no_word_follows(text: str) -> None:
+    ((positions, label, _),) = rows(LastPrompt(), text)
+    assert (positions, label) == ((0,), "")
+
+
+@pytest.mark.parametrize("rule", [Predicts(), Predicts(("no",)), MeanGenerated()])
 def test_an_empty_answer_has_no_row(rule: Rule) -> None:
     assert rows(rule, "") == []
 

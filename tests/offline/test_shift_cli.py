@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner, Result
 
-from tests.offline.worlds import save_llava, write_data
+from tests.offline.worlds import questions, save_llama, save_llava, write_data
 from trimtab.offline.cli.app import app
 from trimtab.offline.cli.shift import PAST_THRESHOLD
+from trimtab.offline.errors import ModelError
 from trimtab.offline.findings import DriftFound, ShiftFound, TableFound, read_findings
 from trimtab.offline.models.reader import Reader
 from trimtab.offline.shift.run import ShiftRun, dictionary_of
-from trimtab.offline.shift.watch import Watched, checkpoints
+from trimtab.offline.shift.training import Training
+from trimtab.offline.shift.watch import Watched
+from trimtab.offline.states.paired import check_comparable
 from trimtab.offline.states.rules import parse
 from trimtab.offline.states.store import load_states
 from trimtab.vectors import ModelIdentity, load_profile
@@ -138,10 +146,11 @@ def test_a_watch_reads_each_checkpoint_once(llava: Path, data: Path, tmp_path: P
     training, base = tmp_path / "training", Reader(llava)
     run = ShiftRun(tmp_path / "run", data, parse("predicts:*"), layer=3, k=4)
     watched = run.watched(base)
-    seen: set[int] = set()
+    training.mkdir()
+    looked = Training(training)
     for step in (10, 20):
         shutil.copytree(llava, training / f"step-{step:06d}")
-        assert [drift.step for drift in run.drifts(watched, training, seen)] == [step]
+        assert [drift.step for drift in run.drifts(watched, looked)] == [step]
 
 
 def test_a_concept_without_a_row_left_has_gone_wholly(run: Path, llava: Path) -> None:
@@ -171,5 +180,116 @@ def test_checkpoints_come_in_the_order_of_steps_and_only_when_they_are_whole(tmp
         (tmp_path / name / "config.json").write_text("{}")
         if name != "half-7":
             (tmp_path / name / "model.safetensors").write_bytes(b"")
-    assert [step for step, _ in checkpoints(tmp_path)] == [20, 500, 1000]
-    assert checkpoints(tmp_path, settled=1000) == []
+    assert list(Training(tmp_path).fresh(settled=1000)) == []
+    assert [step for step, _ in Training(tmp_path).fresh()] == [20, 500, 1000]
+
+
+def adapter(base: Path, folder: Path, size: float) -> Path:
+    """A LoRA of the last block's down projection, as a training that saves adapters only leaves it."""
+    model = AutoModelForImageTextToText.from_pretrained(base)
+    torch.manual_seed(3)
+    config = LoraConfig(r=2, target_modules=r".*language_model\.layers\.3\.mlp\.down_proj", init_lora_weights=False)
+    adapted = get_peft_model(model, config)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_" in name:
+                weight.mul_(size)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def test_adapters_are_read_on_the_original_as_if_they_had_been_merged(llava: Path, tmp_path: Path) -> None:
+    folder = adapter(llava, tmp_path / "checkpoint-5", size=2)
+    assert not (folder / "config.json").exists()
+    base = Reader(llava)
+    merged = PeftModel.from_pretrained(
+        AutoModelForImageTextToText.from_pretrained(llava), str(folder)
+    ).merge_and_unload()
+    read = base.like(folder)
+    for name, weight in merged.state_dict().items():
+        assert torch.equal(weight, read.model.state_dict()[name])
+    assert read.identity.fingerprint not in (None, base.identity.fingerprint)
+    assert read.identity != base.like(adapter(llava, tmp_path / "other", size=3)).identity
+    check_comparable(base.identity, read.identity)
+    with pytest.raises(ModelError, match="adapters only"):
+        Reader(folder)
+
+
+def test_a_checkpoint_without_processor_and_template_takes_the_originals(llava: Path, tmp_path: Path) -> None:
+    base = Reader(llava)
+    weights_only, tokenizer_only = tmp_path / "step-1", tmp_path / "step-2"
+    base.model.save_pretrained(weights_only)
+    base.model.save_pretrained(tokenizer_only)
+    base.tokenizer.save_pretrained(tokenizer_only)
+    without_template = shutil.copytree(llava, tmp_path / "step-3")
+    (without_template / "chat_template.jinja").unlink()
+    question = questions(1, True)[0]
+    expected = base.encode([question])
+    for folder in (weights_only, tokenizer_only, without_template):
+        found = base.like(folder).encode([question])
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_watch_names_what_is_no_checkpoint_and_reads_the_others(llava: Path, data: Path, tmp_path: Path) -> None:
+    training, out = tmp_path / "training", tmp_path / "run"
+    shutil.copytree(llava, training / "checkpoint-10")
+    (training / "checkpoint-10" / "latest").symlink_to("gone")  # a link to nothing inside
+    (training / "checkpoint-20").symlink_to(tmp_path / "gone")
+    (training / "checkpoint-30").mkdir()
+    torn = shutil.copytree(llava, training / "checkpoint-40")
+    (torn / "model.safetensors").write_bytes((llava / "model.safetensors").read_bytes()[:500])
+    (training / "checkpoint-50").mkdir()
+    shutil.copy(llava / "config.json", training / "checkpoint-50")
+    (training / "checkpoint-50" / "pytorch_model.bin").write_bytes(b"pickle")
+    adapter(llava, training / "checkpoint-60", size=0)
+    save_llama(training / "checkpoint-70")
+    (training / "loss-80").write_text("0.1")
+    asked = ("--once", "--data", data, *COMMON, "--out", out, "--threshold", "99")
+    result = trimtab("watch", llava, training, *asked)
+    assert result.exit_code == 0, result.output
+    assert [line.partition(":")[0] for line in result.stdout.splitlines()] == ["step 10", "step 60"]
+    for number, reason in (
+        (20, "a link to nothing"),
+        (30, "neither a config.json nor an adapter_config.json"),
+        (40, "header"),
+        (50, r"no \*.safetensors"),
+        (70, "differ in their architecture"),
+    ):
+        assert re.search(rf"checkpoint-{number} is left out: .*{reason}", result.stderr), result.stderr
+    assert "loss-80" not in result.stderr
+
+    adapter(llava, training / "checkpoint-90", size=60)
+    assert trimtab("watch", llava, training, *asked).exit_code == PAST_THRESHOLD
+
+
+def test_what_is_left_out_is_named_once_and_given_when_it_changes(llava: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    training = Training(tmp_path, told.append)
+    path = tmp_path / "step-1"
+    path.mkdir()
+    assert [*training.fresh(), *training.fresh()] == []
+    assert len(told) == 1
+    shutil.copytree(llava, path, dirs_exist_ok=True)
+    assert list(training.fresh()) == [(1, path)]
+    training.leave_out(path, "it is torn")
+    assert list(training.fresh()) == []
+    os.utime(path / "config.json", (2e9, 2e9))
+    assert list(training.fresh()) == [(1, path)]
+    assert list(training.fresh()) == []
+    assert len(told) == 2
+
+
+def test_a_checkpoint_that_is_deleted_before_it_is_read_is_passed_without_a_word(
+    llava: Path, data: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    folder = tmp_path / "training"
+    for step in (10, 20):
+        shutil.copytree(llava, folder / f"step-{step}")
+    run = ShiftRun(tmp_path / "run", data, parse("predicts:*"), layer=3, k=4)
+    drifts = run.drifts(run.watched(Reader(llava)), Training(folder, told.append))
+    assert next(drifts).step == 10
+    shutil.rmtree(folder / "step-20")  # a training keeps its last few checkpoints only
+    assert list(drifts) == []
+    Training(folder, told.append).leave_out(folder / "step-20", "it went while it was loaded")
+    assert told == []
