@@ -26,7 +26,8 @@ from .compat.wrapping import wrap
 from .config import ARCHITECTURES, SteeringConfig, check_architecture
 from .errors import StartupError
 from .model import arming
-from .requests import admission, kv
+from .requests import admission, dose, front, kv
+from .requests.sent_pictures import unsend
 from .runners import handshake, v1, v2
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def install() -> None:
 def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
     if _asks(vllm_config):
         check_registered(vllm_config.model_config)
+        front.install()
     if capture_request.CaptureConfig.of(vllm_config) is not None:
         capture_calls.install_release()
     make(self, vllm_config, *args, **kwargs)
@@ -61,10 +63,11 @@ def _admit(process: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) ->
         return request
     try:
         if admission.mentions_steering(request):
-            admission.admit(request, admission.registry_of(self.vllm_config))
+            most = dose.largest_addition(self.vllm_config.model_config.dtype)
+            admission.admit(request, admission.registry_of(self.vllm_config), most=most)
         capture_request.admit(request, self.vllm_config)
     except Exception:
-        admission.unsend_pictures(self.renderer.mm_processor_cache, request)
+        unsend(self.renderer.mm_processor_cache, [feature.mm_hash for feature in request.mm_features or ()])
         raise
     return request
 

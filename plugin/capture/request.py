@@ -97,7 +97,7 @@ def admit(request: Any, vllm_config: VllmConfig) -> None:
     except RequestError as error:
         raise VLLMValidationError(str(error), parameter=error.param) from error
     length = len(request.prompt_token_ids)
-    spans = spans_wanted(kind, length, pictures(request.mm_features or ()))
+    spans = spans_wanted(kind, length, pictures(feature.mm_position for feature in request.mm_features or ()))
     # The caller's dictionary may be shared by many requests: leave it as it is.
     others = {key: value for key, value in params.extra_args.items() if key != ASKED_KEY}
     params.extra_args = {**others, WIRE_KEY: {"key": request.request_id, "spans": spans}}

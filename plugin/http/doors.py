@@ -7,6 +7,7 @@ field shows in /openapi.json, and calls it, so that everything that it does is s
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,8 +19,7 @@ from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.openai.chat_completion import api_router as vllm_chat
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
-from vllm.exceptions import VLLMNotFoundError, VLLMValidationError
-from vllm.sampling_params import SamplingParams
+from vllm.exceptions import VLLMNotFoundError
 
 from trimtab.vectors import Profile, Registry
 from trimtab.vectors.asked import MOST_PROFILES, NONE, parse
@@ -27,13 +27,16 @@ from trimtab.vectors.errors import RequestError, UnknownProfileError
 
 from ..config import PLUGIN_NAME, SteeringConfig
 from ..errors import StartupError
-from ..requests.admission import ASKED_KEY, registry_of
-from ..requests.kv import acts_after_last_block_only
+from ..requests import front
+from ..requests.admission import observers, refusals, registry_of
+from ..requests.dose import check_dose, largest_addition
 from ..requests.look_alikes import CHAT_ROUTE
-from ..requests.request import choose
+from ..requests.request import choose, no_positions
 from ..runners.handshake import check_workers
 from . import metrics
+from .cards import card
 from .guard import RefuseMisplacedSteering
+from .pictures import has_pictures
 
 __all__ = ["CHAT_ROUTE", "EndpointPlugin", "SteeredChatCompletionRequest", "endpoint_plugin"]
 
@@ -56,41 +59,43 @@ _SCHEMA = {
 
 
 class SteeredChatCompletionRequest(ChatCompletionRequest):
-    """vLLM's request with one more field."""
+    """vLLM's request with one more field, so that it shows in /openapi.json; it is read in `requests.fields`."""
 
     steering: Annotated[Any, WithJsonSchema(_SCHEMA)] = Field(
         default=None,
         description='Steering of this request: "NAME", {"profile": "NAME", "alpha": 0.8}, a list of these, or "none".',
     )
 
-    def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
-        params = super().to_sampling_params(*args, **kwargs)
-        if self.steering is not None:
-            params.extra_args = {**(params.extra_args or {}), ASKED_KEY: self.steering}
-        return params
-
 
 router = APIRouter()
 
 
-@router.post(CHAT_ROUTE, dependencies=[Depends(validate_json_request)])
-async def create_steered_chat_completion(request: SteeredChatCompletionRequest, raw_request: Request) -> Response:
-    """vLLM's own chat completions; `steering` is checked before anything else happens.
+# What vLLM documents of its own route: its summary aside, all of it is true of ours.
+_DOCUMENTED = next(route.responses for route in vllm_chat.router.routes if getattr(route, "path", None) == CHAT_ROUTE)
 
-    All of it here: once the prompt is rendered, vLLM takes its pictures for sent (see `admission`).
-    """
-    try:
-        asked = parse(request.steering)
-        chosen = choose(asked, _registry(raw_request))
+
+@router.post(
+    CHAT_ROUTE,
+    dependencies=[Depends(validate_json_request)],
+    responses=_DOCUMENTED,
+    summary="Create Chat Completion",
+    description="vLLM's chat completions, with one field more: `steering` names the profiles to steer the answer by.",
+)
+async def create_steered_chat_completion(request: SteeredChatCompletionRequest, raw_request: Request) -> Response:
+    """vLLM's own chat completions. What can be refused is, before the prompt is rendered (see `sent_pictures`)."""
+    with refusals():
+        chosen = choose(parse(request.steering), _registry(raw_request))
+        check_dose(chosen, raw_request.app.state.steering_most)
         if chosen and request.use_beam_search:
-            raise RequestError("steering is not served with beam search; leave one of the two out", param=ASKED_KEY)
-    except RequestError as error:
-        raise VLLMValidationError(str(error), parameter=error.param) from error
+            raise RequestError("steering is not served with beam search; leave one of the two out")
+        for profile, _ in chosen:
+            if profile.manifest.positions == "image" and not has_pictures((await raw_request.json())["messages"]):
+                raise no_positions(profile)
     response: Response = await vllm_chat.create_chat_completion(request, raw_request)
     if response is not None and response.status_code == 200:
         response.headers.update(_headers(chosen))
-        for name in [profile.name for profile, _ in chosen] or [NONE]:
-            metrics.count(name)
+        if not chosen:
+            metrics.count(NONE)  # a steered one is counted when it is admitted
     return response
 
 
@@ -109,7 +114,7 @@ def _headers(chosen: Sequence[tuple[Profile, float]]) -> dict[str, str]:
 async def list_profiles(raw_request: Request) -> dict[str, Any]:
     """The profiles that requests may name."""
     registry = _registry(raw_request)
-    return {"object": "list", "data": [_card(profile) for profile in (registry or {}).values()]}
+    return {"object": "list", "data": [card(profile) for profile in (registry or {}).values()]}
 
 
 @router.get("/v1/steering/profiles/{name}")
@@ -117,25 +122,9 @@ async def show_profile(name: str, raw_request: Request) -> dict[str, Any]:
     """One of them."""
     registry = _registry(raw_request) or Registry(())
     try:
-        return _card(registry[name])
+        return card(registry[name])
     except UnknownProfileError as error:
         raise VLLMNotFoundError(str(error)) from error
-
-
-def _card(profile: Profile) -> dict[str, Any]:
-    manifest = profile.manifest
-    return {
-        "id": profile.name,
-        "object": "steering.profile",
-        "description": manifest.description,
-        "kind": manifest.kind,
-        "layers": list(manifest.layers),
-        "positions": manifest.positions,
-        "alpha": manifest.alpha.model_dump(),
-        "kv": "shared" if acts_after_last_block_only(profile) else "keyed",
-        "norms": {str(layer): norms.model_dump() for layer, norms in manifest.norms.items()},
-        "digest": profile.digest,
-    }
 
 
 def _registry(raw_request: Request) -> Registry | None:
@@ -164,7 +153,8 @@ class EndpointPlugin:
     required_tasks = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        app.state.steering = None
+        app.state.steering, app.state.steering_most = None, math.inf
+        front.install()
         # Since 0.32 vLLM lets a plugin's route replace its own. Before, its own stays in front, and ignores the field.
         app.router.routes[:] = [route for route in app.routes if getattr(route, "path", None) != CHAT_ROUTE]
         app.include_router(router)
@@ -177,7 +167,10 @@ class EndpointPlugin:
             return
         check_route(self._app)
         state.steering = registry_of(engine_client.vllm_config)
+        state.steering_most = largest_addition(engine_client.vllm_config.model_config.dtype)
         metrics.announce(state.steering)
+        if metrics.count not in observers:
+            observers.append(metrics.count)
         config = SteeringConfig.of(engine_client.vllm_config)
         if config is not None:
             await check_workers(engine_client, config.digest)

@@ -22,6 +22,7 @@ from ..compat.features import check_features
 from ..compat.versions import check_vllm, installed_vllm
 from ..config import SteeringConfig, check_layers, open_registry
 from ..errors import StartupError
+from ..requests.dose import addition, largest_addition
 from .tables import LayerTable, SteeringTables
 
 if TYPE_CHECKING:
@@ -131,9 +132,7 @@ def most_tokens(vllm_config: VllmConfig) -> int:
 
 
 def _check_dose(profile: Profile, dtype: torch.dtype) -> None:
-    """The largest addition must be finite in the stream's dtype, so that no request can make a NaN of an answer."""
-    alphas = profile.manifest.alpha
-    strength = max(abs(alphas.min), abs(alphas.max))
-    largest = strength * max(norms.vector for norms in profile.manifest.norms.values())
-    if largest > torch.finfo(dtype).max / 4:
+    """What a profile adds at most must be finite in the stream's dtype. Of several, admission bounds the sum."""
+    largest = addition(profile, profile.manifest.alpha.largest)
+    if largest > largest_addition(dtype):
         raise StartupError(f"profile {profile.name!r} may add {largest:g}, too much for {dtype}; lower its alpha range")

@@ -5,21 +5,28 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from trimtab.vectors import Registry
-from trimtab.vectors.asked import FIELD, parse
+from trimtab.vectors.asked import FIELD, Asked, parse
 from trimtab.vectors.errors import RequestError
 
 from ..config import SteeringConfig, open_registry
+from .dose import check_dose
 from .kv import WIRE_KEY
 from .positions import pictures
-from .request import resolve
+from .request import choose, resolve
 
-__all__ = ["ASKED_KEY", "admit", "mentions_steering", "registry_of", "unsend_pictures"]
+__all__ = ["ASKED_KEY", "admit", "asked_in", "mentions_steering", "observers", "refusals", "registry_of"]
 
 ASKED_KEY = FIELD
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
+
+observers: list[Callable[[str], None]] = []
+"""Told the name of each profile of each request that is admitted."""
 
 _KEYS = frozenset({ASKED_KEY, WIRE_KEY})
 
@@ -30,55 +37,60 @@ def mentions_steering(request: Any) -> bool:
     return params is not None and bool(params.extra_args) and not params.extra_args.keys().isdisjoint(_KEYS)
 
 
-def unsend_pictures(cache: Any, request: Any) -> None:
-    """Let the front end forget that it has sent the pictures of a refused request to the engine.
-
-    It took them for sent when it rendered the prompt; the next request with one of them would go without its data, and
-    come back empty. Leans on vllm/multimodal/cache: BaseMultiModalProcessorCache.invalidate (0.29 to 0.32).
-    """
-    if cache is None or not request.mm_features:
-        return
-    for feature in request.mm_features:
-        cache.invalidate(feature.mm_hash)
-
-
 def registry_of(vllm_config: Any) -> Registry | None:
     """The profiles of an engine, loaded once a process; None for an engine without any."""
     config = SteeringConfig.of(vllm_config)
     return None if config is None else open_registry(config, vllm_config.model_config)
 
 
-def admit(request: Any, registry: Registry | None) -> None:
-    """Replace what an `EngineCoreRequest` asks for by its resolved form, in place.
+def admit(request: Any, registry: Registry | None, *, most: float = math.inf) -> None:
+    """Replace what an `EngineCoreRequest` asks for by its resolved form, in place, and tell the observers.
+
+    most: the largest addition that the served dtype bears, see `dose`.
 
     Raises:
         VLLMValidationError: a 400 over HTTP; nothing has been scheduled yet.
     """
     params = request.sampling_params
-    if params is None or not params.extra_args:
+    if params is None or not params.extra_args or params.extra_args.keys().isdisjoint((ASKED_KEY, WIRE_KEY)):
         return
-    from vllm.exceptions import VLLMValidationError
-
-    if WIRE_KEY in params.extra_args:
-        raise VLLMValidationError(
-            f"extra_args[{WIRE_KEY!r}] is reserved; ask with extra_args[{ASKED_KEY!r}]", parameter=ASKED_KEY
-        )
-    if ASKED_KEY not in params.extra_args:
-        return
-    try:
-        asked = parse(params.extra_args[ASKED_KEY])
+    with refusals():
+        asked = asked_in(params.extra_args)
+        check_dose(choose(asked, registry), most)
         # The caller's dictionary may be shared by many requests: leave it as it is.
         extra_args = {key: value for key, value in params.extra_args.items() if key != ASKED_KEY}
         if asked:
             if request.resumable:
                 raise RequestError("steering is not served on resumable (streaming-input) requests")
-            resolved = resolve(
-                asked, registry, prompt_length=prompt_length(request), pictures=pictures(request.mm_features or ())
-            )
+            spans = pictures(feature.mm_position for feature in request.mm_features or ())
+            resolved = resolve(asked, registry, prompt_length=prompt_length(request), pictures=spans)
             extra_args[WIRE_KEY] = resolved.to_wire()
-    except RequestError as error:
-        raise VLLMValidationError(str(error), parameter=error.param) from error
     params.extra_args = extra_args or None
+    for tell in observers:
+        for one in asked:
+            tell(one.profile)
+
+
+def asked_in(extra_args: Mapping[str, Any]) -> tuple[Asked, ...]:
+    """What `SamplingParams.extra_args` asks for; empty means unsteered.
+
+    Raises:
+        RequestError: it cannot be read, or the resolved form was sent.
+    """
+    if WIRE_KEY in extra_args:
+        raise RequestError(f"extra_args[{WIRE_KEY!r}] is reserved; ask with extra_args[{ASKED_KEY!r}]")
+    return parse(extra_args.get(ASKED_KEY))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn a `RequestError` into vLLM's own, which is a 400 over HTTP."""
+    try:
+        yield
+    except RequestError as error:
+        from vllm.exceptions import VLLMValidationError
+
+        raise VLLMValidationError(str(error), parameter=error.param) from error
 
 
 def prompt_length(request: Any) -> int:

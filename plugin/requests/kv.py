@@ -3,7 +3,7 @@
 A vector added after block l changes what blocks l+1, l+2, … write to the cache, at the steered positions and at all
 that attend to them. So a profile that acts only after the last block changes no KV, and every prefix block is shared
 with everybody. For the others, the KV of a position is decided by the tokens up to it and by the steering up to it:
-every block gets an extra key that says which of its positions each profile steers, and with what, and vLLM's hash chain
+every block gets extra keys that say which of its positions each profile steers, and with what, and vLLM's hash chain
 carries the keys of the blocks before. Blocks before the first steered position have no key and are shared with
 everybody. Two requests share a block exactly when tokens and steering agree up to its end: a token that was generated,
 and so steered, is not taken for a prompt token, which `answer` leaves alone, in the next turn of a conversation.
@@ -30,7 +30,7 @@ from ..compat.versions import OP_VERSION
 from ..compat.wrapping import wrap
 from .positions import clipped
 
-__all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_key", "install", "kv_key"]
+__all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_keys", "install", "kv_key"]
 
 WIRE_KEY = "trimtab"
 """Where a resolved request carries its steering in `SamplingParams.extra_args`. Reserved: nobody else may write it."""
@@ -55,17 +55,19 @@ def kv_key(profile: Profile, alpha: float) -> str | None:
     return hashlib.sha256(decisive.encode()).hexdigest()
 
 
-def block_key(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple[Any, ...] | None:
-    """The key that steering adds to the block of positions start ≤ p < end, or None."""
+def block_keys(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple[tuple[Any, ...], ...]:
+    """The keys that steering adds to the block of positions start ≤ p < end, one per profile that acts in it.
+
+    Each is a pair of a tag and a value, as vLLM's own are: of a longer one, KV events would publish a part.
+    """
     parts = (extra_args or {}).get(WIRE_KEY, ())
     # Sorted, because the sum does not depend on the order of its parts.
     keys = sorted((part["kv_key"], clipped(part["spans"], start, end)) for part in parts if part["kv_key"] is not None)
-    keys = [(key, spans) for key, spans in keys if spans]
-    return (WIRE_KEY, *keys) if keys else None
+    return tuple((WIRE_KEY, (key, spans)) for key, spans in keys if spans)
 
 
 def install() -> None:
-    """Let vLLM's block hasher ask `block_key` too. Safe to call again."""
+    """Let vLLM's block hasher ask `block_keys` too. Safe to call again."""
     hashers = importlib.import_module(_HASHER_MODULE)
     wrap(hashers, _HASHER, _with_steering)
     for name in _IMPORTERS:
@@ -78,5 +80,5 @@ def _with_steering(original: Callable[..., ExtraKeys], request: Any, start: int,
     """vLLM's extra keys of the block of tokens start ≤ p < end, and ours."""
     keys, next_mm = original(request, start, end, mm)
     params = request.sampling_params  # None for pooling requests
-    ours = block_key(params.extra_args, start, end) if params is not None else None
-    return (keys if ours is None else (*(keys or ()), ours)), next_mm
+    ours = block_keys(params.extra_args, start, end) if params is not None else ()
+    return ((*(keys or ()), *ours) if ours else keys), next_mm

@@ -64,15 +64,14 @@ def _without_empty(spans: Iterable[tuple[int, int]]) -> Spans:
     return tuple((start, end) for start, end in spans if start < end)
 
 
-def pictures(features: Iterable[Any]) -> Spans:
-    """The positions that are filled by pictures or videos, of a request's multimodal features.
+def pictures(places: Iterable[Any]) -> Spans:
+    """The positions that are filled by pictures or videos, of the placeholders in a prompt.
 
-    Leans on vllm/multimodal/inputs: MultiModalFeatureSpec.mm_position, whose mask leaves out the marks between the
+    Leans on vllm/multimodal/inputs: PlaceholderRange, whose mask leaves out the marks between the
     tiles of a picture (0.29 to 0.32). Nothing else than pictures and videos comes with a served architecture.
     """
     spans: list[tuple[int, int]] = []
-    for feature in features:
-        place = feature.mm_position
+    for place in places:
         if place.is_embed is None:
             spans.append((place.offset, place.offset + place.length))
         else:

@@ -16,7 +16,7 @@ from trimtab.vectors.errors import RequestError
 from .kv import kv_key
 from .positions import Spans, spans_of
 
-__all__ = ["Part", "Steering", "choose", "resolve"]
+__all__ = ["Part", "Steering", "choose", "no_positions", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,20 @@ def resolve(asked: Sequence[Asked], registry: Registry | None, *, prompt_length:
     return Steering(tuple(sorted(parts, key=lambda part: (part.digest, part.alpha))))
 
 
+def no_positions(profile: Profile) -> RequestError:
+    """The error for a profile that steers positions which a prompt does not have."""
+    positions = profile.manifest.positions
+    return RequestError(
+        f"profile {profile.name!r} steers positions {positions!r}, and this prompt has none; "
+        + ("send it with a picture" if positions == "image" else "send a longer prompt")
+        + ", or choose a profile for other positions"
+    )
+
+
 def _part(profile: Profile, alpha: float, prompt_length: int, pictures: Spans) -> Part:
     manifest = profile.manifest
     spans = spans_of(manifest.positions, prompt_length, pictures)
     if not spans:
-        raise RequestError(
-            f"profile {profile.name!r} steers positions {manifest.positions!r}, and this prompt has none; "
-            + ("send it with a picture" if manifest.positions == "image" else "send a longer prompt")
-            + ", or choose a profile for other positions",
-            param="steering",
-        )
+        raise no_positions(profile)
     once = manifest.gate is not None and manifest.gate.scope == "sequence"
     return Part(profile.digest, alpha, spans, kv_key(profile, alpha), once)

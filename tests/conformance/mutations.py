@@ -31,11 +31,11 @@ class Mutation:
         self._fill = self._tokens.fill
         self._right, self._wrong = (TokenRows(len(self._tokens.rows)) for _ in range(2))
         self._before: _Fill = ((), np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self._block_key = kv.block_key
+        self._block_key = kv.block_keys
         self._decisions = tables._decisions
         self._take = self._decisions._take_from
         if kind == "unkeyed":
-            setattr(kv, "block_key", lambda *_: None)  # noqa: B010
+            setattr(kv, "block_keys", lambda *_: ())  # noqa: B010
         elif kind == "forgotten":
             self._decisions._take_from = self._take_and_forget
         else:
@@ -44,7 +44,7 @@ class Mutation:
     def undo(self) -> None:
         from trimtab.plugin.requests import kv
 
-        setattr(kv, "block_key", self._block_key)  # noqa: B010
+        setattr(kv, "block_keys", self._block_key)  # noqa: B010
         self._tokens.fill = self._fill
         self._decisions._take_from = self._take
 

@@ -56,7 +56,7 @@ def rows(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture(scope="session")
 def profiles(rows: dict[int, LayerStates], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of profiles: {coarse, fine}-{middle, last}-{answer, all}, and one that turns yes into no.
+    """A folder of profiles: {coarse, fine}-{middle, last}-{answer, all}, one for pictures, and a yes-to-no.
 
     The fine ones have a row for every concept (each answer becomes the next one in the alphabet), so that a wrong row
     shows at every position.
@@ -69,6 +69,8 @@ def profiles(rows: dict[int, LayerStates], tmp_path_factory: pytest.TempPathFact
             for profile in _coarse_and_fine(rows[layer], where, at):
                 save_profile(profile, folder / profile.name)
     concepts = class_means(rows[LAST])
+    looks = coarse_profile("coarse-last-image", [rows[LAST]], {"yes": "no"}, positions="image", alpha=BOTH_WAYS)
+    save_profile(looks, folder / looks.name)
     yes_to_no = fine_profile("yes-to-no", [(rows[LAST], concepts)], {"yes": "no"}, alpha=BOTH_WAYS)
     save_profile(yes_to_no, folder / yes_to_no.name)
     return folder

@@ -61,6 +61,28 @@ def test_a_misspelt_or_smuggled_field_is_a_400(server: Server, case: str) -> Non
     assert "steering" in _error(server.chat(Ask("who?"), **more), param)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_the_prompt_has_no_positions_for_is_refused_before_the_status_line(server: Server, stream: bool) -> None:
+    before = server.counted()
+    reply = server.chat(Ask("who?", steering="coarse-last-image"), stream=stream)
+    assert "send it with a picture" in _error(reply, "steering")
+    assert not [name for name in reply.headers if name.startswith("x-steering")]
+    assert server.counted() == before
+    assert server.chat(caption(2, max_tokens=2, steering="coarse-last-image"), stream=stream).status_code == 200
+    assert server.counted()["coarse-last-image"] == before["coarse-last-image"] + 1
+
+
+def test_a_field_that_is_written_twice_is_a_400(server: Server) -> None:
+    content = json.dumps(body(Ask("who?", steering=NAME)))[:-1] + ', "steering": null}'
+    reply = server.http.post(CHAT, content=content, headers={"Content-Type": "application/json"})
+    assert "written twice" in _error(reply, "steering")
+
+
+def test_a_hostile_body_for_a_route_that_does_not_read_it_stops_nobody(server: Server) -> None:
+    reply = server.http.post("/health", content=b'{"\\u0041":[' + b"[],[]," * 1_000_000)
+    assert reply.status_code == 405
+
+
 def test_another_tools_vectors_are_answered_with_our_form(server: Server) -> None:
     assert '"steering": {"profile": "NAME", "alpha": 0.8}' in server.chat(
         Ask("who?"), steering={"vectors": []}

@@ -85,7 +85,7 @@ def test_a_list_of_wishes_is_replaced_by_as_many_parts(registry: Registry) -> No
 def test_pictures_fill_the_positions_that_their_features_name(
     features: list[MultiModalFeatureSpec], spans: tuple[tuple[int, int], ...]
 ) -> None:
-    assert pictures(features) == spans
+    assert pictures(feature.mm_position for feature in features) == spans
 
 
 def test_image_and_text_positions_are_taken_from_the_requests_own_pictures(model: ModelIdentity) -> None:

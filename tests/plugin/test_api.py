@@ -13,35 +13,20 @@ from vllm.entrypoints.openai.chat_completion import api_router
 from vllm.entrypoints.openai.chat_completion.api_router import router as vllm_chat
 from vllm.exceptions import VLLMValidationError
 from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
+from vllm.renderers.chat_utils import MM_PARSER_MAP
 
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.http.doors import (
     CHAT_ROUTE,
     EndpointPlugin,
-    SteeredChatCompletionRequest,
     check_route,
     create_steered_chat_completion,
     router,
 )
-from trimtab.vectors import Registry
+from trimtab.plugin.http.pictures import has_pictures
+from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 
 MESSAGES = [{"role": "user", "content": "x"}]
-
-
-def chat(**fields: Any) -> SteeredChatCompletionRequest:
-    return SteeredChatCompletionRequest.model_validate({"model": "m", "messages": MESSAGES, **fields})
-
-
-@pytest.mark.parametrize(
-    "steering", ["polite", {"profile": "polite", "alpha": 0.5}, ["polite", {"profile": "brief", "alpha": 2}], "none"]
-)
-def test_the_field_reaches_the_sampling_parameters(steering: object) -> None:
-    params = chat(steering=steering, vllm_xargs={"top": 1}).to_sampling_params(16, {})
-    assert params.extra_args == {"top": 1, "steering": steering}
-
-
-def test_without_the_field_nothing_is_added() -> None:
-    assert not chat().to_sampling_params(16, {}).extra_args
 
 
 @pytest.fixture
@@ -50,6 +35,18 @@ def client(registry: Registry) -> TestClient:
     EndpointPlugin().attach_router(app)
     app.state.steering = registry
     return TestClient(app)
+
+
+@pytest.fixture
+def refused(client: TestClient) -> Callable[..., VLLMValidationError]:
+    """What a chat completion is refused with, before vLLM's own part begins."""
+
+    def ask(**fields: Any) -> VLLMValidationError:
+        with pytest.raises(VLLMValidationError) as caught:
+            client.post(CHAT_ROUTE, json={"model": "m", "messages": MESSAGES, **fields})
+        return caught.value
+
+    return ask
 
 
 def attach_as_vllm_does(app: FastAPI) -> None:
@@ -123,6 +120,52 @@ def test_a_list_that_cannot_be_served_is_refused_at_the_door(steering: object, c
     assert caught.value.parameter == "steering"
 
 
+def test_a_profile_for_pictures_is_refused_at_the_door_without_one(
+    client: TestClient, model: ModelIdentity, refused: Callable[..., VLLMValidationError]
+) -> None:
+    """Also of a stream, whose status line would be out before admission."""
+    vectors = [SteeringVector(0, [1.0] * 4)]
+    client.app.state.steering = Registry(  # type: ignore[attr-defined]
+        [Profile.coarse("looks", vectors, model=model, positions="image")]
+    )
+    for stream in (False, True):
+        assert "send it with a picture" in str(refused(steering="looks", stream=stream))
+
+
+def test_a_dose_that_the_dtype_cannot_bear_is_refused_at_the_door(
+    client: TestClient, refused: Callable[..., VLLMValidationError]
+) -> None:
+    client.app.state.steering_most = 1.0  # type: ignore[attr-defined]
+    assert "may add" in str(refused(steering=["polite", "gender-neutral"]))
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,x"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("a picture of an image_url", False),
+        ([{"type": "text", "text": "image_url"}], False),
+        ([{"type": "text", "text": "x"}, PICTURE], True),
+        ([{"image_url": "https://x"}], True),
+        ([{"type": "input_image", "image_url": "x"}], True),
+        ([{"type": "video_url", "video_url": {"url": "x"}}], True),
+        ([{"type": "image_embeds", "image_embeds": "x"}], True),
+        (None, False),
+    ],
+)
+def test_the_parts_of_a_message_tell_whether_there_is_a_picture(content: Any, found: bool) -> None:
+    assert has_pictures([{"role": "system", "content": "x"}, {"role": "user", "content": content}]) is found
+
+
+def test_every_part_of_vllms_for_pictures_and_videos_is_known() -> None:
+    for name in MM_PARSER_MAP:
+        if name.startswith(("image", "video", "input_image")):
+            assert has_pictures([{"content": [{"type": name}]}])
+    assert not any(has_pictures([{"content": [{"type": name}]}]) for name in MM_PARSER_MAP if "text" in name)
+
+
 def test_discovery_lists_every_profile_by_name(client: TestClient, registry: Registry) -> None:
     listed = client.get("/v1/steering/profiles").json()
     assert [card["id"] for card in listed["data"]] == list(registry.names)
@@ -142,7 +185,14 @@ def test_discovery_without_profiles_is_an_empty_list(client: TestClient) -> None
     assert client.get("/v1/steering/profiles").json() == {"object": "list", "data": []}
 
 
-def test_the_field_is_in_the_openapi_document(client: TestClient) -> None:
+def test_the_openapi_document_holds_what_vllms_does_and_the_field(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
+    app = FastAPI()
+    app.include_router(vllm_chat)
+    ours, theirs = (found["paths"][CHAT_ROUTE]["post"] for found in (document, app.openapi()))
+    assert ours["responses"] == theirs["responses"]
+    assert {"200", "400", "404", "500"} <= set(ours["responses"])
+    body = ours["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/SteeredChatCompletionRequest"}
     schema = document["components"]["schemas"]["SteeredChatCompletionRequest"]["properties"]["steering"]
     assert [form.get("type") for form in schema["anyOf"]] == ["string", "object", "array", "null"]

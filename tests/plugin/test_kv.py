@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.plugin import asked
 from tests.plugin.conftest import SIZE
-from trimtab.plugin.requests.kv import WIRE_KEY, acts_after_last_block_only, block_key, kv_key
+from trimtab.plugin.requests.kv import WIRE_KEY, acts_after_last_block_only, block_keys, kv_key
 from trimtab.plugin.requests.request import Part, Steering, resolve
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.asked import Asked
@@ -58,7 +58,7 @@ def test_other_vectors_layers_positions_and_gates_have_keys_of_their_own(
 
 def blocks_of(steering: Steering) -> list[tuple[Any, ...] | None]:
     extra_args = {WIRE_KEY: steering.to_wire()}
-    return [block_key(extra_args, index * BLOCK, (index + 1) * BLOCK) for index in range(BLOCKS)]
+    return [block_keys(extra_args, index * BLOCK, (index + 1) * BLOCK) for index in range(BLOCKS)]
 
 
 def steering_at(steering: Steering, position: int) -> list[str]:
@@ -93,7 +93,7 @@ def test_two_requests_have_the_same_keys_up_to_a_block_exactly_when_their_steeri
 def test_a_block_without_steered_positions_has_no_key(pair: tuple[Steering, Steering]) -> None:
     for index, key in enumerate(blocks_of(pair[0])):
         steered = any(steering_at(pair[0], position) for position in range(index * BLOCK, (index + 1) * BLOCK))
-        assert (key is not None) == steered
+        assert bool(key) == steered
 
 
 @given(neighbours(), st.permutations(range(4)))
@@ -111,4 +111,4 @@ def test_a_part_after_the_last_layer_changes_no_key(registry: Registry) -> None:
 def test_an_unsteered_request_and_one_that_changes_no_kv_get_no_key(registry: Registry) -> None:
     wire = resolve([Asked("brief")], registry, prompt_length=3).to_wire()
     for extra_args in (None, {}, {"other": 1}, {WIRE_KEY: wire}):
-        assert all(block_key(extra_args, start, start + 4) is None for start in range(0, 20, 4))
+        assert all(block_keys(extra_args, start, start + 4) == () for start in range(0, 20, 4))

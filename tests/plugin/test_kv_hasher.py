@@ -113,6 +113,16 @@ def test_profiles_that_are_added_up_share_with_neither_alone(registry: Registry)
     assert shared(both, hashes(wire("polite"))) == [False] * 5
 
 
+def test_kv_events_publish_one_key_per_profile(registry: Registry) -> None:
+    """vLLM publishes of each extra key its second element: a key that held two profiles would lose one."""
+    wire = resolve([Asked(name) for name in ("polite", "gender-neutral")], registry, prompt_length=14).to_wire()
+    request = Request("r", PROMPT, SamplingParams(extra_args={WIRE_KEY: wire}), None)
+    keys, _ = kv_cache_utils.generate_block_hash_extra_keys(request, 12, 16, 0)
+    (published,) = kv_cache_utils.to_event_extra_keys([keys]) or ()
+    assert published is not None
+    assert {key for key, _ in published} == {part["kv_key"] for part in wire}
+
+
 def test_generated_blocks_inherit_the_key(registry: Registry) -> None:
     # The same tokens, whether they were all there at once or grew.
     wire = wire_of(registry, "polite", 1.0, 6)

@@ -1,0 +1,28 @@
+"""What a client is told of a profile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trimtab.vectors import Profile
+
+from ..requests.kv import acts_after_last_block_only
+
+__all__ = ["card"]
+
+
+def card(profile: Profile) -> dict[str, Any]:
+    """One profile of `GET /v1/steering/profiles`, as JSON. kv: "shared" where it shares cached blocks with all."""
+    manifest = profile.manifest
+    return {
+        "id": profile.name,
+        "object": "steering.profile",
+        "description": manifest.description,
+        "kind": manifest.kind,
+        "layers": list(manifest.layers),
+        "positions": manifest.positions,
+        "alpha": manifest.alpha.model_dump(),
+        "kv": "shared" if acts_after_last_block_only(profile) else "keyed",
+        "norms": {str(layer): norms.model_dump() for layer, norms in manifest.norms.items()},
+        "digest": profile.digest,
+    }

@@ -1,0 +1,74 @@
+"""The field `steering` in vLLM's own request classes, which keep it and ignore it.
+
+It is read where such a request becomes sampling parameters: so every door has it, and whatever else calls vLLM's
+serving classes (`vllm run-batch`, a wrapper around them). What was meant to be the field and is not is refused there.
+
+Leans on `to_sampling_params` and `to_beam_search_params` of vllm/entrypoints/openai/{chat_completion, completion,
+responses}/protocol.py (0.29 to 0.32), whose classes keep unknown fields in `model_extra`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from trimtab.vectors.asked import FIELD, parse
+from trimtab.vectors.errors import RequestError
+
+from ..compat.wrapping import wrap
+from .look_alikes import look_at
+
+__all__ = ["CLASSES", "asked_in", "install"]
+
+CLASSES = {
+    "vllm.entrypoints.openai.chat_completion.protocol": "ChatCompletionRequest",
+    "vllm.entrypoints.openai.completion.protocol": "CompletionRequest",
+    "vllm.entrypoints.openai.responses.protocol": "ResponsesRequest",
+}
+_ELSEWHERE = ("vllm_xargs", "metadata", "chat_template_kwargs")  # declared fields that hold what a client likes
+
+
+def install() -> None:
+    """Let vLLM's request classes hand `steering` on. Safe to call again."""
+    for module, name in CLASSES.items():
+        request = getattr(importlib.import_module(module), name)
+        wrap(request, "to_sampling_params", _with_steering)
+        if hasattr(request, "to_beam_search_params"):
+            wrap(request, "to_beam_search_params", _without_steering)
+
+
+def asked_in(request: Any) -> Any:
+    """The value of the field in a request of vLLM's, or of a subclass that declares it; None where it is not there.
+
+    Raises:
+        VLLMValidationError: a 400 over HTTP; another key was meant to be the field.
+    """
+    from vllm.exceptions import VLLMValidationError
+
+    others = {name: value for name in _ELSEWHERE if isinstance(value := getattr(request, name, None), dict)}
+    try:
+        # Beside a prompt, which each of these requests has.
+        look_at({"prompt": None, **(request.model_extra or {}), **others}, serves=True)
+    except RequestError as error:
+        raise VLLMValidationError(str(error), parameter=error.param) from error
+    return getattr(request, FIELD, None)
+
+
+def _with_steering(original: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
+    asked = asked_in(request)
+    params = original(request, *args, **kwargs)
+    if asked is not None:
+        params.extra_args = {**(params.extra_args or {}), FIELD: asked}
+    return params
+
+
+def _without_steering(original: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
+    from vllm.exceptions import VLLMValidationError
+
+    try:
+        if parse(asked_in(request)):
+            raise RequestError("steering is not served with beam search; leave one of the two out")
+    except RequestError as error:
+        raise VLLMValidationError(str(error), parameter=error.param) from error
+    return original(request, *args, **kwargs)

@@ -1,0 +1,62 @@
+"""What a refusal needs to come before the answer begins.
+
+vLLM's `generate` checks a request when its first output is asked for. A streaming answer has its status line and its
+headers by then, so a refusal could only follow as an event in it. What admission will say is known as soon as the
+prompt is rendered, and is said there.
+
+Leans on vllm/v1/engine/async_llm.py: AsyncLLM.generate, which is called with a rendered prompt, of the form of
+vllm/inputs/engine.py, by all serving classes (0.29 to 0.32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any
+
+from ..compat.wrapping import wrap
+from . import admission, fields
+from .dose import check_dose, largest_addition
+from .positions import pictures
+from .request import choose, resolve
+from .sent_pictures import unsend
+
+__all__ = ["check_rendered", "install"]
+
+
+def install() -> None:
+    """Let a front end read the field from every request class, and refuse before it begins to answer."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    fields.install()
+    wrap(AsyncLLM, "generate", _generate)
+
+
+def _generate(generate: Callable[..., Any], engine: Any, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+    extra_args = getattr(params, "extra_args", None) or {}
+    if admission.ASKED_KEY in extra_args or admission.WIRE_KEY in extra_args:
+        check_rendered(engine, prompt, extra_args)
+    return generate(engine, prompt, params, *args, **kwargs)
+
+
+def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> None:
+    """Refuse what admission would refuse; a prompt that is not rendered is left to it.
+
+    Raises:
+        VLLMValidationError: a 400 over HTTP.
+    """
+    if not isinstance(prompt, Mapping) or "type" not in prompt:
+        return
+    config = engine.vllm_config
+    try:
+        with admission.refusals():
+            asked, registry = admission.asked_in(extra_args), admission.registry_of(config)
+            check_dose(choose(asked, registry), largest_addition(config.model_config.dtype))
+            if asked:
+                spans = pictures(chain.from_iterable(prompt.get("mm_placeholders", {}).values()))
+                tokens = prompt["prompt_embeds"] if prompt["type"] == "embeds" else prompt["prompt_token_ids"]
+                resolve(asked, registry, prompt_length=len(tokens), pictures=spans)
+    except Exception:
+        hashes = chain.from_iterable(prompt.get("mm_hashes", {}).values())
+        unsend(engine.renderer.mm_processor_cache, hashes)
+        raise
