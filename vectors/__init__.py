@@ -10,7 +10,7 @@ from .concepts import ConceptDictionary
 from .format import load_profile, save_profile, verify_profile
 from .identity import ModelIdentity
 from .imports import read_gguf
-from .manifest import AlphaRange, Gate, Manifest
+from .manifest import AlphaRange, Gate, ProfileManifest
 from .profile import Profile
 from .registry import Registry
 from .vector import SteeringVector
@@ -19,9 +19,9 @@ __all__ = [
     "AlphaRange",
     "ConceptDictionary",
     "Gate",
-    "Manifest",
     "ModelIdentity",
     "Profile",
+    "ProfileManifest",
     "Registry",
     "SteeringVector",
     "load_profile",

@@ -13,6 +13,10 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
+# The largest entry of a tensor: far above any activation, and small enough that neither ½‖c‖² nor alpha · v can
+# overflow float32.
+MAX_ENTRY = 1e6
+
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 

@@ -46,8 +46,13 @@ def _what(profile: Profile) -> Iterator[str]:
     if gate is not None:
         if gate.max_distance is not None:
             yield f"States farther than {gate.max_distance:g} ({gate.metric}) from every concept are left alone."
+        if gate.limits is not None:
+            own = sum(limit is not None for limits in gate.limits.values() for limit in limits)
+            yield f"{own} concepts have a distance limit of their own in its place."
         if gate.scope == "sequence":
             yield "The concept is chosen once, at the last prompt position, and kept for the whole answer."
+    for layer, share in (manifest.touched or {}).items():
+        yield f"At layer {layer} it is expected to steer {share:.1%} of these positions."
     model = manifest.base_model
     yield _table(
         ("base model", ""),
@@ -57,6 +62,7 @@ def _what(profile: Profile) -> Iterator[str]:
             ("decoder layers", model.num_layers),
             ("weights", model.fingerprint or "not recorded; any model of this shape is accepted"),
             ("profile digest", profile.digest),
+            *(("ported from", f"{old.architecture}, {old.fingerprint}") for old in manifest.ported_from or ()),
         ],
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from safetensors.numpy import save
 
-from .arrays import Float32, Float64, Int64, finite_float32, frozen, frozen_float32
+from .arrays import MAX_ENTRY, Float32, Float64, Int64, finite_float32, frozen, frozen_float32
 from .decode import MAX_JSON_BYTES, MAX_TENSOR_BYTES, Natural, TensorSpec, dump_manifest, parse_manifest, read_tensors
 from .errors import FormatError, IntegrityError, VectorError
 from .files import check_digest, read_bytes, write_folder
@@ -26,10 +26,12 @@ TENSOR_FILE = "concepts.safetensors"
 Method = Literal["kmeans", "mini-batch-kmeans", "class-means", "semi-nmf", "pca", "simple"]
 
 
-class _Manifest(BaseModel):
+class DictionaryManifest(BaseModel):
+    """concepts.json. Version 2 may hold `provenance.chat_template`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 1
     layer: Natural
     method: Method
     labels: Annotated[tuple[StrictStr, ...], Field(min_length=1)]
@@ -63,6 +65,8 @@ class ConceptDictionary:
         object.__setattr__(self, "labels", tuple(self.labels))
         counts, purity = np.asarray(self.counts), np.asarray(self.purity, dtype=np.float64)
         k, size = self.centroids.shape
+        if (largest := float(np.abs(self.centroids).max())) > MAX_ENTRY:
+            raise VectorError(f"centroids hold {largest:g}; entries up to {MAX_ENTRY:g} can be served")
         if counts.dtype.kind not in "iu" or counts.shape != (k,) or (counts < 0).any():
             raise VectorError(f"counts must be {k} integers of 0 or more, one for each centroid")
         if purity.shape != (k,) or not ((purity >= 0) & (purity <= 1)).all():
@@ -99,7 +103,8 @@ class ConceptDictionary:
         """
         folder = Path(folder)
         tensors = save({"centroids": self.centroids, "counts": self.counts, "purity": self.purity})
-        manifest = _Manifest(
+        manifest = DictionaryManifest(
+            format_version=1 if self.provenance.chat_template is None else 2,
             layer=self.layer,
             method=self.method,
             labels=self.labels,
@@ -121,7 +126,9 @@ class ConceptDictionary:
         """
         folder = Path(folder)
         where = f"{folder.name}/{MANIFEST_FILE}"
-        manifest = parse_manifest(_Manifest, read_bytes(folder, MANIFEST_FILE, MAX_JSON_BYTES), where)
+        manifest = parse_manifest(
+            DictionaryManifest, read_bytes(folder, MANIFEST_FILE, MAX_JSON_BYTES), where, versions=(1, 2)
+        )
         if TENSOR_FILE not in manifest.sha256:
             raise FormatError(f"{where}: gives no sha256 for {TENSOR_FILE}; save the dictionary with trimtab")
         data = read_bytes(folder, TENSOR_FILE, MAX_TENSOR_BYTES)

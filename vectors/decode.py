@@ -7,7 +7,8 @@ has no digest, and its header may declare tensors that nobody asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -16,17 +17,18 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
 from .arrays import frozen
-from .errors import FormatError
+from .errors import FormatError, printable
 
 MAX_JSON_BYTES = 1 << 20
 MAX_TENSOR_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 20
-FORMAT_VERSION = 1
 
 # The scalars of every manifest. Strict, so that true is no number and "1" no integer; an integer may stand for a float.
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
 
+# Text may be written in lines; what else a terminal obeys (see `printable`) has no place in an artefact.
+_LAYOUT = re.compile("[\t\n\u2028\u2029]")
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -40,7 +42,7 @@ class TensorSpec:
 
 
 def parse_json(data: bytes, where: str) -> dict[str, object]:
-    """A JSON object in which no key comes twice and every number is finite.
+    """A JSON object in which no key comes twice, every number is finite and no text holds control characters.
 
     Raises:
         FormatError: anything else. Parsers differ over duplicated keys, so a file with them means two things at once.
@@ -60,6 +62,7 @@ def parse_json(data: bytes, where: str) -> dict[str, object]:
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates, parse_constant=refuse)
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # fails for half a surrogate pair, which has no UTF-8
+        check_text(value, where)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where}: is not valid JSON ({error.__class__.__name__}); was it cut short?") from error
     if not isinstance(value, dict):
@@ -67,18 +70,44 @@ def parse_json(data: bytes, where: str) -> dict[str, object]:
     return value
 
 
-def parse_manifest(model: type[_Model], data: bytes, where: str) -> _Model:
-    """The manifest in `data` as a validated `model`.
+def check_text(value: object, where: str) -> None:
+    """Raises FormatError where a key or a text in `value`, however deep, holds control characters.
+
+    Tabs and line ends are allowed in texts, not in keys.
+    """
+    for text, is_key in _texts(value):
+        shown = text if is_key else _LAYOUT.sub("", text)
+        if printable(shown) != shown:
+            raise FormatError(
+                f"{where}: has control characters in the {'key' if is_key else 'text'} {shown[:80]!r}; leave them out"
+            )
+
+
+def _texts(value: object) -> Iterator[tuple[str, bool]]:
+    if isinstance(value, str):
+        yield value, False
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str):
+                yield key, True
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def parse_manifest(model: type[_Model], data: bytes, where: str, *, versions: tuple[int, ...] = (1,)) -> _Model:
+    """The manifest in `data` as a validated `model`. versions: the format versions that this model reads.
 
     Raises:
         FormatError: no JSON object, another format version, an unknown or missing field, a value out of range.
     """
     fields = parse_json(data, where)
     version = fields.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
+    if version not in versions or type(version) is not int:
         raise FormatError(
-            f"{where}: has format version {str(version)[:20]}; this trimtab reads version {FORMAT_VERSION}, "
-            "so upgrade trimtab or save the artefact anew"
+            f"{where}: has format version {str(version)[:20]}; this trimtab reads version "
+            f"{' and '.join(map(str, versions))}, so upgrade trimtab or save the artefact anew"
         )
     try:
         return model.model_validate(fields)
@@ -102,16 +131,12 @@ def dump_manifest(manifest: BaseModel, where: str) -> bytes:
     Fields that are None are left out, so that an optional field can be added without changing what old files save to.
 
     Raises:
-        FormatError: it holds a number that is not finite, or is too large to be read again.
+        FormatError: it holds a number that is not finite or a control character, or is too large to be read again.
     """
     try:
-        text = json.dumps(
-            manifest.model_dump(mode="json", exclude_none=True),
-            indent=2,
-            sort_keys=True,
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+        fields = manifest.model_dump(mode="json", exclude_none=True)
+        check_text(fields, where)
+        text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         data = (text + "\n").encode("utf-8")
     except ValueError as error:
         raise FormatError(f"{where}: cannot be written as JSON: {error}") from error

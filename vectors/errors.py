@@ -17,6 +17,7 @@ server or the command line; the third is for the client of an API, so it never h
 from __future__ import annotations
 
 import difflib
+import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from functools import lru_cache
@@ -24,10 +25,21 @@ from functools import lru_cache
 _SHOWN_NAMES = 20
 _SHOWN_CHARACTERS = 80
 _NEIGHBOURS = 32
+# What a terminal or a log obeys instead of showing it: controls, line ends, directions of writing; and half surrogates,
+# which no encoding of a stream takes.
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` with everything that a terminal would obey written as an escape: one line that is safe to print."""
+    return _OBEYED.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 class TrimtabError(Exception):
-    """Base of everything below."""
+    """Base of everything below. Whatever a file, a folder or a client called itself, the message is safe to print."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class VectorError(TrimtabError, ValueError):

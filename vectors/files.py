@@ -16,6 +16,9 @@ from .errors import FormatError, IntegrityError, ProfileError
 def read_bytes(folder: Path, name: str, max_bytes: int) -> bytes:
     """The content of a regular file that truly lies in `folder` and holds at most `max_bytes`.
 
+    In a snapshot of the Hub's cache (`snapshots/<revision>/…`) files are links into the `blobs` folder of the same
+    repository: these are followed as well.
+
     Raises:
         FormatError: it is missing, leaves the folder through a link, is no regular file, is too large or unreadable.
     """
@@ -23,8 +26,11 @@ def read_bytes(folder: Path, name: str, max_bytes: int) -> bytes:
     path = folder / name
     try:
         home, real = folder.resolve(strict=True), path.resolve(strict=True)
-        if not real.is_relative_to(home):
-            raise FormatError(f"{where}: is a link out of its folder; copy the file itself into the folder")
+        if not real.is_relative_to(home) and real.parent != _blobs_of(home):
+            raise FormatError(
+                f"{where}: is a link out of its folder; only links within it, or from a snapshot of the Hub's cache to "
+                "that repository's blobs, are followed. Copy the file itself into the folder"
+            )
         # Without O_NONBLOCK a named pipe would hold the server for ever at start.
         descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
@@ -35,9 +41,31 @@ def read_bytes(folder: Path, name: str, max_bytes: int) -> bytes:
                 raise FormatError(f"{where}: has {status.st_size:,} bytes; at most {max_bytes:,} are read")
             return file.read(status.st_size)
     except FileNotFoundError as error:
+        if path.is_symlink():
+            raise FormatError(f"{where}: is a link to nothing; copy the file itself into the folder") from error
         raise FormatError(f"{where}: is missing; every artefact needs it, so copy the folder again whole") from error
+    except PermissionError as error:
+        raise FormatError(
+            f"{where}: may not be read by this user; give it the right to, or take the folder away"
+        ) from error
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL in the path
         raise FormatError(f"{where}: cannot be read: {error.__class__.__name__}") from error
+
+
+def snapshot_of(folder: Path) -> Path | None:
+    """The snapshot of the Hub's cache, `<repository>/snapshots/<revision>`, that `folder` is or lies in.
+
+    folder: absolute, without links in it.
+    """
+    for path in (folder, *folder.parents):
+        if path.parent.name == "snapshots" and (path.parent.parent / "blobs").is_dir():
+            return path
+    return None
+
+
+def _blobs_of(folder: Path) -> Path | None:
+    snapshot = snapshot_of(folder)
+    return None if snapshot is None else snapshot.parent.parent / "blobs"
 
 
 def check_digest(data: bytes, expected: str, where: str) -> None:

@@ -76,6 +76,11 @@ class ModelIdentity(BaseModel):
         except ValidationError as error:
             raise FormatError(f"{folder.name}/config.json: {sentence(error)}") from error
 
+    def agrees(self, other: ModelIdentity) -> bool:
+        """Whether one model can be meant by both: nothing differs that both of them state."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return all(mine[name] is None or theirs[name] in (None, mine[name]) for name in mine)
+
     def check(self, other: ModelIdentity) -> None:
         """Passes when an artefact made for this model may be used with `other`.
 

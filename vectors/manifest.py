@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import numbers
 import re
@@ -25,6 +27,9 @@ from .identity import ModelIdentity
 
 MAX_ALPHA = 1e3
 _SMALLEST_ALPHA = 2.0**-126  # the smallest normal float32
+# Lengths and distances: D entries of MAX_ENTRY have at most this, and its square is far inside float32.
+MAX_LENGTH = 1e10
+MIN_HIDDEN = 1e-6
 TENSOR_FILE = "profile.safetensors"
 RESERVED_NAMES = frozenset({"none"})
 
@@ -62,6 +67,10 @@ def _as_int(text: str) -> int | None:
 Name = Annotated[StrictStr, AfterValidator(check_name)]
 Digest = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
 PerLayer = BeforeValidator(_canonical_keys)
+Length = Annotated[Real, Field(ge=0, le=MAX_LENGTH)]
+Share = Annotated[Real, Field(ge=0, le=1)]
+Limits = Annotated[dict[int, Annotated[tuple[Length | None, ...], Field(min_length=1)]], PerLayer]
+Shares = Annotated[dict[int, Annotated[tuple[Share, ...], Field(min_length=1)]], PerLayer]
 
 
 class _Frozen(BaseModel):
@@ -126,16 +135,21 @@ class Gate(_Frozen):
     scope: "token" decides at every steered position; "sequence" decides at the last prompt position for the answer.
     metric, max_distance: an activation farther than `max_distance` (inclusive) from its nearest centroid is left
     alone; None sets no limit. Cosine distance is 1 - cos, in [0, 2]. The *nearest* centroid is Euclidean always.
+    limits: by layer, one distance per concept that takes the place of `max_distance` there; None leaves it in place
+    (format version 2).
     """
 
     scope: Literal["token", "sequence"] = "token"
     metric: Literal["euclidean", "cosine"] = "euclidean"
-    max_distance: Annotated[Real, Field(ge=0)] | None = None
+    max_distance: Length | None = None
+    limits: Limits | None = None
 
     @model_validator(mode="after")
     def _reachable(self) -> Gate:
-        if self.metric == "cosine" and self.max_distance is not None and self.max_distance > 2:
-            raise ValueError(f"max_distance {self.max_distance:g} is no cosine distance; allowed is 0 to 2")
+        distances = [self.max_distance, *(limit for limits in (self.limits or {}).values() for limit in limits)]
+        largest = max((distance for distance in distances if distance is not None), default=0.0)
+        if self.metric == "cosine" and largest > 2:
+            raise ValueError(f"{largest:g} is no cosine distance; allowed is 0 to 2")
         return self
 
 
@@ -145,8 +159,8 @@ class Norms(_Frozen):
     vector: ‖v‖, of a fine profile the longest row's. hidden: a typical ‖h‖ there, None where nobody measured it.
     """
 
-    vector: Annotated[Real, Field(ge=0)]
-    hidden: Annotated[Real, Field(gt=0)] | None = None
+    vector: Length
+    hidden: Annotated[Real, Field(ge=MIN_HIDDEN, le=MAX_LENGTH)] | None = None
 
     def dose(self, alpha: float) -> float | None:
         """|alpha| ‖v‖ / ‖h‖, or None where ‖h‖ is not known."""
@@ -158,7 +172,8 @@ class Provenance(_Frozen):
 
     dataset_digest: sha256 of the data. rule: which rows stand for what (docs/method.md §1). method: how the vectors
     were made. model_id: the model's name on the Hub. source: the file or tool of an import. samples: rows by label.
-    versions: of the libraries. evaluation: figures by name, nested as the evaluation likes.
+    versions: of the libraries. evaluation: figures by name, nested as the evaluation likes. chat_template: sha256 of
+    the template that the prompts were written with, see `template_digest` (format version 2).
     """
 
     dataset_digest: StrictStr | None = None
@@ -170,12 +185,25 @@ class Provenance(_Frozen):
     samples: dict[StrictStr, Natural] = Field(default_factory=dict)
     versions: dict[StrictStr, StrictStr] = Field(default_factory=dict)
     evaluation: dict[StrictStr, JsonValue] = Field(default_factory=dict)
+    chat_template: Digest | None = None
 
 
-class Manifest(_Frozen):
-    """profile.json of format version 1. `sha256` is filled when a profile is saved and demanded when it is loaded."""
+def template_digest(template: str, arguments: Mapping[str, JsonValue] | None = None) -> str:
+    """sha256 (hex) of a chat template's text; where it has arguments, of a NUL and their sorted JSON after it."""
+    extra = "\0" + json.dumps(dict(arguments), sort_keys=True) if arguments else ""
+    return hashlib.sha256((template + extra).encode()).hexdigest()
 
-    format_version: Literal[1] = 1
+
+class ProfileManifest(_Frozen):
+    """profile.json. `sha256` is filled when a profile is saved and demanded when it is loaded.
+
+    Fields of format version 2, all optional: `gate.limits`, `provenance.chat_template`, and
+    shares: by layer, the share of the dictionary's own states that each concept is the nearest to; sums to 1 at most.
+    touched: by layer, the share of the served positions that the gate is expected to steer.
+    ported_from: the models that the profile was made for before it was ported to `base_model`, the first one first.
+    """
+
+    format_version: Literal[1, 2] = 1
     name: Name
     description: StrictStr = ""
     base_model: ModelIdentity
@@ -186,10 +214,27 @@ class Manifest(_Frozen):
     alpha: AlphaRange = AlphaRange()
     norms: Annotated[dict[int, Norms], PerLayer]
     provenance: Provenance = Provenance()
+    shares: Shares | None = None
+    touched: Annotated[dict[int, Share], PerLayer] | None = None
+    ported_from: Annotated[tuple[ModelIdentity, ...], Field(min_length=1)] | None = None
     sha256: dict[Literal["profile.safetensors"], Digest] = Field(default_factory=dict)
 
+    @property
+    def fields_of_version_2(self) -> tuple[str, ...]:
+        """Those of them that are used."""
+        values = {
+            "gate.limits": self.gate.limits if self.gate else None,
+            "provenance.chat_template": self.provenance.chat_template,
+            "shares": self.shares,
+            "touched": self.touched,
+            "ported_from": self.ported_from,
+        }
+        return tuple(name for name, value in values.items() if value is not None)
+
     @model_validator(mode="after")
-    def _coherent(self) -> Manifest:
+    def _coherent(self) -> ProfileManifest:
+        if self.format_version == 1 and self.fields_of_version_2:
+            raise ValueError(f"{self.fields_of_version_2[0]} is a field of format version 2; this is version 1")
         if list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers {list(self.layers)[:20]} must be sorted and unique")
         depth = self.base_model.num_layers
@@ -203,4 +248,20 @@ class Manifest(_Frozen):
             raise ValueError("a fine profile needs a gate; {} is the plain one")
         if self.gate is not None and self.gate.scope == "sequence" and self.positions != "answer":
             raise ValueError(f'gate.scope "sequence" works with positions "answer" only, not with "{self.positions}"')
+        self._check_by_layer()
         return self
+
+    def _check_by_layer(self) -> None:
+        by_layer = {
+            "gate.limits": (self.gate and self.gate.limits) or {},
+            "shares": self.shares or {},
+            "touched": self.touched or {},
+        }
+        for name, values in by_layer.items():
+            if values and self.kind == "coarse":
+                raise ValueError(f"{name} speaks of concepts, which a coarse profile does not have")
+            if unknown := sorted(values.keys() - set(self.layers)):
+                raise ValueError(f"{name} is given for layer {unknown[0]}; the layers are {list(self.layers)[:20]}")
+        for layer, shares in (self.shares or {}).items():
+            if (total := math.fsum(shares)) > 1 + 1e-6:
+                raise ValueError(f"shares of layer {layer} sum to {total:g}; at most 1 is allowed")

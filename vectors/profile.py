@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from .arrays import Float32
+from .arrays import MAX_ENTRY, Float32
 from .decode import sentence
 from .errors import FormatError, IntegrityError
 from .identity import ModelIdentity
 from .layers import CoarseLayer, FineLayer, Layer
-from .manifest import AlphaRange, Gate, Manifest, Norms, Positions, Provenance
+from .manifest import AlphaRange, Gate, Norms, Positions, ProfileManifest, Provenance
 from .vector import SteeringVector
 
 __all__ = [
@@ -28,15 +28,12 @@ __all__ = [
     "FineLayer",
     "Gate",
     "Layer",
-    "Manifest",
     "Norms",
     "Profile",
+    "ProfileManifest",
     "Provenance",
     "named_tensors",
 ]
-
-# Far above any activation, and small enough that neither ½‖c‖² nor alpha · v can overflow float32.
-MAX_ENTRY = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +47,7 @@ class Profile:
         IntegrityError: a number beyond what can be served, or a norm in the manifest that the tensors do not have.
     """
 
-    manifest: Manifest
+    manifest: ProfileManifest
     tensors: Mapping[int, Layer]
 
     def __post_init__(self) -> None:
@@ -73,10 +70,11 @@ class Profile:
         alpha: AlphaRange | None = None,
         hidden_norms: Mapping[int, float] | None = None,
         provenance: Provenance | None = None,
+        ported_from: Sequence[ModelIdentity] | None = None,
     ) -> Profile:
         """One vector a layer, each added at every steered position: h ← h + alpha · v (docs/method.md §4).
 
-        hidden_norms: a typical ‖h‖ by layer, where it was measured.
+        hidden_norms: a typical ‖h‖ by layer, where it was measured. ported_from: see `ProfileManifest`.
 
         Raises:
             FormatError: a bad name, no vectors, two vectors for a layer, a layer or size that `model` does not have.
@@ -94,6 +92,7 @@ class Profile:
             positions=positions,
             alpha=alpha or AlphaRange(),
             provenance=provenance or Provenance(),
+            ported_from=ported_from,
         )
 
     @classmethod
@@ -109,8 +108,13 @@ class Profile:
         alpha: AlphaRange | None = None,
         hidden_norms: Mapping[int, float] | None = None,
         provenance: Provenance | None = None,
+        shares: Mapping[int, Sequence[float]] | None = None,
+        touched: Mapping[int, float] | None = None,
+        ported_from: Sequence[ModelIdentity] | None = None,
     ) -> Profile:
         """Rows added where their concept is the nearest (docs/method.md §4). layers: {l: (centroids, vectors)}, [K, D].
+
+        shares, touched, ported_from: see `ProfileManifest`; with one of them the profile is of format version 2.
 
         Raises:
             FormatError: a bad name, no layers, a layer or size that `model` does not have.
@@ -131,6 +135,9 @@ class Profile:
             gate=gate or Gate(),
             alpha=alpha or AlphaRange(),
             provenance=provenance or Provenance(),
+            shares=shares,
+            touched=touched,
+            ported_from=ported_from,
         )
 
     @classmethod
@@ -138,7 +145,10 @@ class Profile:
         hidden = {int(layer): float(norm) for layer, norm in (hidden_norms or {}).items()}
         try:
             norms = {layer: Norms(vector=tensors[layer].norm, hidden=hidden.get(layer)) for layer in sorted(tensors)}
-            return cls(Manifest(layers=tuple(norms), norms=norms, **fields), tensors)
+            manifest = ProfileManifest(format_version=2, layers=tuple(norms), norms=norms, **fields)
+            if not manifest.fields_of_version_2:
+                manifest = manifest.model_copy(update={"format_version": 1})
+            return cls(manifest, tensors)
         except ValidationError as error:
             raise FormatError(f"{str(fields['name'])[:80]}: {sentence(error)}") from error
 
@@ -164,12 +174,14 @@ class Profile:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) over what decides the served bits: tensors, kind, positions, gate.
+        """sha256 (hex) over what decides the served bits: tensors, kind, positions, gate with its limits.
 
         A new description, alpha range or evaluation leaves it as it is, so caches that are keyed by it stay valid.
         """
         arrays = named_tensors(self)
         gate = self.manifest.gate.model_dump(mode="json") if self.manifest.gate else None
+        if gate is not None and gate["limits"] is None:
+            del gate["limits"]  # so that profiles of version 1 keep the digest that they had
         head = {
             "kind": self.manifest.kind,
             "positions": self.manifest.positions,
@@ -180,6 +192,16 @@ class Profile:
         for array in arrays.values():
             digest.update(array.data)
         return digest.hexdigest()
+
+    @cached_property
+    def content_digest(self) -> str:
+        """sha256 (hex) over all that is known of the profile: the tensors and every field of the manifest.
+
+        Two processes that read the same folder agree on it exactly when neither saw a value that the other did not.
+        """
+        manifest = self.manifest.model_dump(mode="json", exclude={"sha256"})
+        content = json.dumps([self.digest, manifest], sort_keys=True)
+        return hashlib.sha256(b"trimtab profile content 1\n" + content.encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"Profile({self.name!r}, {self.manifest.kind}, layers={list(self.layers)}, digest={self.digest[:12]!r})"
@@ -194,7 +216,7 @@ def named_tensors(profile: Profile) -> dict[str, Float32]:
     }
 
 
-def _check_layer(manifest: Manifest, layer: int, tensor: Layer) -> None:
+def _check_layer(manifest: ProfileManifest, layer: int, tensor: Layer) -> None:
     where = f"{manifest.name}: layer {layer}"
     if isinstance(tensor, CoarseLayer) != (manifest.kind == "coarse"):
         raise FormatError(f"{where}: holds a {type(tensor).__name__} in a {manifest.kind} profile")
@@ -204,6 +226,9 @@ def _check_layer(manifest: Manifest, layer: int, tensor: Layer) -> None:
     for part, array in tensor.named.items():
         if (largest := float(np.abs(array).max())) > MAX_ENTRY:
             raise IntegrityError(f"{where}: {part} holds {largest:g}; entries up to {MAX_ENTRY:g} can be served")
+    for field, values in {"shares": manifest.shares, "gate.limits": manifest.gate and manifest.gate.limits}.items():
+        if (given := (values or {}).get(layer)) is not None and len(given) != tensor.rows:
+            raise FormatError(f"{where}: has {len(given)} {field} for {tensor.rows} concepts; give one for each")
     declared, actual = manifest.norms[layer].vector, tensor.norm
     if abs(declared - actual) > 1e-4 * max(declared, actual):
         raise IntegrityError(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
-from .errors import FormatError, UnknownProfileError
-from .format import verify_profile
+from .errors import FormatError, UnknownProfileError, printable
+from .files import snapshot_of
+from .format import MANIFEST_FILE, check_same_model, verify_profile
 from .identity import ModelIdentity
+from .manifest import check_name
 from .profile import Profile
+
+logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the handlers
 
 
 class Registry(Mapping[str, Profile]):
@@ -26,40 +34,53 @@ class Registry(Mapping[str, Profile]):
 
     @classmethod
     def open(cls, folder: Path, model: ModelIdentity | None = None) -> Registry:
-        """Loads and verifies every sub-folder of `folder`; files beside them and dot-folders are not looked at.
+        """Loads and verifies the profiles in the sub-folders of `folder`.
+
+        Skipped, with one line in the log: files, what begins with a dot, and a folder that can be no profile because
+        its name is none and no profile.json is seen in it (`lost+found`).
 
         model: the model that will be served, which every profile must be made for; None skips this check.
 
         Raises:
-            FormatError: no such folder, no profile in it, a folder that is a link to elsewhere or is named otherwise
-                than its profile; or any profile that does not load.
-            IntegrityError, ModelMismatchError: as `verify_profile`. One bad profile keeps the whole registry shut:
-                a server that leaves it out would serve unsteered what its operator thinks is steered.
+            FormatError: no such folder, no profile in it, a folder that may not be read, is a link to nothing or to
+                elsewhere than a snapshot of the Hub's cache, or is named otherwise than its profile; or any profile
+                that does not load.
+            IntegrityError: as `verify_profile`.
+            ModelMismatchError: as `verify_profile`, or two profiles were made for different models.
+                One bad profile keeps the whole registry shut: a server that leaves it out would serve unsteered what
+                its operator thinks is steered.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise FormatError(f"{folder.name}: is no folder; name the folder that holds the profile folders")
-        home = folder.resolve()
-        profiles = []
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith(".") or not path.is_dir():
+        profiles: list[Profile] = []
+        skipped: list[str] = []
+        for path in _listed(folder):
+            if not _may_be_profile(path, folder.resolve()):
+                skipped.append(printable(path.name))
                 continue
-            if not path.resolve().is_relative_to(home):
-                raise FormatError(f"{path.name}: is a link out of the registry; copy the profile folder into it")
             profile = verify_profile(path, model)
             if profile.name != path.name:
                 raise FormatError(
                     f"{path.name}/profile.json: is the profile {profile.name!r}; rename its folder to {profile.name!r}"
                 )
             profiles.append(profile)
+        if skipped:
+            logger.info("%s: skipped what can be no profile: %s", printable(folder.name), ", ".join(skipped[:20]))
         if not profiles:
             raise FormatError(f"{folder.name}: holds no profile; make one with `trimtab profile` or copy one into it")
+        for profile in profiles[1:]:
+            check_same_model(profile, profiles[0].name, profiles[0].manifest.base_model)
         return cls(profiles)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all profiles, sorted."""
         return tuple(self._profiles)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over the names and every field and tensor: what all processes of a server must agree on."""
+        listing = "".join(f"{name} {profile.content_digest}\n" for name, profile in self._profiles.items())
+        return hashlib.sha256(listing.encode()).hexdigest()
 
     def armed(self) -> dict[int, int]:
         """The largest K by steered layer, over all profiles; a coarse vector counts 1."""
@@ -86,3 +107,49 @@ class Registry(Mapping[str, Profile]):
 
     def __repr__(self) -> str:
         return f"Registry({', '.join(self._profiles)})"
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a registry, sorted.
+
+    Raises:
+        FormatError: it is no folder, or may not be listed.
+    """
+    if not os.path.isdir(folder):
+        raise FormatError(f"{folder.name}: is no folder; name the folder that holds the profile folders")
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise FormatError(f"{folder.name}: cannot be listed ({error.strerror}); the server's user needs to") from error
+
+
+def _may_be_profile(path: Path, home: Path) -> bool:
+    """Whether an entry of the registry `home` has to load as a profile; False where it is skipped.
+
+    Raises:
+        FormatError: a link that cannot be followed, or leads elsewhere.
+    """
+    if path.name.startswith("."):
+        return False
+    named = _is_name(path.name)
+    if not os.path.isdir(path):  # pathlib's would raise where a link leads into a folder that may not be searched
+        if named and path.is_symlink() and not os.path.exists(path):
+            raise FormatError(
+                f"{path.name}: is a link to nothing that can be reached; take it away or copy the profile folder itself"
+            )
+        return False
+    real = path.resolve()
+    if not real.is_relative_to(home) and snapshot_of(real) is None:
+        raise FormatError(
+            f"{path.name}: is a link out of the registry; only a snapshot of the Hub's cache may be linked. "
+            "Copy the profile folder into the registry"
+        )
+    return named or os.access(path / MANIFEST_FILE, os.F_OK)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_name(text)
+    except ValueError:
+        return False
+    return True

@@ -147,10 +147,15 @@ class SteeringTables(nn.Module):
         """Put a profile into the tables, in place: nothing is allocated on the device and no graph changes.
 
         Raises:
-            StartupError: a layer that is not armed, or no room.
+            StartupError: a layer that is not armed, no room, or limits of concepts, which the op does not have yet.
         """
         if profile.digest in self.slots:
             return
+        if profile.manifest.gate is not None and profile.manifest.gate.limits is not None:
+            raise StartupError(
+                f"profile {profile.name!r} has gate.limits, a distance per concept, which cannot be served yet; "
+                "give it one gate.max_distance, or take it out of the folder of profiles"
+            )
         missing = [layer for layer in profile.layers if layer not in self._armed]
         if missing:
             raise StartupError(

@@ -84,14 +84,14 @@ def test_the_room_is_enough_for_the_registry_and_no_larger(folder: Path, registr
             load_all(SteeringTables(rows, slots, SIZE, tokens=8, requests=2), registry)
 
 
-def test_the_digest_follows_the_served_bits(folder: Path, last: Profile, model: ModelIdentity) -> None:
+def test_the_digest_follows_all_that_is_read(folder: Path, last: Profile, model: ModelIdentity) -> None:
     before = config_of(engine_args(folder)).digest
     assert config_of(engine_args(folder)).digest == before
-    save_profile(
-        Profile(last.manifest.model_copy(update={"description": "short"}), last.tensors),
-        folder / "brief",
-        overwrite=True,
-    )
+    wider = last.manifest.alpha.model_copy(update={"max": last.manifest.alpha.max + 1})
+    wide = Profile(last.manifest.model_copy(update={"alpha": wider}), last.tensors)
+    save_profile(wide, folder / "brief", overwrite=True)
+    assert config_of(engine_args(folder)).digest != before
+    save_profile(last, folder / "brief", overwrite=True)
     assert config_of(engine_args(folder)).digest == before
     save_profile(
         Profile.coarse("brief", [SteeringVector(2, [1.0, 1.0, 1.0, 2.0])], model=model),
@@ -113,9 +113,14 @@ def test_a_process_opens_what_was_configured(folder: Path, model_folder: Path, r
     assert {name: p.digest for name, p in opened.items()} == {name: p.digest for name, p in registry.items()}
 
 
-def test_a_folder_that_changed_stops_the_start(folder: Path, model_folder: Path) -> None:
+@pytest.mark.parametrize("change", ["a profile less", "a wider range"])
+def test_a_folder_that_changed_stops_the_start(folder: Path, model_folder: Path, change: str) -> None:
     config = config_of(engine_args(folder))
-    shutil.rmtree(folder / "brief")
+    if change == "a profile less":
+        shutil.rmtree(folder / "brief")
+    else:  # strengths that no worker's check has seen
+        path = folder / "brief" / "profile.json"
+        path.write_text(path.read_text().replace('"max": 2.0', '"max": 1000.0'))
     with pytest.raises(StartupError, match="changed while the engine was starting; start it again"):
         open_registry(config, served(model_folder))
 

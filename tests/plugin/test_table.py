@@ -45,6 +45,15 @@ def steered(tables: SteeringTables, layer: int, profile: Profile, h: torch.Tenso
     return tables.layers[layer].forward(h, torch.zeros_like(h))
 
 
+def test_a_limit_that_the_op_would_ignore_is_refused() -> None:
+    one = np.eye(2, SIZE, dtype=np.float32)
+    profile = Profile.fine("p", {1: (one, one)}, model=MODEL, gate=Gate(limits={1: (0.5, None)}))
+    tables = tables_of({1: 7}, 4)
+    with pytest.raises(StartupError, match=r"'p' has gate\.limits, .* cannot be served yet"):
+        tables.load(profile)
+    assert not tables.slots
+
+
 def test_each_profile_adds_its_own_vectors_at_its_own_layers(registry: Registry) -> None:
     tables = room_for_all(registry)
     for profile in registry.values():

@@ -210,7 +210,9 @@ def test_every_truncation_of_either_file_is_refused(tmp_path: Path) -> None:
 
 MODEL = manifest()["base_model"]
 MANIFEST_ATTACKS: dict[str, tuple[dict[str, Any], str]] = {
-    "version 2": ({"format_version": 2}, "format version 2; this trimtab reads version 1"),
+    "version 3": ({"format_version": 3}, "format version 3; this trimtab reads version 1 and 2"),
+    "version 1.0": ({"format_version": 1.0}, r"format version 1\.0"),
+    "a field of version 2 in version 1": ({"touched": {"1": 0.5}}, "touched is a field of format version 2"),
     "version true": ({"format_version": True}, "format version True"),
     "version missing": ({"format_version": None}, "format version None"),
     "unknown field": ({"hook": "os.system"}, "hook"),
@@ -254,7 +256,57 @@ MANIFEST_ATTACKS: dict[str, tuple[dict[str, Any], str]] = {
     "digest of another file": ({"sha256": {"../other": "0" * 64}}, "sha256"),
     "digest of another content": ({"sha256": {"profile.safetensors": "0" * 64}}, "its sha256 is"),
     "half a character": ({"description": "\ud800"}, "not valid JSON"),
+    # Numbers whose square or sum leaves float32.
+    "norm huge": ({"norms": {"1": {"vector": 1e30}}}, r"norms\.1\.vector: .* less than or equal to 10000000000"),
+    "hidden norm huge": ({"norms": {"1": {"vector": 5, "hidden": 1e30}}}, r"norms\.1\.hidden"),
+    "hidden norm that float32 takes for zero": ({"norms": {"1": {"vector": 5, "hidden": 1e-46}}}, r"norms\.1\.hidden"),
+    # What a terminal obeys.
+    "an escape in the description": ({"description": "\x1b[31mred"}, r"control characters in the text '\\x1b\[31mred'"),
+    "a carriage return": ({"description": "safe\rfake"}, "control characters in the text"),
+    "a C1 control": ({"description": "\x9b31m"}, "control characters in the text"),
+    "text that runs the other way": ({"description": "\u202egnp.exe"}, r"control characters in the text '\\u202e"),
+    "an escape in a figure": ({"provenance": {"evaluation": {"a": [{"b": "\x1b"}]}}}, "control characters in the text"),
+    "an escape in the name of a figure": ({"provenance": {"evaluation": {"\x1b": 1}}}, "control characters in the key"),
+    "a line end in a word": ({"provenance": {"samples": {"a\nb": 1}}}, "control characters in the key"),
+    "an escape in an unknown field": ({"\x1b[2J": 1}, "control characters in the key"),
 }
+
+TWO = {"1": [0.5, 0.5]}
+VERSION_2_ATTACKS: dict[str, tuple[dict[str, Any], str]] = {
+    "limit huge": ({"gate": {"max_distance": 1e30}}, r"gate\.max_distance: .* less than or equal to 10000000000"),
+    "limit of a concept huge": ({"gate": {"limits": {"1": [1.0, 1e30]}}}, r"gate\.limits\.1\.1"),
+    "limit of a concept negative": ({"gate": {"limits": {"1": [1.0, -1.0]}}}, r"gate\.limits\.1\.1"),
+    "limit of a concept no cosine": (
+        {"gate": {"metric": "cosine", "limits": {"1": [3.0, None]}}},
+        "no cosine distance",
+    ),
+    "limits for fewer concepts": ({"gate": {"limits": {"1": [1.0]}}}, "1 gate.limits for 2 concepts"),
+    "limits for another layer": ({"gate": {"limits": {"0": [1.0, 1.0]}}}, "gate.limits is given for layer 0"),
+    "limits with a key 01": ({"gate": {"limits": {"01": [1.0, 1.0]}}}, "leading zeros"),
+    "shares over 1": ({"shares": {"1": [0.9, 0.2]}}, "sum to 1.1"),
+    "a share over 1": ({"shares": {"1": [1.5, 0.0]}}, r"shares\.1\.0"),
+    "a share negative": ({"shares": {"1": [-0.5, 0.5]}}, r"shares\.1\.0"),
+    "shares for more concepts": ({"shares": {"1": [0.1, 0.1, 0.1]}}, "3 shares for 2 concepts"),
+    "shares for no concepts": ({"shares": {"1": []}}, r"shares\.1"),
+    "shares for another layer": ({"shares": {"0": [0.5, 0.5]}}, "shares is given for layer 0"),
+    "touched for another layer": ({"touched": {"0": 0.5}}, "touched is given for layer 0"),
+    "touched over 1": ({"touched": {"1": 1.5}}, r"touched\.1"),
+    "ported from nowhere": ({"ported_from": []}, "ported_from"),
+    "ported from a number": ({"ported_from": [1]}, r"ported_from\.0"),
+    "a template that is no digest": ({"provenance": {"chat_template": "{{ messages }}"}}, "chat_template"),
+}
+
+
+@pytest.mark.parametrize("attack", VERSION_2_ATTACKS)
+def test_a_bad_manifest_of_version_2_is_refused(tmp_path: Path, attack: str) -> None:
+    good = {"format_version": 2, "gate": {"limits": {"1": [None, 1e10]}}, "shares": TWO, "touched": {"1": 1.0}}
+    assert load_profile(forge(tmp_path / "good", "fine", **good)).manifest.format_version == 2
+    fields, sentence = VERSION_2_ATTACKS[attack]
+    refused(forge(tmp_path / "p", "fine", **{**good, **fields}), FormatError, sentence)
+
+
+def test_what_speaks_of_concepts_has_no_place_in_a_coarse_profile(tmp_path: Path) -> None:
+    refused(forge(tmp_path / "p", format_version=2, touched={"1": 0.5}), FormatError, "coarse profile does not have")
 
 
 @pytest.mark.parametrize("attack", MANIFEST_ATTACKS)

@@ -24,30 +24,32 @@ from trimtab.vectors import (
     save_profile,
     verify_profile,
 )
-from trimtab.vectors.errors import FormatError, ModelMismatchError, ProfileError
+from trimtab.vectors.errors import FormatError, ModelMismatchError, ProfileError, printable
 from trimtab.vectors.profile import Provenance
 
 FILES = ["README.md", "profile.json", "profile.safetensors"]
 SIZE = 3
 MODEL = ModelIdentity(architecture="Llama", hidden_size=SIZE, num_layers=12)
 
+text = st.text(st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_from("\t\n")).filter(
+    lambda text: printable(text.replace("\t", "").replace("\n", "")) == text.replace("\t", "").replace("\n", "")
+)
+keys = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=5)
 entries = st.floats(-1e6, 1e6, width=32)
 gates = st.builds(Gate, metric=st.just("euclidean"), max_distance=st.none() | st.floats(0, 1e9))
 alphas = st.tuples(*[st.floats(-1e3, 1e3)] * 3).map(sorted).map(lambda a: AlphaRange(min=a[0], default=a[1], max=a[2]))
 provenances = st.builds(
     Provenance,
-    rule=st.none() | st.text(max_size=20),
+    rule=st.none() | text,
     seed=st.none() | st.integers(0, 2**64),
-    evaluation=st.dictionaries(
-        st.text(max_size=5), st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
-    ),
+    evaluation=st.dictionaries(keys, st.floats(allow_nan=False, allow_infinity=False) | text),
 )
 coarse_profiles = st.builds(
     lambda vectors, **fields: Profile.coarse(
         "p", [SteeringVector(layer, values) for layer, values in vectors.items()], model=MODEL, **fields
     ),
     st.dictionaries(st.integers(0, 11), arrays(np.float32, SIZE, elements=entries), min_size=1, max_size=3),
-    description=st.text(max_size=50),
+    description=text,
     positions=st.sampled_from(["answer", "prompt", "all", "image", "text"]),
     alpha=alphas,
     provenance=provenances,
@@ -202,6 +204,8 @@ def test_nothing_is_written_that_could_not_be_read_again(model: ModelIdentity, t
     for provenance, reason in [
         (Provenance(evaluation={"figure": float("nan")}), "cannot be written as JSON"),
         (Provenance(rule="x" * (1 << 20)), "at most 1,048,576"),
+        (Provenance(rule="\x1b[2J"), "control characters in the text"),
+        (Provenance(samples={"\x1b[2J": 1}), "control characters in the key"),
     ]:
         with pytest.raises(FormatError, match=reason):
             save_profile(Profile.coarse("p", vectors, model=model, provenance=provenance), tmp_path / "p")

@@ -77,6 +77,37 @@ def test_the_digest_changes_with_all_that_changes_the_served_bits(fine: Profile,
     assert len({variant.digest for variant in variants}) == len(variants)
 
 
+def test_the_content_digest_changes_with_every_field_and_the_digest_with_the_served_ones(
+    fine: Profile, model: ModelIdentity
+) -> None:
+    def with_manifest(**fields: object) -> Profile:
+        return Profile(fine.manifest.model_copy(update=fields), fine.tensors)
+
+    other = model.model_copy(update={"fingerprint": None})
+    for variant in (
+        with_manifest(alpha=AlphaRange(default=1.0, min=-1.0, max=9)),
+        with_manifest(description="x"),
+        with_manifest(base_model=other),
+        with_manifest(touched={1: 0.5}),
+        with_manifest(shares={1: (0.5, 0.25, 0.25)}),
+        with_manifest(ported_from=(other,)),
+    ):
+        assert variant.digest == fine.digest
+        assert variant.content_digest != fine.content_digest
+    limited = with_manifest(gate=Gate(max_distance=2.5, limits={1: (1.0, None, 1.0)}))
+    assert limited.digest != fine.digest
+    assert with_manifest().content_digest == fine.content_digest
+
+
+def test_a_profile_takes_the_oldest_version_that_holds_it(fine: Profile, model: ModelIdentity) -> None:
+    arrays = {1: (fine.tensors[1].named["centroids"], fine.tensors[1].named["vectors"])}
+    assert Profile.fine("p", arrays, model=model).manifest.format_version == 1
+    assert Profile.fine("p", arrays, model=model, touched={1: 0.5}).manifest.format_version == 2
+    assert Profile.fine("p", arrays, model=model, gate=Gate(limits={1: (1, 2, None)})).manifest.format_version == 2
+    vectors = [SteeringVector(0, np.ones(4))]
+    assert Profile.coarse("p", vectors, model=model, ported_from=[model]).manifest.format_version == 2
+
+
 def test_the_order_in_which_layers_are_given_does_not_matter(coarse: Profile, model: ModelIdentity) -> None:
     vectors = [SteeringVector(layer, tensor.named["vector"]) for layer, tensor in coarse.tensors.items()]
     assert Profile.coarse("p", vectors, model=model).digest == Profile.coarse("p", vectors[::-1], model=model).digest
