@@ -21,8 +21,8 @@ from rich.table import Table
 from bench.machine import machine
 from trimtab.offline.concepts.mini_batch import mini_batch_kmeans
 from trimtab.offline.states import LayerStates
-from trimtab.offline.states.store import Manifest, Request
 from trimtab.vectors import ModelIdentity
+from trimtab.vectors.states import StatesManifest, StatesRequest
 
 PLANTED = 20
 LIMIT = 2 << 30
@@ -36,7 +36,7 @@ class MadeStates:
         self.rows, self.size, self.shard, self.seed = rows, size, shard, seed
         self.seconds = 0.0
         self.centres = np.random.default_rng(seed).standard_normal((PLANTED, size), np.float32)
-        request = Request(
+        request = StatesRequest(
             model=ModelIdentity(architecture="Made", hidden_size=size, num_layers=1),
             data="sha256:0",
             samples=rows,
@@ -47,7 +47,7 @@ class MadeStates:
             shard_size=shard,
             max_new_tokens=1,
         )
-        self.manifest = Manifest(request=request, versions={"numpy": np.__version__})
+        self.manifest = StatesManifest(request=request, versions={"numpy": np.__version__})
 
     def __iter__(self) -> Iterator[LayerStates]:
         for start in range(0, self.rows, self.shard):

@@ -1,18 +1,5 @@
-"""Writing a file so that it is never seen half written."""
+"""Writing a file so that it is never seen half written; `trimtab.vectors` does the same for its own files."""
 
-from __future__ import annotations
-
-import os
-from pathlib import Path
+from trimtab.vectors.files import write_whole
 
 __all__ = ["write_whole"]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader, or a power failure, finds the old content or the new, never a part."""
-    fresh = path.with_name(f".{path.name}.new")
-    with open(fresh, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

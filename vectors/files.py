@@ -78,6 +78,16 @@ def check_digest(data: bytes, expected: str, where: str) -> None:
         )
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file in one step: a reader, or a power failure, finds the old content or the new, never a part."""
+    fresh = path.with_name(f".{path.name}.new")
+    with open(fresh, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
 def write_folder(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool, marker: str) -> None:
     """Puts a folder with exactly these files in place in one step: whoever looks sees all of it or none of it.
 

@@ -29,8 +29,9 @@ from .options import (
 from .show import by_reason
 
 if TYPE_CHECKING:
+    from trimtab.vectors.states import SkippedSample
+
     from ..findings import ChoiceFound, ConceptsFound
-    from ..states.store import Skip
 
 __all__ = ["choose_k", "dictionary", "ground"]
 
@@ -130,11 +131,12 @@ def ground(
     name: FindingName = "",
 ) -> None:
     """Say what the concepts of a dictionary stand for: words, pictures, and how good the whole is."""
+    from trimtab.vectors.states import SkippedSample
+
     from ..concepts.cards import concepts_found
     from ..findings import write_finding
     from ..models import Reader
     from ..states import ShardedStates
-    from ..states.store import Skip
 
     quiet()
     loaded = ConceptDictionary.load(dictionary)
@@ -144,10 +146,10 @@ def ground(
     Console().print(_cards(found))
     quality = ", ".join(f"{what} {figure(value)}" for what, value in found.quality.items())
     typer.echo(f"{path}: {len(found.concepts)} concepts; {quality}")
-    _say_skipped(Skip(id=sample, reason=reason) for sample, reason in left_out.items())
+    _say_skipped(SkippedSample(id=sample, reason=reason) for sample, reason in left_out.items())
 
 
-def _say_skipped(skipped: Iterable[Skip]) -> None:
+def _say_skipped(skipped: Iterable[SkippedSample]) -> None:
     for reason, ids in by_reason(skipped).items():
         say(f"no picture on the cards for {len(ids):,} samples: {reason} (the first is {ids[0]})")
 

@@ -13,13 +13,14 @@ from rich.table import Table
 from trimtab.vectors import ConceptDictionary, ModelIdentity, Profile, load_profile
 from trimtab.vectors.manifest import Provenance
 from trimtab.vectors.profile import FineLayer
+from trimtab.vectors.states import SkippedSample, StatesManifest
 
 from ..errors import DataError
 from ..findings import Finding, holds_findings, read_findings
-from ..states.store import MANIFEST, Manifest, Skip, verify_states
+from ..states.store import MANIFEST, verify_states
 
 Findings = dict[str, Finding]
-Shown = Profile | ConceptDictionary | Manifest | Findings
+Shown = Profile | ConceptDictionary | StatesManifest | Findings
 
 _KINDS = {"profile.json": "profile", "concepts.json": "dictionary", MANIFEST: "folder of rows"}
 _MAX_LABELS = 12
@@ -69,7 +70,7 @@ def model_of(found: Shown) -> ModelIdentity:
     return found.model if isinstance(found, ConceptDictionary) else found.request.model
 
 
-def by_reason(skipped: Iterable[Skip]) -> dict[str, list[str]]:
+def by_reason(skipped: Iterable[SkippedSample]) -> dict[str, list[str]]:
     """Sample ids by the reason for which they were skipped."""
     reasons: dict[str, list[str]] = {}
     for skip in skipped:
@@ -136,7 +137,7 @@ def _dictionary(dictionary: ConceptDictionary) -> list[Table]:
     return [_facts(facts), concepts]
 
 
-def _manifest(manifest: Manifest) -> list[Table]:
+def _manifest(manifest: StatesManifest) -> list[Table]:
     request = manifest.request
     facts = {
         "rows": f"{manifest.rows:,} of {manifest.done:,} samples" + ("" if manifest.complete else ", unfinished"),

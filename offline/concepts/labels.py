@@ -12,8 +12,9 @@ import numpy.typing as npt
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method
 from trimtab.vectors.manifest import Provenance
+from trimtab.vectors.states import StatesManifest
 
-from ..states.store import Float32, Int64, Manifest
+from ..states.store import Float32, Int64
 
 __all__ = ["OWN_CONCEPT_PURITY", "assemble", "by_size", "most_frequent", "tally"]
 
@@ -36,7 +37,7 @@ def assemble(
     method: Method,
     *,
     layer: int,
-    manifest: Manifest,
+    manifest: StatesManifest,
     samples: Counter[str],
     seed: int | None,
 ) -> ConceptDictionary:

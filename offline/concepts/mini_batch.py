@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.nearest import nearest
+from trimtab.vectors.states import StatesManifest
 
 from ..errors import DataError
-from ..states.store import Float32, LayerStates, Manifest
+from ..states.store import Float32, LayerStates
 from .kmeans import best_clusters, check_k
 from .labels import assemble, by_size, tally
 
@@ -78,14 +79,16 @@ def mini_batch_kmeans(
     )
 
 
-def _draw(blocks: Iterable[LayerStates], size: int, seed: int, progress: bool) -> tuple[int, Manifest, Float32, int]:
+def _draw(
+    blocks: Iterable[LayerStates], size: int, seed: int, progress: bool
+) -> tuple[int, StatesManifest, Float32, int]:
     """Layer and manifest of the states, at most `size` of them, each equally likely, and how many there are.
 
     The states with the lowest of random keys, in their order: the same ones however the states are cut into blocks.
     """
     rng = np.random.default_rng(seed)
     keys = np.full(size, np.inf)
-    source: tuple[int, Manifest] | None = None
+    source: tuple[int, StatesManifest] | None = None
     count = 0
     for block in tqdm(blocks, "sample", unit="block", disable=None if progress else True):
         if source is None:

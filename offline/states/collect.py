@@ -14,6 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.vectors.states import (
+    SkippedSample,
+    StatesManifest,
+    StatesRequest,
+    StatesShard,
+    write_shard,
+    write_states_manifest,
+)
+
 from ..errors import DataError, SettingError
 from ..images import UnreadableImage, open_image
 from ..models.chat import ChatTemplate
@@ -21,18 +30,7 @@ from ..models.reader import Precision, Question, Reader, Reading, UnreadError
 from ..progress import progress as shown
 from .rules import LastPrompt, Rule
 from .samples import Sample, check_pictures, read_samples
-from .store import (
-    MANIFEST,
-    Float32,
-    Manifest,
-    Request,
-    Shard,
-    Skip,
-    check_shard,
-    open_manifest,
-    write_manifest,
-    write_shard,
-)
+from .store import MANIFEST, Float32, check_shard, open_manifest
 
 _BATCHES_PER_SHARD = 8
 
@@ -52,7 +50,7 @@ def represent(
     max_new_tokens: int | None = None,
     resume: bool = False,
     progress: bool = False,
-) -> Manifest:
+) -> StatesManifest:
     """Ask a model every question of a data file and keep the rows of its residual stream that a rule asks for.
 
     model: a model folder, or a `Reader` of it (whose dtype, device and template then count). data: see `read_samples`.
@@ -83,7 +81,7 @@ def represent(
     if (out / MANIFEST).exists() and not resume:
         raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")
     reader = model if isinstance(model, Reader) else Reader(model, dtype, device, template=template)
-    request = Request(
+    request = StatesRequest(
         model=reader.identity,
         data=file.digest,
         samples=len(file.samples),
@@ -105,7 +103,7 @@ def represent(
                     _read_batch(reader, rule, request, [(start + i, samples[i]) for i in batch], draft)
                     advance(len(batch))
                 manifest = draft.finish(out, manifest, samples)
-                write_manifest(out, manifest)
+                write_states_manifest(out, manifest)
             except KeyboardInterrupt:
                 if progress:
                     kept = f"{out}: keeps {open_manifest(out).done:,} of {request.samples:,} samples"
@@ -128,9 +126,9 @@ class _Draft:
     labels: list[str]
     rows: dict[int, list[tuple[int, int, str, dict[int, Float32]]]] = field(default_factory=dict)
     answers: dict[int, str] = field(default_factory=dict)
-    skipped: dict[int, Skip] = field(default_factory=dict)
+    skipped: dict[int, SkippedSample] = field(default_factory=dict)
 
-    def finish(self, out: Path, manifest: Manifest, samples: Sequence[Sample]) -> Manifest:
+    def finish(self, out: Path, manifest: StatesManifest, samples: Sequence[Sample]) -> StatesManifest:
         """Write the shard, in the order of its samples; the manifest that names it."""
         layers = manifest.request.layers
         numbers = {label: number for number, label in enumerate(self.labels)}
@@ -154,7 +152,7 @@ class _Draft:
             for i, sample in enumerate(samples)
         )
         name = f"rows-{len(manifest.shards):05d}"
-        shard = Shard(
+        shard = StatesShard(
             name=name,
             start=self.start,
             stop=self.start + len(samples),
@@ -165,15 +163,15 @@ class _Draft:
         return manifest.model_copy(update={"labels": tuple(numbers), "shards": (*manifest.shards, shard)})
 
 
-def _begin(out: Path, request: Request) -> Manifest:
+def _begin(out: Path, request: StatesRequest) -> StatesManifest:
     """The manifest of a fresh folder, or of the interrupted run in it."""
     if not (out / MANIFEST).exists():
-        manifest = Manifest(
+        manifest = StatesManifest(
             request=request, versions={name: version(name) for name in ("torch", "transformers", "numpy")}
         )
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_manifest(out, manifest)
+            write_states_manifest(out, manifest)
         except OSError as error:
             raise DataError(f"{out}: cannot be written ({error.strerror})") from error
         return manifest
@@ -201,7 +199,7 @@ def _batches(samples: Sequence[Sample], size: int) -> Iterable[list[int]]:
 
 
 def _read_batch(
-    reader: Reader, rule: Rule, request: Request, batch: Sequence[tuple[int, Sample]], draft: _Draft
+    reader: Reader, rule: Rule, request: StatesRequest, batch: Sequence[tuple[int, Sample]], draft: _Draft
 ) -> None:
     """Read one batch and put its rows, answers and skips into the draft."""
     asked: list[tuple[int, Question]] = []
@@ -210,21 +208,23 @@ def _read_batch(
         try:
             image = None if sample.image is None else open_image(sample.image)
         except UnreadableImage as error:
-            draft.skipped[number] = Skip(id=sample.id, reason=str(error))
+            draft.skipped[number] = SkippedSample(id=sample.id, reason=str(error))
             continue
         asked.append((number, Question(sample.question, image)))
     for number, reading in _readings(reader, rule, request, asked):
         if isinstance(reading, str):
-            draft.skipped[number] = Skip(id=ids[number], reason=reading)
+            draft.skipped[number] = SkippedSample(id=ids[number], reason=reading)
             continue
         draft.answers[number] = reading.answer.text
         draft.rows[number] = _kept(reader, rule, reading)
         if not draft.rows[number]:
-            draft.skipped[number] = Skip(id=ids[number], reason="no row: the answer has nothing that the rule keeps")
+            draft.skipped[number] = SkippedSample(
+                id=ids[number], reason="no row: the answer has nothing that the rule keeps"
+            )
 
 
 def _readings(
-    reader: Reader, rule: Rule, request: Request, asked: Sequence[tuple[int, Question]]
+    reader: Reader, rule: Rule, request: StatesRequest, asked: Sequence[tuple[int, Question]]
 ) -> Iterator[tuple[int, Reading | str]]:
     """A reading for each question, or the reason why there is none: what cannot be read at once is read in halves."""
     if not asked:

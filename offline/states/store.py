@@ -1,108 +1,36 @@
-"""Representations on disk: a folder of safetensors shards with a manifest that says what they are.
-
-    manifest.json            what was asked of which model, the finished shards with their digests, the skipped samples
-    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label int64 [n]
-    rows-00000.jsonl         one line a sample of the shard: id, and the answer that was generated
-
-A shard covers a fixed run of samples, and the manifest is replaced after each one. Whatever the moment of a kill, what
-the manifest names is whole; what it does not name is made again, to the same bytes.
-"""
+"""States read back from disk, with every digest checked. The folder's form is in `trimtab.vectors.states`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from trimtab.vectors import ModelIdentity
+from trimtab.vectors.errors import FormatError
+from trimtab.vectors.states import COLUMNS, StatesManifest, StatesShard, read_states_manifest
+from trimtab.vectors.states import MANIFEST_FILE as MANIFEST
 
 from ..errors import DataError, SettingError
-from ..files import write_whole
 
-MANIFEST = "manifest.json"
-_COLUMNS = ("sample", "position", "token", "label")
+__all__ = [
+    "MANIFEST",
+    "LayerStates",
+    "ShardedStates",
+    "check_shard",
+    "load_states",
+    "open_manifest",
+    "verify_states",
+]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-
-class Request(BaseModel):
-    """What was asked for. A run is resumed only with the very same request: otherwise its bytes would differ."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: ModelIdentity
-    data: str
-    samples: int
-    rule: str
-    layers: tuple[int, ...]
-    dtype: str
-    batch_size: int
-    shard_size: int
-    max_new_tokens: int
-
-
-class Skip(BaseModel):
-    """A sample that gave no row, and why."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    reason: str
-
-
-class Shard(BaseModel):
-    """A finished shard: samples [start, stop) of the data file, `rows` rows, sha256 (hex) of its two files."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    start: int
-    stop: int
-    rows: int
-    sha256: dict[str, str]
-    skipped: tuple[Skip, ...] = ()
-
-
-class Manifest(BaseModel):
-    """The manifest of a folder of representations. `labels` is the vocabulary that the shards' label numbers index."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format_version: Literal[1] = 1
-    request: Request
-    versions: dict[str, str]
-    labels: tuple[str, ...] = ()
-    shards: tuple[Shard, ...] = ()
-
-    @property
-    def done(self) -> int:
-        """How many samples the finished shards cover."""
-        return self.shards[-1].stop if self.shards else 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every sample has been seen."""
-        return self.done == self.request.samples
-
-    @property
-    def rows(self) -> int:
-        """Number of rows of all shards."""
-        return sum(shard.rows for shard in self.shards)
-
-    @property
-    def skipped(self) -> tuple[Skip, ...]:
-        """All samples that gave no row."""
-        return tuple(skip for shard in self.shards for skip in shard.skipped)
 
 
 @dataclass(frozen=True)
@@ -119,7 +47,7 @@ class LayerStates:
     tokens: Int64
     sample_ids: tuple[str, ...]
     positions: Int64
-    manifest: Manifest
+    manifest: StatesManifest
 
     def of(self, words: set[str]) -> npt.NDArray[np.bool_]:
         """Which rows are labelled by one of `words`: bool [N]."""
@@ -137,39 +65,18 @@ class LayerStates:
         )
 
 
-def open_manifest(folder: Path) -> Manifest:
+def open_manifest(folder: Path) -> StatesManifest:
     """Read a folder's manifest, whole or in the middle of its making.
 
     Raises:
         DataError: none there, or not one of ours.
     """
+    if not os.path.lexists(folder / MANIFEST):
+        raise DataError(f"{folder}: holds no {MANIFEST}; make representations with `trimtab represent`")
     try:
-        text = (folder / MANIFEST).read_text("utf-8")
-    except OSError as error:
-        raise DataError(f"{folder}: holds no {MANIFEST}; make representations with `trimtab represent`") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{folder}/{MANIFEST}: is not UTF-8 text; make the representations again") from error
-    try:
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise DataError(
-            f"{folder}/{MANIFEST}: is not a manifest of representations ({where}: {first['msg']}); make them again"
-        ) from error
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace the folder's manifest in one step."""
-    write_whole(folder / MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
-
-
-def write_shard(folder: Path, name: str, tensors: Mapping[str, npt.NDArray[Any]], answers: bytes) -> dict[str, str]:
-    """Write a shard's two files, each in one step; the sha256 (hex) of each by file name."""
-    contents = {f"{name}.safetensors": save(dict(tensors)), f"{name}.jsonl": answers}
-    for file, content in contents.items():
-        write_whole(folder / file, content)
-    return {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+        return read_states_manifest(folder)
+    except FormatError as error:
+        raise DataError(f"{folder.parent}/{error}. Make the representations again") from error
 
 
 class ShardedStates:
@@ -245,7 +152,7 @@ def joined(blocks: Iterable[LayerStates]) -> LayerStates:
     )
 
 
-def verify_states(folder: Path) -> Manifest:
+def verify_states(folder: Path) -> StatesManifest:
     """Check every file that the manifest names against its digest, finished or not.
 
     Raises:
@@ -257,7 +164,7 @@ def verify_states(folder: Path) -> Manifest:
     return manifest
 
 
-def check_shard(folder: Path, shard: Shard) -> None:
+def check_shard(folder: Path, shard: StatesShard) -> None:
     """Compare a shard's files with its digests, without holding them in memory.
 
     Raises:
@@ -265,7 +172,7 @@ def check_shard(folder: Path, shard: Shard) -> None:
     """
     for name, expected in shard.sha256.items():
         try:
-            with open(folder / Path(name).name, "rb") as file:
+            with open(folder / name, "rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"{folder}/{name}: is missing or unreadable; make the representations again") from error
@@ -276,17 +183,21 @@ def check_shard(folder: Path, shard: Shard) -> None:
             )
 
 
-def _read_shard(folder: Path, shard: Shard, layer: int, manifest: Manifest) -> LayerStates:
+def _read_shard(folder: Path, shard: StatesShard, layer: int, manifest: StatesManifest) -> LayerStates:
     check_shard(folder, shard)
     where = folder / f"{shard.name}.safetensors"
     with safe_open(where, framework="numpy") as file:
-        values, *columns = (file.get_tensor(name) for name in (f"layers.{layer}", *_COLUMNS))
+        values, *columns = (file.get_tensor(name) for name in (f"layers.{layer}", *COLUMNS))
     if values.shape != (shard.rows, manifest.request.model.hidden_size):
         raise DataError(f"{where}: layer {layer} has shape {values.shape}; make the representations again")
     if not np.isfinite(values).all():
         raise DataError(f"{where}: layer {layer} holds numbers that are not finite; try --dtype float32")
-    ids = [json.loads(line)["id"] for line in (folder / f"{shard.name}.jsonl").read_bytes().splitlines()]
     samples, positions, tokens, labels = columns
+    ranges = {"sample": (samples, shard.start, shard.stop), "label": (labels, 0, len(manifest.labels))}
+    for name, (column, low, high) in ranges.items():
+        if column.size and not low <= column.min() <= column.max() < high:  # a negative index would count from the end
+            raise DataError(f"{where}: has a {name} outside {low} to {high - 1}; make the representations again")
+    ids = [json.loads(line)["id"] for line in (folder / f"{shard.name}.jsonl").read_bytes().splitlines()]
     return LayerStates(
         layer=layer,
         values=values,

@@ -1,8 +1,4 @@
-"""Captured rows on disk, in the form that `trimtab.offline.load_states` reads: the folder is all that the two share.
-
-    manifest.json            what was asked of which model, the shard with its digests
-    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label int64 [n]
-    rows-00000.jsonl         one line a request: id, and the answer that was generated
+"""Captured states on disk, as a folder of states (`trimtab.vectors.states`) with one shard, which offline reads.
 
 Positions are counted as offline counts them: 0 is the last of the prompt, p > 0 the answer's token p - 1; the prompt's
 others count back from its end as Python does, from -2 on. A row's token is the one that it predicts.
@@ -13,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import FormatError
+from trimtab.vectors.states import StatesManifest, StatesRequest, StatesShard, write_shard, write_states_manifest
 
 from ..compat.versions import installed_vllm
 from ..config import model_folder
@@ -70,41 +67,32 @@ def write_states(
     for layer in captured[0].rows:
         tensors[f"layers.{layer}"] = np.concatenate([one.rows[layer] for one in captured])
     answers = (json.dumps({"id": name, "answer": one.text}) for name, one in zip(names, captured, strict=True))
-    contents = {
-        f"{_SHARD}.safetensors": save(tensors),
-        f"{_SHARD}.jsonl": "".join(f"{answer}\n" for answer in answers).encode(),
-    }
-    manifest = {
-        "format_version": 1,
-        "request": {
-            "model": ModelIdentity.of(
-                model_folder(config.model_config.model, config.model_config.revision)
-            ).model_dump(),
-            "data": _digest(json.dumps([[name, one.prompt] for name, one in zip(names, captured, strict=True)])),
-            "samples": len(captured),
-            "rule": "captured",
-            "layers": sorted(captured[0].rows),
-            "dtype": str(config.model_config.dtype).removeprefix("torch."),
-            "batch_size": config.scheduler_config.max_num_seqs,
-            "shard_size": len(captured),
-            "max_new_tokens": max(len(one.tokens) for one in captured),
-        },
-        "versions": {**{name: version(name) for name in ("torch", "numpy")}, "vllm": str(installed_vllm())},
-        "labels": list(words),
-        "shards": [
-            {
-                "name": _SHARD,
-                "start": 0,
-                "stop": len(captured),
-                "rows": len(columns["sample"]),
-                "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-            }
-        ],
-    }
+    request = StatesRequest(
+        model=ModelIdentity.of(model_folder(config.model_config.model, config.model_config.revision)),
+        data=_digest(json.dumps([[name, one.prompt] for name, one in zip(names, captured, strict=True)])),
+        samples=len(captured),
+        rule="captured",
+        layers=tuple(sorted(captured[0].rows)),
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        batch_size=config.scheduler_config.max_num_seqs,
+        shard_size=len(captured),
+        max_new_tokens=max(len(one.tokens) for one in captured),
+    )
     folder.mkdir(parents=True)
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")  # last: it says what is whole
+    try:
+        shard = StatesShard(
+            name=_SHARD,
+            start=0,
+            stop=len(captured),
+            rows=len(columns["sample"]),
+            sha256=write_shard(folder, _SHARD, tensors, "".join(f"{answer}\n" for answer in answers).encode()),
+        )
+        versions = {**{name: version(name) for name in ("torch", "numpy")}, "vllm": str(installed_vllm())}
+        manifest = StatesManifest(request=request, versions=versions, labels=tuple(words), shards=(shard,))
+        write_states_manifest(folder, manifest)  # last: it says what is whole
+    except BaseException:  # a full disk, a label that cannot be written: half a folder is of use to nobody
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _described(one: Captured, label: str | None) -> Iterator[tuple[int, int, str]]:

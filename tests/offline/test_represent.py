@@ -200,15 +200,22 @@ def test_a_samples_file_that_is_no_such_thing_is_refused(tmp_path: Path) -> None
         read_samples(tmp_path / "empty.jsonl")
 
 
-@pytest.mark.parametrize("change", [('"name": "rows-00000"', '"name": "rows-1"'), ('  "man",', "")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('"name": "rows-00000"', '"name": "rows-1"', "name"),
+        ('"name": "rows-00000"', '"name": "rows-00001"', "sha256 must be given"),
+        ('  "man",', "", "has a label outside"),
+    ],
+)
 def test_a_manifest_that_does_not_fit_its_shards_is_one_sentence(
-    llava_reader: Reader, data: Path, tmp_path: Path, change: tuple[str, str]
+    llava_reader: Reader, data: Path, tmp_path: Path, change: tuple[str, str, str]
 ) -> None:
     represent(llava_reader, data, Predicts(), [1], tmp_path / "reps", limit=10, max_new_tokens=8)
     path = tmp_path / "reps" / "manifest.json"
     assert change[0] in path.read_text()
-    path.write_text(path.read_text().replace(*change))
-    with pytest.raises(DataError, match="do not fit together"):
+    path.write_text(path.read_text().replace(*change[:2]))
+    with pytest.raises(DataError, match=change[2]):
         load_states(tmp_path / "reps", 1)
 
 

@@ -25,8 +25,8 @@ from transformers import (
 
 from trimtab.offline.models.reader import Question
 from trimtab.offline.states import LayerStates
-from trimtab.offline.states.store import Manifest, Request
 from trimtab.vectors import ModelIdentity
+from trimtab.vectors.states import StatesManifest, StatesRequest
 
 LAYERS, HIDDEN = 4, 32
 SPECIAL = ("<pad>", "<eos>", "<user>", "<assistant>", "<image>")
@@ -210,7 +210,7 @@ def rows_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int] 
     array = np.asarray(values, np.float32)
     vocabulary = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     count = len(array)
-    request = Request(
+    request = StatesRequest(
         model=ModelIdentity(
             architecture="Made", hidden_size=array.shape[1], num_layers=4, fingerprint="sampled-sha256:0"
         ),
@@ -230,5 +230,5 @@ def rows_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int] 
         tokens=np.array([vocabulary[label] for label in labels] if tokens is None else tokens, np.int64),
         sample_ids=tuple(f"s{i}" for i in range(count)),
         positions=np.zeros(count, np.int64),
-        manifest=Manifest(request=request, versions={"torch": "0"}, labels=tuple(vocabulary)),
+        manifest=StatesManifest(request=request, versions={"torch": "0"}, labels=tuple(vocabulary)),
     )

@@ -1,0 +1,163 @@
+"""States on disk: what a serving engine's capture and offline's `represent` write, and what offline reads.
+
+    manifest.json            what was asked of which model, the finished shards with their digests, the skipped samples
+    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label int64 [n]
+    rows-00000.jsonl         one line per sample of the shard: its id, and the answer that was generated
+
+A shard covers a fixed run of samples, and the manifest is replaced after each one. Whatever the moment of a kill, what
+the manifest names is whole; what it does not name is made again, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy.typing as npt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, model_validator
+from safetensors.numpy import save
+
+from .decode import Natural, check_text, parse_manifest
+from .errors import printable
+from .files import read_bytes, write_whole
+from .identity import ModelIdentity
+from .manifest import Digest
+
+MANIFEST_FILE = "manifest.json"
+COLUMNS = ("sample", "position", "token", "label")
+_MAX_BYTES = 1 << 28  # every skipped sample and every label stands in it
+
+Positive = Annotated[int, Field(strict=True, ge=1)]
+# Somebody else's picture names may hold anything; they are only shown.
+Shown = Annotated[StrictStr, AfterValidator(printable)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StatesRequest(_Frozen):
+    """What was asked for. A run is resumed only with the very same request: otherwise its bytes would differ.
+
+    data: digest of the samples. layers: decoder blocks, 0-based. chat_template: see `template_digest`; None where it
+    was not recorded (format version 2).
+    """
+
+    model: ModelIdentity
+    data: StrictStr
+    samples: Natural
+    rule: StrictStr
+    layers: tuple[Natural, ...]
+    dtype: StrictStr
+    batch_size: Positive
+    shard_size: Positive
+    max_new_tokens: Natural
+    chat_template: Digest | None = None
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> StatesRequest:
+        if len(set(self.layers)) != len(self.layers) or any(layer >= self.model.num_layers for layer in self.layers):
+            raise ValueError(f"layers {list(self.layers)[:20]} must differ and lie below {self.model.num_layers}")
+        return self
+
+
+class SkippedSample(_Frozen):
+    """A sample that gave no state, and why."""
+
+    id: Shown
+    reason: Shown
+
+
+class StatesShard(_Frozen):
+    """A finished shard: samples [start, stop) of the data, `rows` states, sha256 (hex) of each of its two files."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^rows-[0-9]{5,9}$")]
+    start: Natural
+    stop: Natural
+    rows: Natural
+    sha256: dict[StrictStr, Digest]
+    skipped: tuple[SkippedSample, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_digests(self) -> StatesShard:
+        files = {f"{self.name}.safetensors", f"{self.name}.jsonl"}
+        if self.sha256.keys() != files:
+            raise ValueError(f"sha256 must be given for {' and '.join(sorted(files))}, and for nothing else")
+        if self.stop <= self.start:
+            raise ValueError(f"{self.name} covers samples {self.start} to {self.stop}, which is none")
+        return self
+
+
+class StatesManifest(_Frozen):
+    """manifest.json of a folder of states. `labels` is the vocabulary that the shards' label numbers index."""
+
+    format_version: Literal[1, 2] = 1
+    request: StatesRequest
+    versions: dict[StrictStr, StrictStr]
+    labels: tuple[StrictStr, ...] = ()
+    shards: tuple[StatesShard, ...] = ()
+
+    @model_validator(mode="after")
+    def _gapless(self) -> StatesManifest:
+        reached = 0
+        for shard in self.shards:
+            if shard.start != reached:
+                raise ValueError(f"shard {shard.name} begins at sample {shard.start}; expected {reached}")
+            reached = shard.stop
+        if reached > self.request.samples:
+            raise ValueError(f"the shards cover {reached} samples of {self.request.samples}")
+        if len({shard.name for shard in self.shards}) != len(self.shards):
+            raise ValueError("two shards have one name")
+        return self
+
+    @property
+    def done(self) -> int:
+        """How many samples the finished shards cover."""
+        return self.shards[-1].stop if self.shards else 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has been seen."""
+        return self.done == self.request.samples
+
+    @property
+    def rows(self) -> int:
+        """Number of states in all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def skipped(self) -> tuple[SkippedSample, ...]:
+        """All samples that gave no state."""
+        return tuple(skip for shard in self.shards for skip in shard.skipped)
+
+
+def read_states_manifest(folder: Path) -> StatesManifest:
+    """The manifest of a folder of states, whole or in the middle of its making.
+
+    Raises:
+        FormatError: none there, or not one of ours.
+    """
+    data = read_bytes(folder, MANIFEST_FILE, _MAX_BYTES)
+    return parse_manifest(StatesManifest, data, f"{folder.name}/{MANIFEST_FILE}", versions=(1, 2))
+
+
+def write_states_manifest(folder: Path, manifest: StatesManifest) -> None:
+    """Replace the folder's manifest in one step.
+
+    Raises:
+        FormatError: a label or another text holds control characters.
+    """
+    version = 1 if manifest.request.chat_template is None else 2
+    manifest = manifest.model_copy(update={"format_version": version})
+    check_text(manifest.model_dump(), f"{folder.name}/{MANIFEST_FILE}")
+    write_whole(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1, exclude_none=True) + "\n").encode())
+
+
+def write_shard(folder: Path, name: str, tensors: Mapping[str, npt.NDArray[Any]], answers: bytes) -> dict[str, str]:
+    """Write a shard's two files, each in one step; the sha256 (hex) of each by file name."""
+    contents = {f"{name}.safetensors": save(dict(tensors)), f"{name}.jsonl": answers}
+    for file, content in contents.items():
+        write_whole(folder / file, content)
+    return {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
