@@ -252,7 +252,7 @@ class ProfileManifest(_Frozen):
         return self
 
     def _check_by_layer(self) -> None:
-        by_layer = {
+        by_layer: dict[str, Mapping[int, object]] = {
             "gate.limits": (self.gate and self.gate.limits) or {},
             "shares": self.shares or {},
             "touched": self.touched or {},

@@ -299,7 +299,12 @@ VERSION_2_ATTACKS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("attack", VERSION_2_ATTACKS)
 def test_a_bad_manifest_of_version_2_is_refused(tmp_path: Path, attack: str) -> None:
-    good = {"format_version": 2, "gate": {"limits": {"1": [None, 1e10]}}, "shares": TWO, "touched": {"1": 1.0}}
+    good: dict[str, Any] = {
+        "format_version": 2,
+        "gate": {"limits": {"1": [None, 1e10]}},
+        "shares": TWO,
+        "touched": {"1": 1.0},
+    }
     assert load_profile(forge(tmp_path / "good", "fine", **good)).manifest.format_version == 2
     fields, sentence = VERSION_2_ATTACKS[attack]
     refused(forge(tmp_path / "p", "fine", **{**good, **fields}), FormatError, sentence)
