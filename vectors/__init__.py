@@ -8,8 +8,8 @@ Registry           the folder of profiles that a server serves
 
 from .concepts import ConceptDictionary
 from .format import load_profile, save_profile, verify_profile
+from .gguf import read_gguf
 from .identity import ModelIdentity
-from .imports import read_gguf
 from .manifest import AlphaRange, Gate, ProfileManifest
 from .profile import Profile
 from .registry import Registry

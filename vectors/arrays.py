@@ -41,6 +41,11 @@ def finite_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
     return array
 
 
+def bfloat16_as_float32(data: bytes) -> Float32:
+    """Little-endian bfloat16 numbers as float32 [n], exactly; numpy lacks the dtype, and they are its upper halves."""
+    return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+
+
 def frozen_float32(values: npt.ArrayLike, ndim: int, what: str) -> Float32:
     """`finite_float32`, read-only, and shared rather than copied when nobody can write to its memory."""
     return frozen(finite_float32(values, ndim, what))

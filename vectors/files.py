@@ -46,7 +46,7 @@ def read_bytes(folder: Path, name: str, max_bytes: int) -> bytes:
         raise FormatError(f"{where}: is missing; every artefact needs it, so copy the folder again whole") from error
     except PermissionError as error:
         raise FormatError(
-            f"{where}: may not be read by this user; give it the right to, or take the folder away"
+            f"{where}: may not be read by this user; let it read the folder and its files, or take the folder away"
         ) from error
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL in the path
         raise FormatError(f"{where}: cannot be read: {error.__class__.__name__}") from error

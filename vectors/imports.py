@@ -1,137 +1,171 @@
-"""Control vectors that other tools made: GGUF files of repeng and llama.cpp.
+"""Steering vectors of other tools, one tensor per layer: `.safetensors` and `.npz`, and what their names say.
 
-The file comes from a stranger, so it is read here with every count and offset checked against its length. The reader of
-the `gguf` package believes them: a file of 57 bytes that declares a long array takes all of the machine's memory.
+The files come from strangers: they are read with numpy alone, never unpickled, and every size is checked before memory
+is taken for it. GGUF files are read in `gguf`; torch's `.pt` files by `trimtab.offline`, which has torch.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import re
-import struct
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, deserialize
 
-from .arrays import Float32
+from .arrays import bfloat16_as_float32
 from .decode import MAX_TENSOR_BYTES
-from .errors import FormatError, IntegrityError, VectorError
+from .errors import FormatError, IntegrityError, ModelMismatchError, VectorError
 from .files import read_bytes
 from .vector import SteeringVector
 
-_MAX_ENTRIES = 100_000
-_STRING, _ARRAY = 8, 9
-_SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+# `3`, `layer_3`, `model.layers.3`, `transformer.h.3`, `direction.3`, `layers.3.vector`, `blocks.3.hook_resid_post`
+_KEY = re.compile(
+    r"(?:[A-Za-z_]\w*\.)*?(?:(?:layers?|blocks?|h|direction)[._]?)?(\d{1,5})"
+    r"(?:\.(?:vector|direction|output|hook_resid_post))?",
+    re.ASCII,
+)
+_IN_CONTAINER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h|direction)[._]?\d", re.ASCII)
+_TOWER = re.compile(r"vision|visual|audio|encoder", re.IGNORECASE)
+_FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+# llama.cpp's name for some families that transformers tells apart.
+_ALIASES = {"mistral": "llama", "mixtral": "llama"}
 
 
-def read_gguf(path: Path) -> dict[int, SteeringVector]:
-    """The vectors of a GGUF control vector by layer, ascending.
+def layer_of(key: object) -> int | None:
+    """The decoder layer (0-based, after that block) that a key of another tool's file names; None where it names none.
 
-    Tensor `direction.<l>` is the vector after block l, counted from 0 as here. repeng takes it from
-    hidden_states[l + 1], which is what block l puts out, and adds it to that same output; llama.cpp adds it to the
-    output of block l too. Both leave out block 0, so their files begin with `direction.1`: that is the second block,
-    and not the first counted from 1. (repeng took the last block's vector *after* the final norm; at that layer the
-    fit is approximate.)
+    Integers and their digits count, and names that end in a layer of the decoder, such as `model.layers.3`. A name that
+    goes on to a part of the layer (`.mlp`, `.hook_resid_pre`), or lies in a vision tower, is no such name.
+    """
+    if isinstance(key, int) and not isinstance(key, bool):
+        return key if key >= 0 else None
+    if not isinstance(key, str) or not (match := _KEY.fullmatch(key)) or _TOWER.search(key):
+        return None
+    return int(match.group(1)) if key.isdigit() or _IN_CONTAINER.search(key) else None
 
-    repeng's vectors have length 1, which is small beside an activation: give such a profile a wide range of alpha.
+
+def by_layer(named: Iterable[tuple[object, npt.ArrayLike]], where: str) -> dict[int, SteeringVector]:
+    """The vectors of a file by layer, ascending. named: keys and arrays, [D] or [1, D] of one D.
 
     Raises:
-        FormatError: no little-endian GGUF control vector of version 2 or 3, cut short, or neither float32 nor float16.
+        FormatError: no vector, a key without a layer, two for one layer, or another shape.
         IntegrityError: numbers that are not finite.
     """
-    path = Path(path).resolve()  # downloads are often links into a cache
-    where = path.name
-    cursor = _Cursor(read_bytes(path.parent, path.name, MAX_TENSOR_BYTES), where)
-    if cursor.take(4) != b"GGUF":
-        raise FormatError(f"{where}: is no GGUF file")
-    version = cursor.number("I")
-    if version not in (2, 3):
-        raise FormatError(f"{where}: has GGUF version {version}; little-endian versions 2 and 3 are read")
-    tensor_count, field_count = cursor.number("Q"), cursor.number("Q")
-    if max(tensor_count, field_count) > _MAX_ENTRIES:
-        raise FormatError(f"{where}: declares {max(tensor_count, field_count):,} entries; at most {_MAX_ENTRIES:,}")
-    fields = {cursor.string(): cursor.value(cursor.number("I")) for _ in range(field_count)}
-    if fields.get("general.architecture") != "controlvector":
-        raise FormatError(f"{where}: holds {str(fields.get('general.architecture'))[:40]!r} and no control vector")
-    entries = [_entry(cursor) for _ in range(tensor_count)]
-    if sum(size * _FLOATS[kind].itemsize for _, size, kind, _ in entries) > len(cursor.data):
-        raise FormatError(f"{where}: declares more numbers than it holds; it was cut short or altered")
-
-    alignment = fields.get("general.alignment", 32)
-    if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
-        raise FormatError(f"{where}: has an alignment that cannot be")
-    start = -(-cursor.position // alignment) * alignment
     vectors: dict[int, SteeringVector] = {}
-    for name, size, kind, offset in entries:
-        if not (match := re.fullmatch(r"direction\.(\d{1,5})", name, re.ASCII)):
-            raise FormatError(f"{where}: holds the tensor {name[:80]!r}; a control vector has direction.<layer> only")
-        layer = int(match.group(1))
+    for key, value in named:
+        if (layer := layer_of(key)) is None:
+            raise FormatError(
+                f"{where}: has the key {str(key)[:80]!r}; expected decoder layers, 0-based: 3, layer_3, model.layers.3"
+            )
         if layer in vectors:
-            raise FormatError(f"{where}: holds two directions for layer {layer}")
-        cursor.position = start + offset
-        raw = cursor.take(size * _FLOATS[kind].itemsize)
-        values: Float32 = np.frombuffer(raw, _FLOATS[kind]).astype(np.float32)
+            raise FormatError(f"{where}: has two vectors for layer {layer}")
+        array = np.asarray(value)
         try:
-            vectors[layer] = SteeringVector(layer, values)
+            vectors[layer] = SteeringVector(layer, array[0] if array.ndim == 2 and len(array) == 1 else array)
         except VectorError as error:
-            raise IntegrityError(f"{where}: {name}: {error}") from error
+            kind = IntegrityError if "NaN" in str(error) else FormatError
+            raise kind(f"{where}: {str(key)[:80]}: {error}") from error
     if not vectors:
-        raise FormatError(f"{where}: holds no direction at all")
+        raise FormatError(f"{where}: holds no vector at all")
     if len(sizes := {vector.hidden_size for vector in vectors.values()}) > 1:
-        raise FormatError(f"{where}: holds directions of different sizes {sorted(sizes)}")
+        raise FormatError(f"{where}: holds vectors of different sizes {sorted(sizes)}")
     return {layer: vectors[layer] for layer in sorted(vectors)}
 
 
-def _entry(cursor: _Cursor) -> tuple[str, int, int, int]:
-    """Name, number of elements, type and offset of the next tensor, which must be a vector of floats."""
-    name = cursor.string()
-    dimensions = cursor.number("I")
-    if dimensions != 1:
-        raise FormatError(f"{cursor.where}: {name[:80]!r} has {dimensions} dimensions; a direction has one")
-    size, kind, offset = cursor.number("Q"), cursor.number("I"), cursor.number("Q")
-    if kind not in _FLOATS:
-        raise FormatError(f"{cursor.where}: {name[:80]!r} has GGML type {kind}; float32 and float16 are read")
-    return name, size, kind, offset
+def read_safetensors(path: Path) -> dict[int, SteeringVector]:
+    """The vectors of a `.safetensors` file by layer: float64, float32, float16 or bfloat16; keys as `layer_of` reads.
+
+    Raises:
+        FormatError, IntegrityError: no safetensors file, another dtype, or as `by_layer`.
+    """
+    path = Path(path).resolve()  # downloads are often links into a cache
+    data = read_bytes(path.parent, path.name, MAX_TENSOR_BYTES)
+    try:
+        entries: list[tuple[str, Mapping[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]  # native
+    except SafetensorError as error:
+        raise FormatError(f"{path.name}: is no safetensors file, or was cut short ({error})") from error
+    return by_layer(((name, _array(path.name, name, entry)) for name, entry in entries), path.name)
 
 
-class _Cursor:
-    """A position in a file's bytes that cannot leave them."""
+def read_npz(path: Path) -> dict[int, SteeringVector]:
+    """The vectors of a numpy `.npz` file by layer, of any floating dtype; keys as `layer_of` reads.
 
-    def __init__(self, data: bytes, where: str) -> None:
-        self.data, self.where, self.position = data, where, 0
+    Raises:
+        FormatError, IntegrityError: no zip of plain arrays, more bytes than are read, or as `by_layer`.
+    """
+    path = Path(path).resolve()
+    data = read_bytes(path.parent, path.name, MAX_TENSOR_BYTES)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            entries = file.infolist()
+            if sum(entry.file_size for entry in entries) > MAX_TENSOR_BYTES:
+                raise FormatError(f"{path.name}: would unpack to more than {MAX_TENSOR_BYTES:,} bytes")
+            named = [(entry.filename.removesuffix(".npy"), _npy(file.read(entry), path.name)) for entry in entries]
+    except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise FormatError(f"{path.name}: is no .npz file of plain arrays ({error})") from error
+    return by_layer(named, path.name)
 
-    def take(self, count: int) -> bytes:
-        end = self.position + count
-        if end > len(self.data):
-            raise FormatError(f"{self.where}: ends at byte {len(self.data):,} of {end:,}; it was cut short or altered")
-        taken, self.position = self.data[self.position : end], end
-        return taken
 
-    def number(self, code: str) -> int:
-        return int(struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0])
+def check_family(hint: object, families: Collection[str], where: str) -> None:
+    """Raises ModelMismatchError where a file's hint names another family of models than `families`, see `families_of`.
 
-    def string(self) -> str:
-        return self.take(self.number("Q")).decode("utf-8", errors="replace")
+    A file without a hint passes.
+    """
+    own = {_plain(name) for name in families}
+    own |= {alias for name, alias in _ALIASES.items() if name in own}
+    if isinstance(hint, str) and hint and _plain(hint) not in own:
+        raise ModelMismatchError(
+            f"{where}: says that it was made for a {hint[:40]!r} model; this one is {' / '.join(sorted(families))}. "
+            "Does it fit? If you know that it does, say so with --any-family"
+        )
 
-    def value(self, kind: int) -> str | int | None:
-        """A metadata value; None for those that a control vector has no use for, which are only stepped over."""
-        if kind == _STRING:
-            return self.string()
-        if kind == 4:
-            return self.number("I")
-        if kind != _ARRAY:
-            self.take(self._scalar_bytes(kind))
-            return None
-        kind, count = self.number("I"), self.number("Q")
-        if kind != _STRING:
-            self.take(self._scalar_bytes(kind) * count)
-            return None
-        for _ in range(count):  # ends at the end of the file at the latest: every string takes eight bytes or more
-            self.take(self.number("Q"))
-        return None
 
-    def _scalar_bytes(self, kind: int) -> int:
-        if kind not in _SCALAR_BYTES:
-            raise FormatError(f"{self.where}: holds metadata of the unknown type {kind}")
-        return _SCALAR_BYTES[kind]
+def families_of(folder: Path) -> frozenset[str]:
+    """The names by which tools call the family of a model folder: its model types, its text model's, its architecture.
+
+    Raises:
+        FormatError: no config.json that can be read.
+    """
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text("utf-8"))
+        found = [config.get("model_type"), (config.get("text_config") or {}).get("model_type")]
+        found += [re.sub("For[A-Z].*", "", name) for name in config.get("architectures") or ()]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise FormatError(f"{Path(folder).name}/config.json: is missing or cannot be read") from error
+    return frozenset(name.lower() for name in found if isinstance(name, str))
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _array(where: str, name: str, entry: Mapping[str, Any]) -> npt.NDArray[np.generic]:
+    if entry["dtype"] == "BF16":
+        return bfloat16_as_float32(bytes(entry["data"])).reshape(entry["shape"])
+    if entry["dtype"] not in _FLOATS:
+        raise FormatError(f"{where}: {name[:80]!r} has dtype {entry['dtype']}; {', '.join(_FLOATS)} and BF16 are read")
+    array: npt.NDArray[np.generic] = np.frombuffer(entry["data"], _FLOATS[entry["dtype"]])
+    return array.reshape(entry["shape"])
+
+
+def _npy(data: bytes, where: str) -> npt.NDArray[np.generic]:
+    """The array of a `.npy` file, its header checked against its length."""
+    file = io.BytesIO(data)
+    form: Any = np.lib.format  # without types in numpy's stubs
+    version = form.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise FormatError(f"{where}: holds an array of .npy version {version}; versions 1.0 and 2.0 are read")
+    shape, fortran, dtype = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(file)
+    if dtype.kind != "f" or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+        raise FormatError(
+            f"{where}: holds an array of dtype {dtype} and shape {shape}; expected whole floating numbers"
+        )
+    array = np.frombuffer(data, dtype, offset=file.tell())
+    return array.reshape(shape, order="F" if fortran else "C")

@@ -1,4 +1,4 @@
-"""Steering vectors that other tools saved with torch.
+"""Steering vectors that other tools saved, as profiles; those saved with torch are read here.
 
 Nothing is ever unpickled: torch's `weights_only` loader knows tensors and containers, and here one data class more.
 """
@@ -6,14 +6,17 @@ Nothing is ever unpickled: torch's `weights_only` loader knows tensors and conta
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from trimtab.vectors import AlphaRange, ModelIdentity, Profile, SteeringVector
+from trimtab.vectors import AlphaRange, ModelIdentity, Profile, SteeringVector, read_gguf
+from trimtab.vectors.errors import FormatError, IntegrityError
+from trimtab.vectors.imports import by_layer, read_npz, read_safetensors
 from trimtab.vectors.manifest import Positions, Provenance
 
 from ..errors import DataError, SettingError
@@ -31,7 +34,8 @@ class _TheirSteeringVector:
 def read_pt(path: Path) -> dict[int, SteeringVector]:
     """Vectors by layer, from a `.pt` file of one of two forms.
 
-    - a dict {layer: tensor [D]}, the layer an integer (or its digits), 0-based, after that decoder block;
+    - a dict {layer: tensor [D]}, the layer 0-based, after that decoder block, as an integer or a name such as
+      `model.layers.3` (see `trimtab.vectors.imports.layer_of`);
     - a `SteeringVector` of the package steering-vectors; its `decoder_block` layers are 0-based block outputs, as ours.
 
     Tensors of shape [1, D] are taken as [D]; every floating dtype becomes float32.
@@ -60,23 +64,41 @@ def read_pt(path: Path) -> dict[int, SteeringVector]:
         raise DataError(
             f"{path}: holds a {type(content).__name__}; expected a dict {{layer: tensor}} that is not empty"
         )
-    return {vector.layer: vector for vector in (_vector(path, layer, tensor) for layer, tensor in content.items())}
+    try:
+        return by_layer(((key, _array(path, key, tensor)) for key, tensor in content.items()), path.name)
+    except (FormatError, IntegrityError) as error:
+        raise DataError(f"{path.parent}/{error}") from error
 
 
-def _vector(path: Path, layer: object, tensor: object) -> SteeringVector:
-    number = int(layer) if isinstance(layer, str) and layer.isdecimal() else layer
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise DataError(f"{path}: has the key {layer!r}; expected layers, 0-based integers")
+def _array(path: Path, key: object, tensor: object) -> npt.NDArray[np.float32]:
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-        raise DataError(
-            f"{path}: layer {number} holds a {type(tensor).__name__}; expected a tensor of floating numbers"
-        )
-    values = tensor.detach().to(torch.float32)
-    if values.dim() == 2 and values.shape[0] == 1:
-        values = values[0]
-    if values.dim() != 1 or not torch.isfinite(values).all():
-        raise DataError(f"{path}: layer {number} has shape {list(tensor.shape)} or is not finite; expected finite [D]")
-    return SteeringVector(number, values.numpy().astype(np.float32))
+        raise DataError(f"{path}: {key!r} holds a {type(tensor).__name__}; expected a tensor of floating numbers")
+    return tensor.detach().to(torch.float32).numpy()
+
+
+Format = Literal["gguf", "npz", "pt", "safetensors"]
+FORMATS: dict[str, Format] = {
+    ".gguf": "gguf", ".npz": "npz", ".pt": "pt", ".pth": "pt", ".bin": "pt", ".safetensors": "safetensors"
+}  # fmt: skip
+
+
+def read_foreign(
+    path: Path, format: Format | None = None, families: Collection[str] | None = None
+) -> dict[int, SteeringVector]:
+    """Vectors by layer from another tool's file. format: None goes by the file's ending.
+
+    families: of the model that they are meant for; a file that names another family is refused, see `read_gguf`.
+
+    Raises:
+        DataError: an ending that says nothing, or as `read_pt`.
+        FormatError, IntegrityError, ModelMismatchError: as the reader of the format.
+    """
+    found = format or FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise DataError(f"{path}: its ending says nothing; give --format, one of {', '.join(get_args(Format))}")
+    if found == "gguf":
+        return read_gguf(path, families)
+    return {"npz": read_npz, "pt": read_pt, "safetensors": read_safetensors}[found](path)
 
 
 def imported_profile(

@@ -9,9 +9,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from trimtab.offline.errors import DataError, SettingError
-from trimtab.offline.steering.foreign import imported_profile, read_pt
+from trimtab.offline.steering.foreign import imported_profile, read_foreign, read_pt
 from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import FormatError
 
@@ -68,6 +69,27 @@ class Bomb:
 
     def __reduce__(self) -> tuple[object, ...]:
         return (exec, ("raise SystemExit('it ran')",))
+
+
+def test_names_of_layers_are_read(tmp_path: Path) -> None:
+    torch.save({"model.layers.3": torch.ones(3), "model.language_model.layers.10": torch.ones(3)}, tmp_path / "v.pt")
+    assert list(read_pt(tmp_path / "v.pt")) == [3, 10]
+    torch.save({"model.layers.3.mlp": torch.ones(3)}, tmp_path / "v.pt")
+    with pytest.raises(DataError, match=r"v\.pt: has the key model\.layers\.3\.mlp|'model\.layers\.3\.mlp'"):
+        read_pt(tmp_path / "v.pt")
+
+
+def test_the_ending_says_how_a_file_is_read_unless_the_caller_does(tmp_path: Path) -> None:
+    values = {"model.layers.1": np.array([1, 2, 3], np.float32)}
+    np.savez(tmp_path / "v.npz", **values)
+    save_file(values, tmp_path / "v.safetensors")
+    torch.save({1: torch.tensor([1.0, 2, 3])}, tmp_path / "v.PT")
+    for name in ("v.npz", "v.safetensors", "v.PT"):
+        assert read_foreign(tmp_path / name)[1].values.tolist() == [1, 2, 3]
+    (tmp_path / "v.npz").rename(tmp_path / "vectors")
+    assert list(read_foreign(tmp_path / "vectors", "npz")) == [1]
+    with pytest.raises(DataError, match="its ending says nothing; give --format, one of gguf, npz, pt, safetensors"):
+        read_foreign(tmp_path / "vectors")
 
 
 def test_a_file_with_code_in_it_is_refused_and_never_run(tmp_path: Path) -> None:

@@ -1,159 +1,174 @@
-"""GGUF control vectors, written here by the gguf package in the very calls that repeng makes."""
+"""Vectors of other tools in .safetensors and .npz files, and which layer a key of theirs means."""
 
 from __future__ import annotations
 
+import io
+import json
 import struct
-from collections.abc import Mapping
+import zipfile
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from trimtab.vectors import ModelIdentity, Profile, SteeringVector, read_gguf
-from trimtab.vectors.errors import FormatError, IntegrityError, ProfileError
+from trimtab.vectors.errors import FormatError, ModelMismatchError, ProfileError
+from trimtab.vectors.imports import check_family, families_of, layer_of, read_npz, read_safetensors
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray], architecture: str = "controlvector") -> Path:
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_string(f"{architecture}.model_hint", "llama")
-    writer.add_uint32(f"{architecture}.layer_count", len(tensors))
-    for name, array in tensors.items():
-        writer.add_tensor(name, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+@pytest.mark.parametrize(
+    "key",
+    [
+        3,
+        "3",
+        "layer_3",
+        "layer.3",
+        "layers.3",
+        "layer3",
+        "block_3",
+        "model.layers.3",
+        "model.language_model.layers.3",
+        "language_model.model.layers.3",
+        "transformer.h.3",
+        "direction.3",
+        "layers.3.vector",
+        "blocks.3.hook_resid_post",
+    ],
+)
+def test_a_key_that_names_a_layer_of_the_decoder_is_read(key: object) -> None:
+    assert layer_of(key) == 3
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        -1,
+        True,
+        3.0,
+        None,
+        "",
+        "last",
+        "-3",
+        "٣",
+        "³",
+        "model.3",
+        "mlp.3",
+        "vision_tower.encoder.layers.3",
+        "model.visual.blocks.3",
+        "model.layers.3.mlp",
+        "model.layers.3.self_attn.o_proj",
+        "blocks.3.hook_resid_pre",
+        "layers.3.centroids",
+        "layers.3.4",
+        "layers.3\n",
+        "layers." + "9" * 6,
+    ],
+)
+def test_a_key_that_names_none_is_not_guessed_at(key: object) -> None:
+    assert layer_of(key) is None
+
+
+def bfloat16_file(path: Path) -> Path:
+    header = {"model.layers.2": {"dtype": "BF16", "shape": [1, 3], "data_offsets": [0, 6]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + np.array([0x3F80, 0xC020, 0x0000], "<u2").tobytes())
     return path
 
 
-def directions(first: int, last: int, dtype: type = np.float32) -> dict[str, np.ndarray]:
-    # repeng counts down from the last layer.
-    return {f"direction.{layer}": np.full(5, layer, dtype) for layer in range(last, first - 1, -1)}
+def test_safetensors_of_every_floating_dtype_are_read(tmp_path: Path) -> None:
+    values = {f"model.layers.{layer}": np.arange(3, dtype=kind) for layer, kind in enumerate(("f2", "f4", "f8"))}
+    save_file(values, tmp_path / "v.safetensors")
+    vectors = read_safetensors(tmp_path / "v.safetensors")
+    assert {layer: vector.values.tolist() for layer, vector in vectors.items()} == {
+        layer: [0, 1, 2] for layer in range(3)
+    }
+    (vector,) = read_safetensors(bfloat16_file(tmp_path / "b.safetensors")).values()
+    assert (vector.layer, vector.values.tolist()) == (2, [1.0, -2.5, 0.0])
 
 
-def test_direction_l_is_the_vector_after_block_l_counted_from_0(tmp_path: Path) -> None:
-    # For a model of four blocks repeng and llama.cpp write 1, 2 and 3: all but block 0, not blocks "1 to 3 of 4".
-    vectors = read_gguf(write(tmp_path / "v.gguf", directions(1, 3)))
-    assert list(vectors) == [1, 2, 3]
-    for layer, vector in vectors.items():
-        assert vector == SteeringVector(layer, np.full(5, layer))
-    model = ModelIdentity(architecture="LlamaForCausalLM", hidden_size=5, num_layers=4)
-    assert Profile.coarse("imported", vectors.values(), model=model).last_layer == 3
+def test_npz_of_every_floating_dtype_is_read(tmp_path: Path) -> None:
+    entries = {"0.npy": npy(np.ones(3, "f2")), "layer_1.npy": npy(np.ones((1, 3), "f8"))}
+    (tmp_path / "v.npz").write_bytes(zipped(entries))
+    assert {layer: vector.values.tolist() for layer, vector in read_npz(tmp_path / "v.npz").items()} == {
+        0: [1, 1, 1],
+        1: [1, 1, 1],
+    }
 
 
-def test_half_precision_and_other_metadata_are_read(tmp_path: Path) -> None:
-    writer = gguf.GGUFWriter(tmp_path / "v.gguf", "controlvector")
-    writer.add_array("words", ["a", "bc", ""])
-    writer.add_array("numbers", [1, 2, 3])
-    writer.add_bool("flag", True)
-    writer.add_float64("ratio", 0.5)
-    writer.add_custom_alignment(64)
-    writer.add_tensor("direction.0", np.arange(3, dtype=np.float16))
-    writer.add_tensor("direction.7", np.arange(3, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    vectors = read_gguf(tmp_path / "v.gguf")
-    assert {layer: vector.values.tolist() for layer, vector in vectors.items()} == {0: [0, 1, 2], 7: [0, 1, 2]}
+def zipped(entries: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return file.getvalue()
 
 
-def test_a_download_that_is_a_link_into_a_cache_is_read(tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir()
-    write(tmp_path / "cache" / "blob", directions(1, 1))
-    (tmp_path / "v.gguf").symlink_to("cache/blob")
-    assert list(read_gguf(tmp_path / "v.gguf")) == [1]
+def npy(array: np.ndarray, declared: tuple[int, ...] | None = None) -> bytes:
+    """A .npy file; declared: another shape than the array's in its header, of as many characters with the padding."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    data = file.getvalue()
+    if declared is not None:
+        true, false = (str(shape).encode() for shape in (array.shape, declared))
+        padding = b" " * (len(false) - len(true))
+        assert true + b", }" + padding in data
+        data = data.replace(true + b", }" + padding, false + b", }")
+    return data
 
 
-@pytest.mark.parametrize(
-    ("tensors", "sentence"),
-    [
-        ({"blk.0.weight": np.ones(3, np.float32)}, "direction.<layer> only"),
-        ({"direction.one": np.ones(3, np.float32)}, "direction.<layer> only"),
-        ({"direction.-1": np.ones(3, np.float32)}, "direction.<layer> only"),
-        ({"direction.1": np.ones((2, 3), np.float32)}, "2 dimensions"),
-        ({"direction.1": np.ones(3, np.float64)}, "GGML type 28"),
-        ({"direction.1": np.ones(3, np.float32), "direction.01": np.ones(3, np.float32)}, "two directions for layer 1"),
-        ({"direction.1": np.ones(3, np.float32), "direction.2": np.ones(4, np.float32)}, "different sizes"),
-        ({}, "no direction"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else None,
-)
-def test_a_file_with_other_tensors_is_refused(tmp_path: Path, tensors: dict[str, np.ndarray], sentence: str) -> None:
-    with pytest.raises(FormatError, match=sentence):
-        read_gguf(write(tmp_path / "v.gguf", tensors))
+BAD_NPZ = {
+    "nothing": (b"", "no .npz file"),
+    "text": (b"hello", "no .npz file"),
+    "cut short": (zipped({"1.npy": npy(np.ones(9))})[:-30], "no .npz file"),
+    "no array": (zipped({"1.npy": b"hello"}), "no .npz file"),
+    "nothing in it": (zipped({}), "no vector at all"),
+    "pickled objects": (zipped({"1.npy": npy(np.array([{}], object))}), "dtype object"),
+    "integers": (zipped({"1.npy": npy(np.ones(3, int))}), "dtype int64"),
+    "a matrix": (zipped({"1.npy": npy(np.ones((2, 3)))}), r"shape \(2, 3\)"),
+    "nan": (zipped({"1.npy": npy(np.array([np.nan]))}), "NaN"),
+    "a key without a layer": (zipped({"mean.npy": npy(np.ones(3))}), "has the key mean|has the key 'mean'"),
+    "two for a layer": (zipped({"1.npy": npy(np.ones(3)), "layer_1.npy": npy(np.ones(3))}), "two vectors for layer 1"),
+    "two sizes": (zipped({"1.npy": npy(np.ones(3)), "2.npy": npy(np.ones(4))}), "different sizes"),
+    # np.load would take the memory first and look at the length afterwards.
+    "more declared than there": (zipped({"1.npy": npy(np.ones(3), (9 * 10**12,))}), "expected whole floating"),
+    "a bomb": (zipped({f"{layer}.npy": b"\0" * (1 << 28) for layer in range(5)}), "would unpack to more than"),
+}
 
 
-def test_a_model_is_no_control_vector(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"^v\.gguf: holds 'llama' and no control vector"):
-        read_gguf(write(tmp_path / "v.gguf", directions(1, 2), "llama"))
+@pytest.mark.parametrize("kind", BAD_NPZ)
+def test_a_bad_npz_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    data, sentence = BAD_NPZ[kind]
+    (tmp_path / "v.npz").write_bytes(data)
+    with pytest.raises(ProfileError, match=sentence) as caught:
+        read_npz(tmp_path / "v.npz")
+    assert str(caught.value).startswith("v.npz: ")
 
 
-def test_nan_in_a_direction_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IntegrityError, match=r"^v\.gguf: direction\.1: .*NaN"):
-        read_gguf(write(tmp_path / "v.gguf", {"direction.1": np.array([1, np.nan], np.float32)}))
+@pytest.mark.parametrize("data", [b"", b"\xff" * 8, struct.pack("<Q", 2) + b"{}", b"PK\x03\x04"])
+def test_a_bad_safetensors_file_is_one_sentence(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "v.safetensors").write_bytes(data)
+    with pytest.raises(FormatError, match=r"^v\.safetensors: "):
+        read_safetensors(tmp_path / "v.safetensors")
 
 
-HEAD = b"GGUF" + struct.pack("<I", 3)
-KEY = struct.pack("<Q", 1) + b"a"
+def test_safetensors_of_integers_are_refused(tmp_path: Path) -> None:
+    save_file({"1": np.ones(3, np.int64)}, tmp_path / "v.safetensors")
+    with pytest.raises(FormatError, match="has dtype I64; F64, F32, F16 and BF16 are read"):
+        read_safetensors(tmp_path / "v.safetensors")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"PK\x03\x04" + b"\0" * 100,
-        b"GGUF" + struct.pack(">I", 3) + b"\0" * 100,
-        b"GGUF" + struct.pack("<I", 1) + b"\0" * 100,
-        HEAD + struct.pack("<QQ", 0, 2**63),
-        HEAD + struct.pack("<QQ", 2**63, 0),
-        # The gguf package takes all memory on these two:
-        HEAD + struct.pack("<QQ", 0, 1) + KEY + struct.pack("<IIQ", 9, 4, 2**40),
-        HEAD + struct.pack("<QQ", 0, 1) + KEY + struct.pack("<IIQ", 9, 8, 2**40),
-        HEAD + struct.pack("<QQ", 0, 1) + KEY + struct.pack("<IIQ", 9, 9, 1),
-        HEAD + struct.pack("<QQ", 0, 1) + KEY + struct.pack("<IB", 99, 0),
-        HEAD + struct.pack("<QQ", 0, 1) + struct.pack("<Q", 2**64 - 1),
-    ],
-    ids=range(11),
-)
-def test_a_file_that_declares_more_than_it_holds_is_refused_at_once(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "v.gguf").write_bytes(content)
-    with pytest.raises(FormatError, match=r"^v\.gguf: "):
-        read_gguf(tmp_path / "v.gguf")
-
-
-def test_many_directions_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "v.gguf", {f"direction.{layer}": np.ones(800, np.float32) for layer in range(1, 9)})
-    data = path.read_bytes()
-    path.write_bytes(data[: -7 * 3200])
-    with pytest.raises(FormatError, match="declares more numbers than it holds"):
-        read_gguf(path)
-
-
-def test_every_truncation_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "v.gguf", directions(1, 3))
-    data = path.read_bytes()
-    for length in range(0, len(data) - 12, 5):  # the last twelve bytes pad the last direction
-        path.write_bytes(data[:length])
-        with pytest.raises(FormatError):
-            read_gguf(path)
-
-
-def test_any_changed_byte_gives_vectors_or_an_error_of_ours(tmp_path: Path) -> None:
-    path = write(tmp_path / "v.gguf", directions(1, 3))
-    good = path.read_bytes()
-    refused = 0
-    for position in range(len(good)):
-        for value in (0, 1, 0x80, 0xFF):
-            path.write_bytes(good[:position] + bytes([value]) + good[position + 1 :])
-            try:
-                assert all(np.isfinite(vector.values).all() for vector in read_gguf(path).values())
-            except ProfileError:
-                refused += 1
-    assert refused > len(good)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"v\.gguf: is missing"):
-        read_gguf(tmp_path / "v.gguf")
+def test_the_family_of_a_model_is_what_its_configuration_says(tmp_path: Path) -> None:
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "text_config": {"model_type": "mistral"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    families = families_of(tmp_path)
+    assert families == {"llava", "mistral"}
+    for hint in ("llava", "Mistral", "llama", "", None):
+        check_family(hint, families, "v")
+    with pytest.raises(ModelMismatchError, match="made for a 'qwen2' model; this one is llava / mistral"):
+        check_family("qwen2", families, "v")
+    with pytest.raises(FormatError, match="is missing or cannot be read"):
+        families_of(tmp_path / "absent")
