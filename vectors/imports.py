@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,20 @@ _KEY = re.compile(
 )
 _IN_CONTAINER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h|direction)[._]?\d", re.ASCII)
 _TOWER = re.compile(r"vision|visual|audio|encoder", re.IGNORECASE)
-_FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+_FLOATS: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 # llama.cpp's name for some families that transformers tells apart.
 _ALIASES = {"mistral": "llama", "mixtral": "llama"}
+
+
+Format = Literal["gguf", "npz", "pt", "safetensors"]
+ENDINGS: dict[str, Format] = {
+    ".bin": "pt",
+    ".gguf": "gguf",
+    ".npz": "npz",
+    ".pt": "pt",
+    ".pth": "pt",
+    ".safetensors": "safetensors",
+}
 
 
 def layer_of(key: object) -> int | None:

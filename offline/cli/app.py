@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from trimtab.vectors import ModelIdentity, read_gguf
+from trimtab.vectors import ModelIdentity
+from trimtab.vectors.errors import printable
+from trimtab.vectors.imports import Format, families_of
 from trimtab.vectors.manifest import Positions
 
-from ..errors import DataError
 from . import show
 from .concepts import choose_k, dictionary, ground
-from .console import OneSentence, quiet, say
+from .console import OneSentence, display, quiet, say
 from .evaluate import evaluate
 from .options import (
     MODEL_FOLDER,
@@ -50,7 +50,6 @@ from .saving import save_and_say, settings_of
 from .shift import shift, shift_profile, watch
 
 Precision = Literal["float32", "bfloat16", "float16"]
-Format = Literal["gguf", "pt"]
 
 ANY_FOLDER = a_folder("give a profile, a dictionary, a folder of states or a folder of findings")
 
@@ -114,8 +113,11 @@ def import_(
     name: ProfileName,
     registry: RegistryFolder,
     format: Annotated[
-        Format | None, typer.Option(help="gguf (repeng, llama.cpp) or pt (torch); by default the file's ending.")
+        Format | None, typer.Option(help="gguf (repeng, llama.cpp), pt (torch) or other; by default the file's ending.")
     ] = None,
+    any_family: Annotated[
+        bool, typer.Option("--any-family", help="Also where the file says that it is for another family of models.")
+    ] = False,
     layer: Annotated[
         list[int] | None, typer.Option("--layer", "-l", help="Keep these layers only; repeatable. Default: all.")
     ] = None,
@@ -127,14 +129,11 @@ def import_(
     force: Force = False,
 ) -> None:
     """Make a coarse profile of another tool's vectors."""
-    from ..steering.foreign import imported_profile, read_pt
+    from ..steering.foreign import imported_profile, read_foreign
 
-    ending = (format if format else file.suffix.removeprefix(".")).lower()
-    if ending not in ("gguf", "pt"):
-        raise DataError(f"{file}: has an ending that says nothing; give --format gguf or --format pt")
     made = imported_profile(
         name,
-        read_gguf(file) if ending == "gguf" else read_pt(file),
+        read_foreign(file, format, None if any_family else families_of(model)),
         ModelIdentity.of(model),
         source=file.name,
         layers=layer,
@@ -152,7 +151,7 @@ def inspect(
     ],
 ) -> None:
     """Show what a folder holds."""
-    Console().print(show.described(show.load_any(folder)))
+    display(show.described(show.load_any(folder)))
 
 
 def verify(
@@ -171,7 +170,7 @@ def verify(
     if model is not None:
         show.model_of(found).check(ModelIdentity.of(model))
     for_whom = f", and made for {model}" if model is not None else ""
-    typer.echo(f"{folder}: {show.kind_of(found)}, whole{for_whom}")
+    typer.echo(printable(f"{folder}: {show.kind_of(found)}, whole{for_whom}"))
 
 
 def _say_version(wanted: bool) -> None:

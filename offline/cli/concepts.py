@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method
 
 from ..errors import SettingError
-from .console import figure, quiet, say
+from .console import Plain, display, figure, quiet, say
 from .options import (
     MODEL_FOLDER,
     SAMPLES_FILE,
@@ -104,7 +102,7 @@ def choose_k(
         progress=True,
     )
     path = write_finding(findings, name or states.name, found)
-    Console().print(_curves(found))
+    display(_curves(found))
     typer.echo(f"{path}: {'no knee; choose by eye' if found.chosen is None else f'knee at k = {found.chosen}'}")
 
 
@@ -143,7 +141,7 @@ def ground(
     blocks = ShardedStates(states, loaded.layer)
     found, left_out = concepts_found(loaded, blocks, Reader(model, device=device), findings, data=data, clip=clip)
     path = write_finding(findings, name or dictionary.name, found)
-    Console().print(_cards(found))
+    display(_cards(found))
     quality = ", ".join(f"{what} {figure(value)}" for what, value in found.quality.items())
     typer.echo(f"{path}: {len(found.concepts)} concepts; {quality}")
     _say_skipped(SkippedSample(id=sample, reason=reason) for sample, reason in left_out.items())
@@ -154,16 +152,16 @@ def _say_skipped(skipped: Iterable[SkippedSample]) -> None:
         say(f"no picture on the cards for {len(ids):,} samples: {reason} (the first is {ids[0]})")
 
 
-def _curves(found: ChoiceFound) -> Table:
-    table = Table("k", *found.curves)
+def _curves(found: ChoiceFound) -> Plain:
+    table = Plain("k", *found.curves)
     for i, k in enumerate(found.k):
         mark = " *" if k == found.chosen else ""
         table.add_row(f"{k}{mark}", *(figure(values[i]) for values in found.curves.values()))
     return table
 
 
-def _cards(found: ConceptsFound) -> Table:
-    table = Table("label", "states", "purity", "words", "pictures")
+def _cards(found: ConceptsFound) -> Plain:
+    table = Plain("label", "states", "purity", "words", "pictures")
     for card in found.concepts:
         words = ", ".join(card.words) or "–"
         table.add_row(card.label or "–", f"{card.rows:,}", f"{card.purity:.0%}", words, str(len(card.images)))

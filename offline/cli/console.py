@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
 
-from trimtab.vectors.errors import TrimtabError
+from trimtab.vectors.errors import TrimtabError, printable
 
-__all__ = ["OneSentence", "figure", "quiet", "say"]
+__all__ = ["OneSentence", "Plain", "display", "figure", "quiet", "say"]
 
 
 class OneSentence(typer.core.TyperGroup):
@@ -27,7 +29,24 @@ class OneSentence(typer.core.TyperGroup):
 
 def say(message: str) -> None:
     """Print one line to stderr."""
-    typer.echo("trimtab: " + re.sub(r"\s*\n\s*", " ", message.strip()), err=True)
+    typer.echo("trimtab: " + printable(re.sub(r"\s*\n\s*", " ", message.strip())), err=True)
+
+
+def display(*parts: RenderableType) -> None:
+    """Print tables and text to stdout. What artefacts say is shown as it is: it is no markup and no emoji code."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    for part in parts:
+        console.print(part)
+
+
+class Plain(Table):
+    """A table whose cells are text from anywhere: what a terminal would obey is written as an escape."""
+
+    def __init__(self, *headers: Any, title: str | None = None, **settings: Any) -> None:
+        super().__init__(*headers, title=None if title is None else printable(title), **settings)
+
+    def add_row(self, *cells: RenderableType | None, **settings: Any) -> None:
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **settings)
 
 
 def figure(value: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import SettingError
-from .console import figure, say
+from .console import Plain, display, figure, say
 from .options import Resume, a_folder, parse_mapping
 
 if TYPE_CHECKING:
@@ -187,15 +187,13 @@ def _check(samples: int, max_tokens: int) -> None:
 
 def _show(found: Results, path: Path) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=found.table.title, box=SIMPLE_HEAD, title_justify="left")
+    table = Plain(title=found.table.title, box=SIMPLE_HEAD, title_justify="left")
     for at, column in enumerate(found.table.columns):
         table.add_column(column, justify="left" if at == 0 else "right", no_wrap=at == 0)
     for row in found.table.rows:
         table.add_row(*(figure(cell) if isinstance(cell, float) else cell or "" for cell in row))
-    Console().print(table)
+    display(table)
     typer.echo(str(path))
     for reason, count in found.content["skipped"].items():
         say(f"skipped {count:,}: {reason}")

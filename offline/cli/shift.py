@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from trimtab.vectors.manifest import Positions
 
 from ..errors import SettingError
-from .console import quiet, say
+from .console import Plain, display, quiet, say
 from .options import (
     MODEL_FOLDER,
     AlphaDefault,
@@ -89,10 +87,9 @@ def shift(
     original = Reader(base, device=device, template=chat_template(template, template_kwargs))
     found = run.study(original, original.like(finetuned), alpha)
     path = write_finding(run.out, name or f"layer{layer}", found)
-    console = Console()
-    console.print(_concepts(found))
-    console.print(_measured("correlation", found.correlations))
-    console.print(_measured("cosine to the match, held out", found.controls))
+    display(_concepts(found))
+    display(_measured("correlation", found.correlations))
+    display(_measured("cosine to the match, held out", found.controls))
     typer.echo(f"{path}: {found.note}")
 
 
@@ -200,8 +197,8 @@ def _watch(run: ShiftRun, base: Reader, folder: Path, threshold: float, every: f
         time.sleep(every)
 
 
-def _concepts(found: ShiftFound) -> Table:
-    table = Table(
+def _concepts(found: ShiftFound) -> Plain:
+    table = Plain(
         "concept", "states", "‖Δ‖", "consistency", "pairwise", "match", "cos", "→", "recovery", "T-Overlap", "→"
     )
     for one in found.concepts:
@@ -221,8 +218,8 @@ def _concepts(found: ShiftFound) -> Table:
     return table
 
 
-def _measured(what: str, figures: dict[str, Measured]) -> Table:
-    table = Table(what, "value", "95 % interval", "n")
+def _measured(what: str, figures: dict[str, Measured]) -> Plain:
+    table = Plain(what, "value", "95 % interval", "n")
     for name, one in figures.items():
         table.add_row(name, f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}", str(one.n))
     return table

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 
 from trimtab.vectors import ConceptDictionary, ModelIdentity, Profile, load_profile
 from trimtab.vectors.manifest import Provenance
@@ -18,6 +16,7 @@ from trimtab.vectors.states import SkippedSample, StatesManifest
 from ..errors import DataError
 from ..findings import Finding, holds_findings, read_findings
 from ..states.store import MANIFEST, verify_states
+from .console import Plain
 
 Findings = dict[str, Finding]
 Shown = Profile | ConceptDictionary | StatesManifest | Findings
@@ -87,7 +86,7 @@ def described(found: Shown) -> Group:
     return Group(*(_dictionary(found) if isinstance(found, ConceptDictionary) else _manifest(found)))
 
 
-def _profile(profile: Profile) -> list[Table]:
+def _profile(profile: Profile) -> list[Plain]:
     manifest = profile.manifest
     alpha = manifest.alpha
     facts = {
@@ -96,11 +95,13 @@ def _profile(profile: Profile) -> list[Table]:
         "alpha": f"{alpha.default:g} by default, {alpha.min:g} to {alpha.max:g}",
         "positions": manifest.positions,
         "gate": _gate(profile),
+        "touches": ", ".join(f"{share:.1%} at layer {layer}" for layer, share in (manifest.touched or {}).items()),
         "digest": profile.digest,
         **_model(manifest.base_model),
+        "ported from": ", ".join(f"{old.architecture} {old.fingerprint}" for old in manifest.ported_from or ()),
         **_origin(manifest.provenance),
     }
-    layers = Table("layer", "K", "steered", "‖v‖", "‖h‖", "dose α‖v‖/‖h‖", title="layers")
+    layers = Plain("layer", "K", "steered", "‖v‖", "‖h‖", "dose α‖v‖/‖h‖", title="layers")
     for layer, tensors in profile.tensors.items():
         norms = manifest.norms[layer]
         steered = int(tensors.vectors.any(axis=1).sum()) if isinstance(tensors, FineLayer) else 1
@@ -121,23 +122,25 @@ def _gate(profile: Profile) -> str:
     if gate is None:
         return ""
     limit = "" if gate.max_distance is None else f", within {gate.metric} distance {gate.max_distance:g}"
-    return f"nearest concept, for each {gate.scope}{limit}"
+    own = sum(limit is not None for limits in (gate.limits or {}).values() for limit in limits)
+    concepts = f", {own} concepts with a limit of their own" if own else ""
+    return f"nearest concept, for each {gate.scope}{limit}{concepts}"
 
 
-def _dictionary(dictionary: ConceptDictionary) -> list[Table]:
+def _dictionary(dictionary: ConceptDictionary) -> list[Plain]:
     facts = {
         "dictionary": f"{dictionary.method}, K = {len(dictionary.labels)}, {len(set(dictionary.labels))} words",
         "layer": str(dictionary.layer),
         **_model(dictionary.model),
         **_origin(dictionary.provenance),
     }
-    concepts = Table("concept", "label", "rows", "purity", title="concepts")
+    concepts = Plain("concept", "label", "rows", "purity", title="concepts")
     for i, label in enumerate(dictionary.labels):
         concepts.add_row(str(i), label or "–", f"{dictionary.counts[i]:,}", f"{dictionary.purity[i]:.0%}")
     return [_facts(facts), concepts]
 
 
-def _manifest(manifest: StatesManifest) -> list[Table]:
+def _manifest(manifest: StatesManifest) -> list[Plain]:
     request = manifest.request
     facts = {
         "rows": f"{manifest.rows:,} of {manifest.done:,} samples" + ("" if manifest.complete else ", unfinished"),
@@ -150,21 +153,21 @@ def _manifest(manifest: StatesManifest) -> list[Table]:
         "data": request.data,
         "versions": _listed(manifest.versions),
     }
-    skipped = Table("skipped", "samples", "the first", title="skipped samples")
+    skipped = Plain("skipped", "samples", "the first", title="skipped samples")
     for reason, ids in by_reason(manifest.skipped).items():
         skipped.add_row(reason, f"{len(ids):,}", ids[0])
     return [_facts(facts), *([skipped] if skipped.row_count else [])]
 
 
-def _findings(findings: Findings) -> Table:
-    table = Table("file", "kind", "title", title="findings")
+def _findings(findings: Findings) -> Plain:
+    table = Plain("file", "kind", "title", title="findings")
     for name, found in findings.items():
-        table.add_row(f"{name}.json", found.kind, escape(found.title))
+        table.add_row(f"{name}.json", found.kind, found.title)
     return table
 
 
-def _facts(facts: dict[str, str]) -> Table:
-    table = Table(show_header=False, box=None)
+def _facts(facts: dict[str, str]) -> Plain:
+    table = Plain(show_header=False, box=None)
     for name, value in facts.items():
         if value:
             table.add_row(name, value)
@@ -187,6 +190,7 @@ def _origin(provenance: Provenance) -> dict[str, str]:
         "seed": "" if provenance.seed is None else str(provenance.seed),
         "samples": samples + (f" and {len(frequent) - _MAX_LABELS} more" if len(frequent) > _MAX_LABELS else ""),
         "data": provenance.dataset_digest or "",
+        "chat template": provenance.chat_template or "",
         "source": provenance.source or "",
         "versions": _listed(provenance.versions),
         "evaluation": _listed(provenance.evaluation),

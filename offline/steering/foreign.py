@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import torch
 
 from trimtab.vectors import AlphaRange, ModelIdentity, Profile, SteeringVector, read_gguf
 from trimtab.vectors.errors import FormatError, IntegrityError
-from trimtab.vectors.imports import by_layer, read_npz, read_safetensors
+from trimtab.vectors.imports import ENDINGS, Format, by_layer, read_npz, read_safetensors
 from trimtab.vectors.manifest import Positions, Provenance
 
 from ..errors import DataError, SettingError
@@ -76,12 +76,6 @@ def _array(path: Path, key: object, tensor: object) -> npt.NDArray[np.float32]:
     return tensor.detach().to(torch.float32).numpy()
 
 
-Format = Literal["gguf", "npz", "pt", "safetensors"]
-FORMATS: dict[str, Format] = {
-    ".gguf": "gguf", ".npz": "npz", ".pt": "pt", ".pth": "pt", ".bin": "pt", ".safetensors": "safetensors"
-}  # fmt: skip
-
-
 def read_foreign(
     path: Path, format: Format | None = None, families: Collection[str] | None = None
 ) -> dict[int, SteeringVector]:
@@ -93,7 +87,7 @@ def read_foreign(
         DataError: an ending that says nothing, or as `read_pt`.
         FormatError, IntegrityError, ModelMismatchError: as the reader of the format.
     """
-    found = format or FORMATS.get(path.suffix.lower())
+    found = format or ENDINGS.get(path.suffix.lower())
     if found is None:
         raise DataError(f"{path}: its ending says nothing; give --format, one of {', '.join(get_args(Format))}")
     if found == "gguf":
