@@ -69,7 +69,7 @@ def test_control_characters_reach_no_terminal(tmp_path: Path) -> None:
             assert said.stderr.startswith("trimtab: p/profile.json: ")
             assert "\x1b" not in said.output
     said = trimtab("verify", tmp_path / "\x1b[2J" / "absent")
-    assert r"\x1b[2J/absent: is no profile" in said.stderr
+    assert r"\x1b[2J/absent: does not exist" in said.stderr
 
 
 def test_states_with_markup_are_shown_as_text(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_vectors_for_another_family_are_a_question(model: Path, tmp_path: Path) 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    command = ("import", tmp_path / "v.gguf", "--model", model, "--name", "v", "--out", tmp_path / "profiles")
+    command = ("import", tmp_path / "v.gguf", "--model", model, "--name", "v", "--registry", tmp_path / "profiles")
     asked = trimtab(*command)
     assert asked.exit_code == 1
     assert "made for a 'llama' model; this one is qwen2" in asked.stderr
@@ -125,6 +125,6 @@ def test_vectors_for_another_family_are_a_question(model: Path, tmp_path: Path) 
 
 def test_numpy_vectors_are_imported_by_their_ending(model: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", layer_2=np.ones(3, np.float32))
-    done = trimtab("import", tmp_path / "v.npz", "--model", model, "--name", "v", "--out", tmp_path / "profiles")
+    done = trimtab("import", tmp_path / "v.npz", "--model", model, "--name", "v", "--registry", tmp_path / "profiles")
     assert done.exit_code == 0, done.output
     assert load_profile(tmp_path / "profiles" / "v").layers == (2,)
