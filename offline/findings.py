@@ -1,4 +1,4 @@
-"""What a study writes down, and a report shows: one JSON file a finding, in one folder.
+"""What a study writes down and a report shows: one JSON file per finding, in one folder.
 
     RUN/about-*.json       AboutFound       what was studied, and how
     RUN/concepts-*.json    ConceptsFound    concept cards and the quality of a dictionary
@@ -195,7 +195,7 @@ class TableFound(Finding):
     @model_validator(mode="after")
     def _even(self) -> Self:
         if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError(f"every row has {len(self.columns)} cells, one a column")
+            raise ValueError(f"every row has {len(self.columns)} cells, one per column")
         if any(place >= len(self.rows) for place in self.published):
             raise ValueError(f"published names rows from 0 to {len(self.rows) - 1}")
         return self

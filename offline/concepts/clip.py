@@ -1,4 +1,4 @@
-"""CLIPScore of words against pictures (docs/method.md §2), for whoever has a CLIP model in a folder.
+"""CLIPScore of words against pictures (docs/method.md §2), if a CLIP model is in a folder.
 
 Hessel et al., "CLIPScore: A Reference-free Evaluation Metric for Image Captioning" (EMNLP 2021): 2.5 · max(cos, 0),
 and every text begins with "A photo depicts".

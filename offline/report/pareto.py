@@ -42,7 +42,7 @@ class Plane:
 
 
 def pareto(points: Sequence[SweepPoint], plane: Plane) -> Markup:
-    """One series: a line a layer through its strengths on dev, the chosen point ringed, test points with intervals."""
+    """One series: per layer a line through its strengths on dev, the chosen one ringed; test points with intervals."""
     layers = sorted({one.layer for one in points})
     drawn = [axes(plane.x, plane.y, "collateral change, %", "gained, %")]
     ends: dict[int, tuple[float, float]] = {}

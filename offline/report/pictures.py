@@ -24,7 +24,7 @@ class Pictures:
     """The pictures inside one folder; whatever cannot be shown is kept in `gaps`, by name, with its reason.
 
     A name is relative to the folder and stays in it, through links too. Nothing of a file reaches the page but its
-    pixels, at most 224 a side, so that no metadata and no other format comes along.
+    pixels, at most 224 per side, so that no metadata and no other format comes along.
     """
 
     run: Path
