@@ -1,4 +1,4 @@
-"""A folder in which models are compared: the rows of each by name, the dictionaries, the findings.
+"""A folder in which models are compared: the states of each by name, the dictionaries, the findings.
 
     RUN/rows/base, RUN/rows/finetuned, RUN/rows/step-000040   see `trimtab.offline.states.store`
     RUN/concepts/base, RUN/concepts/finetuned                 dictionaries of the first half of the samples
@@ -47,8 +47,8 @@ class ShiftRun:
     batch_size: int = 32
     progress: bool = False
 
-    def rows(self, name: str, model: Reader) -> LayerStates:
-        """The rows of a model, from RUN or made anew; those of another model under that name are an error."""
+    def states(self, name: str, model: Reader) -> LayerStates:
+        """The states of a model, from RUN or made anew; those of another model under that name are an error."""
         folder = self.out / "rows" / name
         represent(
             model,
@@ -67,19 +67,19 @@ class ShiftRun:
         """Compare two models, and keep the dictionaries of both.
 
         Raises:
-            SettingError: models that cannot be compared, a k beyond the rows; and all of `represent`.
+            SettingError: models that cannot be compared, a k beyond the states; and all of `represent`.
         """
         check_comparable(base.identity, tuned.identity)
-        pairs = pair_states(self.rows(BASE, base), self.rows(TUNED, tuned))
+        pairs = pair_states(self.states(BASE, base), self.states(TUNED, tuned))
         study = study_shift(pairs, base, tuned, k=self.k, seed=self.seed, alpha=alpha)
         for name, dictionary in ((BASE, study.base), (TUNED, study.tuned)):
             dictionary.save(self.out / "concepts" / name, overwrite=True)
         return study.found
 
     def watched(self, base: Reader) -> Watched:
-        """The concepts of the original, of all its rows."""
-        rows = self.rows(BASE, base)
-        return Watched(rows, kmeans(rows, self.k, self.seed), base)
+        """The concepts of the original, of all its states."""
+        states = self.states(BASE, base)
+        return Watched(states, kmeans(states, self.k, self.seed), base)
 
     def drifts(self, watched: Watched, training: Training, settled: float = 0.0) -> Iterator[Drift]:
         """The checkpoints of a training that were not there before, one after the other.
@@ -94,11 +94,11 @@ class ShiftRun:
             except (TrimtabError, OSError) as error:
                 training.leave_out(path, str(error))
                 continue
-            yield watched.drift(step, self.rows(path.name, model), model)
+            yield watched.drift(step, self.states(path.name, model), model)
 
 
 def pairs_of(run: Path) -> Pairs:
-    """The paired rows of a run that compared two models.
+    """The paired states of a run that compared two models.
 
     Raises:
         DataError: RUN holds no such comparison.

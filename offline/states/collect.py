@@ -51,7 +51,7 @@ def represent(
     resume: bool = False,
     progress: bool = False,
 ) -> StatesManifest:
-    """Ask a model every question of a data file and keep the rows of its residual stream that a rule asks for.
+    """Ask a model every question of a data file and keep the states that a rule asks for.
 
     model: a model folder, or a `Reader` of it (whose dtype, device and template then count). data: see `read_samples`.
     layers: decoder blocks, 0-based. out: a new folder; with `resume` also one that an interrupted run left, which is
@@ -60,13 +60,13 @@ def represent(
     Everything is streamed: at most one shard (8 batches) is in memory.
 
     max_new_tokens 0 is for last-prompt alone: the prompt is read and nothing is generated, which takes a tenth of the
-    time; the rows then have no label.
+    time; the states then have no label.
 
     A batch that does not fit in memory is read in halves. A picture that cannot be read, a sample that does not fit by
-    itself, and an answer without a row are recorded in the manifest as skipped, with the reason.
+    itself, and an answer without a state are recorded in the manifest as skipped, with the reason.
 
     Raises:
-        DataError: the samples, a folder that exists, no picture at all, no row at all. ModelError. SettingError:
+        DataError: the samples, a folder that exists, no picture at all, no state at all. ModelError. SettingError:
             layers, sizes, another request.
     """
     max_new_tokens = rule.usual_length if max_new_tokens is None else max_new_tokens
@@ -112,7 +112,8 @@ def represent(
     if not manifest.rows:
         reason, count = Counter(skip.reason for skip in manifest.skipped).most_common(1)[0]
         raise DataError(
-            f"{out}: holds no row at all, all {request.samples:,} samples were skipped ({count:,} because: {reason}); "
+            f"{out}: holds no state at all, all {request.samples:,} samples were skipped ({count:,} because: "
+            f"{reason}); "
             "mend the samples or choose another rule, and a new folder"
         )
     return manifest
@@ -124,7 +125,7 @@ class _Draft:
 
     start: int
     labels: list[str]
-    rows: dict[int, list[tuple[int, int, str, dict[int, Float32]]]] = field(default_factory=dict)
+    states: dict[int, list[tuple[int, int, str, dict[int, Float32]]]] = field(default_factory=dict)
     answers: dict[int, str] = field(default_factory=dict)
     skipped: dict[int, SkippedSample] = field(default_factory=dict)
 
@@ -134,8 +135,8 @@ class _Draft:
         numbers = {label: number for number, label in enumerate(self.labels)}
         columns: dict[str, list[int]] = {"sample": [], "position": [], "token": [], "label": []}
         values: dict[int, list[Float32]] = {layer: [] for layer in layers}
-        for sample in sorted(self.rows):
-            for position, token, label, stream in self.rows[sample]:
+        for sample in sorted(self.states):
+            for position, token, label, stream in self.states[sample]:
                 number = numbers.setdefault(label, len(numbers))
                 for name, value in zip(columns, (sample, position, token, number), strict=True):
                     columns[name].append(value)
@@ -201,7 +202,7 @@ def _batches(samples: Sequence[Sample], size: int) -> Iterable[list[int]]:
 def _read_batch(
     reader: Reader, rule: Rule, request: StatesRequest, batch: Sequence[tuple[int, Sample]], draft: _Draft
 ) -> None:
-    """Read one batch and put its rows, answers and skips into the draft."""
+    """Read one batch and put its states, answers and skips into the draft."""
     asked: list[tuple[int, Question]] = []
     ids = {number: sample.id for number, sample in batch}
     for number, sample in batch:
@@ -216,10 +217,10 @@ def _read_batch(
             draft.skipped[number] = SkippedSample(id=ids[number], reason=reading)
             continue
         draft.answers[number] = reading.answer.text
-        draft.rows[number] = _kept(reader, rule, reading)
-        if not draft.rows[number]:
+        draft.states[number] = _kept(reader, rule, reading)
+        if not draft.states[number]:
             draft.skipped[number] = SkippedSample(
-                id=ids[number], reason="no row: the answer has nothing that the rule keeps"
+                id=ids[number], reason="no state: the answer has nothing that the rule keeps"
             )
 
 
@@ -247,13 +248,13 @@ def _readings(
 
 
 def _kept(reader: Reader, rule: Rule, reading: Reading) -> list[tuple[int, int, str, dict[int, Float32]]]:
-    """Position (-1 for a mean), predicted token, label and one row a layer, for every row that the rule asks for."""
+    """For every state of a rule its position (-1: a mean), predicted token, label, and its vector by layer."""
     kept = []
-    for row in rule.rows(reading.answer, reader.spell):
-        positions = list(row.positions)
-        stream = {layer: rows[positions].mean(axis=0, dtype=np.float64) for layer, rows in reading.stream.items()}
+    for one in rule.states(reading.answer, reader.spell):
+        positions = list(one.positions)
+        stream = {layer: states[positions].mean(axis=0, dtype=np.float64) for layer, states in reading.stream.items()}
         position = positions[0] if len(positions) == 1 else -1
         kept.append(
-            (position, row.token, row.label, {layer: mean.astype(np.float32) for layer, mean in stream.items()})
+            (position, one.token, one.label, {layer: mean.astype(np.float32) for layer, mean in stream.items()})
         )
     return kept

@@ -1,9 +1,9 @@
-"""Which rows of the residual stream represent what (docs/method.md §1).
+"""The rules that choose which states of the residual stream are kept (docs/method.md §1).
 
-Row t of the stream predicts token t + 1. Positions are counted from the last prompt position: position 0 is the last
-prompt token and predicts the answer's token 0; position p > 0 is the answer's token p - 1 and predicts its token p.
+The state at position t predicts token t + 1. Positions are counted from the last prompt position: position 0 is the
+last prompt token and predicts the answer's token 0; position p > 0 is the answer's token p - 1 and predicts token p.
 
-    last-prompt        position 0, labelled by the answer's first word; always a row, even where no word follows
+    last-prompt        position 0, labelled by the answer's first word; always a state, even where no word follows
     predicts:man,woman for every occurrence of one of the words: the position that predicts it
     predicts:*         the same for every word of the answer
     mean-generated     the mean over the answer's own positions, the end token left out
@@ -27,8 +27,8 @@ NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
-class Row:
-    """One representation: the mean of the stream over `positions`.
+class Kept:
+    """A state to keep: the mean of the stream over `positions`.
 
     label: the word that it predicts, "" if it predicts none. token: the id that it predicts, or NO_TOKEN.
     """
@@ -39,14 +39,14 @@ class Row:
 
 
 class Rule(Protocol):
-    """How a generated answer becomes rows. `str(rule)` is the form that `parse` reads."""
+    """Which states of a generated answer are kept. `str(rule)` is the form that `parse` reads."""
 
     @property
     def usual_length(self) -> int:
-        """How many tokens are generated at most where nobody says otherwise."""
+        """The largest number of tokens that is generated unless another one is asked for."""
 
-    def rows(self, answer: Answer, spell: Spell) -> list[Row]:
-        """The rows to keep, in order of position; none where the answer holds nothing that the rule asks for."""
+    def states(self, answer: Answer, spell: Spell) -> list[Kept]:
+        """The states to keep, in order of position; none if the answer has nothing that the rule asks for."""
 
     def satisfied(self, text: str) -> bool:
         """Whether what has been generated so far is enough, so that generation may stop before the end token."""
@@ -57,7 +57,8 @@ class LastPrompt:
     """The last prompt position, labelled by the first word of the answer (all of it, however many tokens it takes).
 
     Two answers may share their first token ("1" and "3" in LLaMA's vocabulary): this position then predicts the same
-    for both. `steer` refuses to build a vector from such rows; `Predicts(("1", "3"))` takes the discriminating token.
+    for both. `coarse_profile` and `fine_profile` refuse such states; `Predicts(("1", "3"))` takes the token that
+    tells them apart.
     """
 
     usual_length: ClassVar[int] = 16
@@ -65,10 +66,10 @@ class LastPrompt:
     def __str__(self) -> str:
         return "last-prompt"
 
-    def rows(self, answer: Answer, spell: Spell) -> list[Row]:
+    def states(self, answer: Answer, spell: Spell) -> list[Kept]:
         words = words_in(answer.text)
         token = answer.tokens[0] if answer.tokens else NO_TOKEN
-        return [Row((0,), words[0].text if words else "", token)]
+        return [Kept((0,), words[0].text if words else "", token)]
 
     def satisfied(self, text: str) -> bool:
         text = text.rstrip(HALF_A_CHARACTER)
@@ -101,9 +102,9 @@ class Predicts:
     def __str__(self) -> str:
         return "predicts:" + ("*" if self.words is None else ",".join(self.words))
 
-    def rows(self, answer: Answer, spell: Spell) -> list[Row]:
+    def states(self, answer: Answer, spell: Spell) -> list[Kept]:
         found = words_in(answer.text) if self.words is None else find_phrases(answer.text, self.words)
-        rows = []
+        kept = []
         for word in found:
             span = answer.tokens_of(word.start, word.stop)
             if not span:
@@ -111,8 +112,8 @@ class Predicts:
             tokens = [answer.tokens[i] for i in span]
             rivals = (spelled for other in self.words or () if other != word.text for spelled in spell(other))
             at = span[first_discriminating(tokens, rivals)]
-            rows.append(Row((at,), word.text, answer.tokens[at]))
-        return rows
+            kept.append(Kept((at,), word.text, answer.tokens[at]))
+        return kept
 
     def satisfied(self, text: str) -> bool:
         return False
@@ -127,9 +128,9 @@ class MeanGenerated:
     def __str__(self) -> str:
         return "mean-generated"
 
-    def rows(self, answer: Answer, spell: Spell) -> list[Row]:
+    def states(self, answer: Answer, spell: Spell) -> list[Kept]:
         positions = tuple(range(1, len(answer.tokens) + 1))
-        return [Row(positions, "", NO_TOKEN)] if positions else []
+        return [Kept(positions, "", NO_TOKEN)] if positions else []
 
     def satisfied(self, text: str) -> bool:
         return False

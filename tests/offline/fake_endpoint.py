@@ -96,7 +96,7 @@ class FakeEndpoint:
             return PlainTextResponse("broken", self.failures.pop())
         if self.dead_after is not None and len(self.seen) > self.dead_after:
             return PlainTextResponse("gone", 503)
-        message = {"role": "assistant", "content": self.reply(body)}
+        message: dict[str, str | None] = {"role": "assistant", "content": self.reply(body)}
         if self.silent:
             message = {"role": "assistant", "content": None, "reasoning": "let me think"}
         completion = {

@@ -37,7 +37,7 @@ def test_rows_on_disk_are_those_that_the_model_shows(llava_reader: Reader, data:
     row = 0
     for i, question in enumerate(questions(40, True)):
         (reading,) = llava_reader.read([question], LAYERS, 8)
-        for expected in Predicts().rows(reading.answer, llava_reader.spell):
+        for expected in Predicts().states(reading.answer, llava_reader.spell):
             for layer in LAYERS:
                 found = kept[layer]
                 np.testing.assert_allclose(found.values[row], reading.stream[layer][expected.positions[0]], atol=1e-4)
@@ -145,7 +145,7 @@ def test_a_picture_that_cannot_be_read_is_skipped_and_counted(llava_reader: Read
 
 
 def test_an_answer_without_a_row_is_counted_too(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"all 9 samples were skipped \(9 because: no row"):
+    with pytest.raises(DataError, match=r"all 9 samples were skipped \(9 because: no state"):
         represent(llava_reader, data, Predicts(("zebra",)), [1], tmp_path / "reps", limit=9)
     manifest = open_manifest(tmp_path / "reps")
     assert (manifest.rows, len(manifest.skipped)) == (0, 9)

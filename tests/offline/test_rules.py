@@ -20,7 +20,7 @@ def spell(word: str) -> Iterator[list[int]]:
 def rows(rule: Rule, text: str) -> list[tuple[tuple[int, ...], str, str]]:
     return [
         (row.positions, row.label, "" if row.token < 0 else str(TOKENIZER.decode([row.token])))
-        for row in rule.rows(answer(text), spell)
+        for row in rule.states(answer(text), spell)
     ]
 
 
