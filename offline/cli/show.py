@@ -21,12 +21,12 @@ from .console import Plain
 Findings = dict[str, Finding]
 Shown = Profile | ConceptDictionary | StatesManifest | Findings
 
-_KINDS = {"profile.json": "profile", "concepts.json": "dictionary", MANIFEST: "folder of rows"}
+_KINDS = {"profile.json": "profile", "concepts.json": "dictionary", MANIFEST: "folder of states"}
 _MAX_LABELS = 12
 
 
 def load_any(folder: Path) -> Shown:
-    """The profile, dictionary, manifest of rows or findings in a folder, with all its checks made.
+    """The profile, dictionary, manifest of states or findings in a folder, with all its checks made.
 
     Raises:
         DataError: the folder holds none of the four.
@@ -41,7 +41,8 @@ def load_any(folder: Path) -> Shown:
     if holds_findings(folder):
         return read_findings(folder)
     raise DataError(
-        f"{folder}: is no profile, dictionary, folder of rows or run; looked for {', '.join(_KINDS)}, findings"
+        f"{folder}: is no profile, dictionary, folder of states or of findings; "
+        f"looked for {', '.join(_KINDS)}, findings"
     )
 
 
@@ -53,7 +54,7 @@ def kind_of(found: Shown) -> str:
         return f"dictionary of {len(found.labels)} concepts"
     if isinstance(found, dict):
         return f"run of {len(found)} findings"
-    return f"{found.rows:,} rows of {found.done:,} of {found.request.samples:,} samples"
+    return f"{found.rows:,} states of {found.done:,} of {found.request.samples:,} samples"
 
 
 def model_of(found: Shown) -> ModelIdentity:
@@ -134,7 +135,7 @@ def _dictionary(dictionary: ConceptDictionary) -> list[Plain]:
         **_model(dictionary.model),
         **_origin(dictionary.provenance),
     }
-    concepts = Plain("concept", "label", "rows", "purity", title="concepts")
+    concepts = Plain("concept", "label", "states", "purity", title="concepts")
     for i, label in enumerate(dictionary.labels):
         concepts.add_row(str(i), label or "–", f"{dictionary.counts[i]:,}", f"{dictionary.purity[i]:.0%}")
     return [_facts(facts), concepts]
@@ -143,7 +144,7 @@ def _dictionary(dictionary: ConceptDictionary) -> list[Plain]:
 def _manifest(manifest: StatesManifest) -> list[Plain]:
     request = manifest.request
     facts = {
-        "rows": f"{manifest.rows:,} of {manifest.done:,} samples" + ("" if manifest.complete else ", unfinished"),
+        "states": f"{manifest.rows:,} of {manifest.done:,} samples" + ("" if manifest.complete else ", unfinished"),
         "samples": f"{request.samples:,}",
         "layers": ", ".join(map(str, request.layers)),
         "labels": f"{len(manifest.labels):,}",

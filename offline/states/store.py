@@ -35,9 +35,9 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LayerStates:
-    """The rows of one layer, ready for a dictionary.
+    """The states of one layer, ready for a dictionary.
 
-    values: float32 [N, D]. labels: N words. tokens: int64 [N], the id that each row predicts, -1 if none.
+    values: float32 [N, D]. labels: N words. tokens: int64 [N], the id that each state predicts, -1 if none.
     sample_ids: N ids of the data file's samples. positions: int64 [N], see `trimtab.offline.states.rules` (-1: a mean).
     """
 
@@ -50,11 +50,11 @@ class LayerStates:
     manifest: StatesManifest
 
     def of(self, words: set[str]) -> npt.NDArray[np.bool_]:
-        """Which rows are labelled by one of `words`: bool [N]."""
+        """Which states are labelled by one of `words`: bool [N]."""
         return np.fromiter((label in words for label in self.labels), dtype=np.bool_, count=len(self.labels))
 
     def at(self, indices: Int64) -> LayerStates:
-        """The rows at these indices, in this order. indices: int64 [n]."""
+        """The states at these indices, in this order. indices: int64 [n]."""
         return replace(
             self,
             values=self.values[indices],
@@ -80,13 +80,13 @@ def open_manifest(folder: Path) -> StatesManifest:
 
 
 class ShardedStates:
-    """The rows of one layer, a shard at a time, for what is larger than memory.
+    """The states of one layer, a shard at a time, for what is larger than memory.
 
-    Whoever iterates gets one `LayerStates` a shard, as often as he likes: each time it is read anew and its digest
-    checked. Only the asked layer is in memory, not the others of the shard. `len` is the number of rows.
+    Iterating gives one `LayerStates` per shard, and may be repeated: each time the shard is read again and its digest
+    checked. Only the asked layer is held in memory. `len` is the number of states.
 
     Raises:
-        DataError: incomplete, or without any row; when iterating: a shard missing or altered, a number not finite.
+        DataError: incomplete, or without any state; when iterating: a shard missing or altered, a number not finite.
         SettingError: the layer was not kept.
     """
 
@@ -104,7 +104,7 @@ class ShardedStates:
             raise SettingError(f"{folder}: layer {layer} was not kept; the layers there are {kept}")
         if not len(self):
             rule = self.manifest.request.rule
-            raise DataError(f"{folder}: holds no row at all; no answer had what the rule {rule!r} keeps")
+            raise DataError(f"{folder}: holds no state at all; no answer had what the rule {rule!r} keeps")
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -114,16 +114,16 @@ class ShardedStates:
             if not shard.rows:
                 continue
             try:
-                rows = _read_shard(self._folder, shard, self.layer, self.manifest)
+                states = _read_shard(self._folder, shard, self.layer, self.manifest)
             except (LookupError, OSError, TypeError, ValueError, SafetensorError) as error:
                 raise DataError(
                     f"{self._folder}: its manifest and its shards do not fit together; make them again"
                 ) from error
-            yield rows
+            yield states
 
 
 def load_states(folder: Path, layer: int) -> LayerStates:
-    """Every row of one layer, with each shard's digest checked.
+    """Every state of one layer, with each shard's digest checked.
 
     Raises:
         DataError, SettingError: as `ShardedStates`.

@@ -146,7 +146,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
         "does not hold",
     ),
     (("import", "{house}/data/data.jsonl", "--model", "{llava}", "--name", "x"), "--format"),
-    (("inspect", "{house}/data"), "no profile, dictionary, folder of rows or run"),
+    (("inspect", "{house}/data"), "no profile, dictionary, folder of states or of findings"),
     (("verify", "{house}/absent"), "absent: does not exist; give a profile"),
     (("inspect", "{house}/data/data.jsonl"), "data.jsonl: is no folder; give a profile"),
 ]

@@ -149,7 +149,7 @@ def test_an_answer_without_a_row_is_counted_too(llava_reader: Reader, data: Path
         represent(llava_reader, data, Predicts(("zebra",)), [1], tmp_path / "reps", limit=9)
     manifest = open_manifest(tmp_path / "reps")
     assert (manifest.rows, len(manifest.skipped)) == (0, 9)
-    with pytest.raises(DataError, match="no row at all"):
+    with pytest.raises(DataError, match="no state at all"):
         load_states(tmp_path / "reps", 1)
 
 
