@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -71,30 +73,34 @@ def as_another_user(folder: Path) -> str:
         "if os.getuid() == 0:\n    os.setgid(65534)\n    os.setuid(65534)\n"
         "try:\n    print(*Registry.open(Path(sys.argv[1])).names)\nexcept Exception as error:\n    print(error)\n"
     )
-    for path in folder.parents:  # pytest's own folders are its user's alone
-        if path.name.startswith(("pytest-", "test_")):
-            path.chmod(0o755)
     ran = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
     return ran.stdout.strip()
 
 
-def test_folders_that_may_not_be_read_are_skipped_or_one_sentence(folder: Path) -> None:
-    (folder / "lost+found").mkdir()
-    (folder / "lost+found").chmod(0)
-    assert as_another_user(folder) == "polite"
-    (folder / "polite").chmod(0)
-    try:
-        said = as_another_user(folder)
-    finally:
-        (folder / "polite").chmod(0o755)
-    assert said.startswith("polite/profile.json: may not be read by this user")
-    (folder / "polite" / "profile.safetensors").chmod(0)
-    assert as_another_user(folder).startswith("polite/profile.safetensors: may not be read by this user")
-    folder.chmod(0)
-    try:
-        assert as_another_user(folder).startswith("profiles: cannot be listed (Permission denied)")
-    finally:
-        folder.chmod(0o755)
+@pytest.fixture
+def shared(folder: Path) -> Iterator[Path]:
+    """The registry where every user may come to; pytest's own folders are its user's alone."""
+    with TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        copied = Path(shutil.copytree(folder, Path(root) / "profiles"))
+        try:
+            yield copied
+        finally:
+            for path in (copied, *copied.glob("*")):
+                path.chmod(0o755)
+
+
+def test_folders_that_may_not_be_read_are_skipped_or_one_sentence(shared: Path) -> None:
+    (shared / "lost+found").mkdir()
+    (shared / "lost+found").chmod(0)
+    assert as_another_user(shared) == "polite"
+    (shared / "polite").chmod(0)
+    assert as_another_user(shared).startswith("polite/profile.json: may not be read by this user")
+    (shared / "polite").chmod(0o755)
+    (shared / "polite" / "profile.safetensors").chmod(0)
+    assert as_another_user(shared).startswith("polite/profile.safetensors: may not be read by this user")
+    shared.chmod(0)
+    assert as_another_user(shared).startswith("profiles: cannot be listed (Permission denied)")
 
 
 @pytest.mark.parametrize("target", ["nowhere", "polite-2"])
