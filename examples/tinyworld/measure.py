@@ -5,11 +5,9 @@ chat route. An answer counts only when it is the expected text to the letter.
 """
 
 import argparse
-import base64
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +20,9 @@ from examples.tinyworld.ask import Sample
 from examples.tinyworld.data import BrokenSplit, read_split
 from examples.tinyworld.export import MODEL
 from examples.tinyworld.llava import ASSISTANT, IMAGE, USER
+from examples.tinyworld.served import answers
 from examples.tinyworld.words import GENDERED, gendered, other_facts, words
+from trimtab.offline import statistics
 
 MOST_TOKENS = 40
 """More than the longest caption has."""
@@ -39,13 +39,10 @@ class Rate:
     high: float
 
 
-def rate(hits: int, n: int, z: float = 1.959964) -> Rate:
-    if n == 0:
-        return Rate(0, 0, math.nan, 0.0, 1.0)
-    share, spread = hits / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Rate(hits, n, share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+def rate(hits: int, n: int) -> Rate:
+    """Of no case at all: anything from 0 to 1."""
+    found = statistics.rate(hits, n)
+    return Rate(hits, n, found.value if n else math.nan, found.low, found.high)
 
 
 def figures(samples: Sequence[Sample], answers: Sequence[str]) -> dict[str, Rate]:
@@ -103,26 +100,12 @@ def answer_locally(model: Path, folder: Path, samples: Sequence[Sample], batch: 
     return answers
 
 
-def answer_served(base_url: str, folder: Path, samples: Sequence[Sample], at_once: int = 16) -> list[str]:
+def answer_served(base_url: str, folder: Path, samples: Sequence[Sample]) -> list[str]:
     """The greedy answers of the first model that a running server lists, through its chat route."""
     from openai import OpenAI
 
-    client = OpenAI(base_url=base_url, api_key="none")
-    model = client.models.list().data[0].id
-
-    def ask(sample: Sample) -> str:
-        url = "data:image/png;base64," + base64.b64encode((folder / sample.image).read_bytes()).decode()
-        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": sample.question}]
-        reply = client.chat.completions.create(
-            model=model,
-            messages=[{"role": "user", "content": content}],  # type: ignore[list-item,misc]
-            temperature=0,
-            max_tokens=MOST_TOKENS,
-        )
-        return reply.choices[0].message.content or ""
-
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(tqdm(pool.map(ask, samples), total=len(samples), desc="answers", disable=None))
+    model = OpenAI(base_url=base_url, api_key="none").models.list().data[0].id
+    return answers(base_url, model, folder, samples, [MOST_TOKENS] * len(samples))
 
 
 def table(rates: dict[str, Rate]) -> str:

@@ -2,6 +2,8 @@
 
 import re
 
+from trimtab.offline.evaluation.gender import Lexicon
+
 GENDERED = frozenset({"man", "woman", "boy", "girl", "his", "her"})
 NEUTRAL = {
     "man": "person",
@@ -11,6 +13,8 @@ NEUTRAL = {
     "his": "their",
     "her": "their",
 }
+LEXICON = Lexicon(gendered=tuple(sorted(GENDERED)), neutral=tuple(sorted(set(NEUTRAL.values()))))
+"""How captions are judged: by the same words, with the same judge as those of other models."""
 BLANK = "_"
 
 _WORD = re.compile(r"[a-z]+")

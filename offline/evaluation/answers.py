@@ -36,7 +36,8 @@ class _Frozen(BaseModel):
 class Request(_Frozen):
     """What answers depend on. data: the digest of the data set's files. Not the address: servers may move.
 
-    seed: of the draw where `samples` were drawn from more; None where all were asked.
+    extra: more fields of each request, such as logit_bias. seed: of the draw where `samples` were drawn from more; None
+    where all were asked.
     """
 
     format: str
@@ -48,6 +49,7 @@ class Request(_Frozen):
     prompt: str
     max_tokens: int
     temperature: float = 0.0
+    extra: dict[str, Any] | None = None
 
 
 class Served(_Frozen):

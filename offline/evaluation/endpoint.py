@@ -74,9 +74,12 @@ def ask_all(
     folder: AnswersFolder,
     *,
     progress: bool = False,
+    label: str = "",
     warn: Callable[[str], None] = lambda message: None,
 ) -> None:
     """Ask what the folder lacks an answer to, and put each answer there as it comes.
+
+    progress: show a bar on a terminal; with a `label` it stands before the bar, which goes away when all is done.
 
     Raises:
         EndpointError: more requests were refused than may be, the endpoint did not answer for `patience` seconds, or it
@@ -86,7 +89,14 @@ def ask_all(
     if not missing:
         return
     known = folder.request.samples
-    with tqdm(total=known, initial=known - len(missing), unit="answer", disable=None if progress else True) as bar:
+    with tqdm(
+        total=known,
+        initial=known - len(missing),
+        unit="answer",
+        desc=f"{label:<34}" if label else None,
+        leave=not label,
+        disable=None if progress else True,
+    ) as bar:
         try:
             asyncio.run(_Asking(endpoint, folder, bar, warn).all(missing))
         except ExceptionGroup as several:
@@ -273,7 +283,8 @@ def _body(sample: Sample, request: Request) -> dict[str, Any]:
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
     }
-    return body if request.steering is None else {**body, "extra_body": {"steering": request.steering}}
+    steering = {} if request.steering is None else {"steering": request.steering}
+    return {**body, "extra_body": {**(request.extra or {}), **steering}}
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

@@ -26,7 +26,7 @@ __all__ = ["Results", "Run", "check_alike", "compared", "labels_of", "read_run",
 
 _MOST_LABELS = 20
 _EXAMPLES = 12
-_MUST_AGREE = ("format", "data", "samples", "seed", "model", "prompt", "max_tokens", "temperature")
+_MUST_AGREE = ("format", "data", "samples", "seed", "model", "prompt", "max_tokens", "temperature", "extra")
 _LUMPED = f"The {_MOST_LABELS} most frequent answers; the others are one."
 _FLIPS = {
     "turned": "turned: source answers that became their target",

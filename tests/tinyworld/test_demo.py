@@ -31,8 +31,8 @@ def test_the_moved_share_counts_exact_targets_among_exact_sources() -> None:
 
 
 def test_unsteered_questions_carry_no_field_at_all() -> None:
-    assert How().fields() == {}
-    assert How("a", 0.5).fields() == {"extra_body": {"steering": {"profile": "a", "alpha": 0.5}}}
+    assert (How().steering, How().extra) == (None, None)
+    assert How("a", 0.5).steering == {"profile": "a", "alpha": 0.5}
 
 
 def test_every_steering_and_kind_has_a_name_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from examples.tinyworld.ask import Sample
+from examples.tinyworld.ask import Sample, Type
 from examples.tinyworld.demo.client import Client, How
+from examples.tinyworld.export import MODEL as TINYWORLD
 from examples.tinyworld.study import gender, style, toward, words
-from examples.tinyworld.study.exam import Exam, Server
+from examples.tinyworld.study.exam import Exam, Server, made_of
 from examples.tinyworld.study.figures import added, became, diversity, spaced
 from examples.tinyworld.study.trial import Variant, decided
 from examples.tinyworld.study.words import judge_words
@@ -41,10 +43,24 @@ def profile(size: float = 1.0) -> Profile:
     return Profile.coarse("turn", [SteeringVector(5, size * np.ones(4))], model=MODEL)
 
 
-def exam(oracle: Oracle, split: Any, kept: Path, count: int = 4, size: float = 1.0) -> Exam:
-    server = Server(cast("Client", oracle), {"turn": profile(size)}, "weights", kept)
-    samples = [Sample(f"{i}", f"images/{i}.png", "is it so?", "yes", "yes/no") for i in range(count)]
-    return Exam(server, split, Path(split), samples)
+def exam(
+    oracle: Oracle,
+    split: Any,
+    kept: Path,
+    count: int = 4,
+    size: float = 1.0,
+    made: dict[str, str] | None = None,
+    picture: str = "a picture",
+    kind: Type = "yes/no",
+) -> Exam:
+    made = {"op": "1"} if made is None else made
+    server = Server(cast("Client", oracle), {"turn": profile(size)}, made, kept)
+    samples = [Sample(f"{i}", f"{i}.png", "is it so?", "yes", kind) for i in range(count)]
+    folder = kept / picture / split
+    folder.mkdir(parents=True, exist_ok=True)
+    for sample in samples:
+        (folder / sample.image).write_bytes(f"{split}: {picture}".encode())
+    return Exam(server, split, folder, samples)
 
 
 def test_the_strength_is_chosen_on_dev_and_reported_on_test(tmp_path: Path) -> None:
@@ -77,6 +93,22 @@ def test_an_answer_that_was_had_is_not_asked_for_again_but_another_vectors_is(tm
     exam(oracle, "dev", tmp_path, size=2.0).steered("turn", 1.0)
     exam(oracle, "dev", tmp_path, count=3).steered("turn", 1.0)
     assert len(oracle.asked) == 3
+    exam(oracle, "dev", tmp_path, made={"op": "2"}).steered("turn", 1.0)
+    exam(oracle, "dev", tmp_path, picture="another picture").steered("turn", 1.0)
+    exam(oracle, "dev", tmp_path, kind="caption").steered("turn", 1.0)  # captions are cut later
+    assert len(oracle.asked) == 6
+
+
+def test_what_made_a_server_names_all_that_decides_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(TINYWORLD, tmp_path / "model")
+    before = made_of(tmp_path / "model")
+    assert before == made_of(TINYWORLD)
+    assert all(before[name] for name in ("weights", "vllm", "op", "dtype"))
+    (tmp_path / "model" / "chat_template.jinja").write_text("another")
+    monkeypatch.setenv("VLLM_SOMETHING", "else")
+    monkeypatch.setattr("examples.tinyworld.study.exam.OP_VERSION", -1)
+    changed = {name for name, value in made_of(tmp_path / "model").items() if value != before[name]}
+    assert changed == {"files", "environment", "op"}
 
 
 def test_published_rows_fill_the_table_that_they_stand_in() -> None:

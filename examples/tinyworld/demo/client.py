@@ -1,22 +1,20 @@
-"""Asks a running server through the `openai` package, many questions at once."""
+"""Asks a running server: for answers, and for as many tokens as it can give."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI
-from tqdm.asyncio import tqdm
 
 from examples.tinyworld.ask import Sample
 from examples.tinyworld.demo.server import MODEL_NAME
+from examples.tinyworld.served import AT_ONCE, answers
+from trimtab.offline.evaluation.data_url import data_url
 
-AT_ONCE = 32
 MOST_TOKENS = {"caption": 40, "safety": 20}
 SHORT = 6
 """Tokens of a VQA answer: it has one word, and the rest shows repetition where a strength is too high."""
@@ -30,14 +28,15 @@ class How:
     alpha: float | None = None
     logit_bias: dict[str, float] | None = None
 
-    def fields(self) -> dict[str, Any]:
-        """The fields of a chat completion that say so."""
-        found: dict[str, Any] = {}
-        if self.profile is not None:
-            found["extra_body"] = {"steering": {"profile": self.profile, "alpha": self.alpha}}
-        if self.logit_bias is not None:
-            found["logit_bias"] = self.logit_bias
-        return found
+    @property
+    def steering(self) -> dict[str, Any] | None:
+        """The field of a request that steers."""
+        return None if self.profile is None else {"profile": self.profile, "alpha": self.alpha}
+
+    @property
+    def extra(self) -> dict[str, Any] | None:
+        """Its other fields."""
+        return None if self.logit_bias is None else {"logit_bias": self.logit_bias}
 
 
 UNSTEERED = How()
@@ -47,38 +46,30 @@ class Client:
     """Questions about the pictures of one split."""
 
     def __init__(self, base_url: str, runner: asyncio.Runner) -> None:
+        self._base_url = base_url
         self._openai = AsyncOpenAI(base_url=base_url, api_key="none", timeout=300, max_retries=0)
         self._runner = runner
 
     def ask(self, folder: Path, samples: Sequence[Sample], how: How = UNSTEERED, *, label: str = "") -> list[str]:
         """Greedy answers, in the order of the samples."""
-
-        async def all_of_them() -> list[str]:
-            gate = asyncio.Semaphore(AT_ONCE)
-            asked = [self._ask(gate, folder, sample, how.fields()) for sample in samples]
-            answers: list[str] = await tqdm.gather(*asked, desc=f"{label:<34}", unit="q", leave=False)
-            return answers
-
-        return self._runner.run(all_of_them())
-
-    async def _ask(self, gate: asyncio.Semaphore, folder: Path, sample: Sample, fields: dict[str, Any]) -> str:
-        async with gate:
-            reply = await self._openai.chat.completions.create(
-                model=MODEL_NAME,
-                messages=messages(folder, sample),
-                temperature=0,
-                max_tokens=MOST_TOKENS.get(sample.type, SHORT),
-                **fields,
-            )
-        return reply.choices[0].message.content or ""
+        return answers(
+            self._base_url,
+            MODEL_NAME,
+            folder,
+            samples,
+            [most_tokens(sample) for sample in samples],
+            steering=how.steering,
+            extra=how.extra,
+            label=label,
+        )
 
     def tokens(self, folder: Path, samples: Sequence[Sample], how: How, *, length: int) -> int:
         """How many tokens were generated when every answer is made exactly `length` tokens long."""
 
         async def all_of_them() -> int:
             gate = asyncio.Semaphore(AT_ONCE)
-            fields = how.fields()
-            fields["extra_body"] = {**fields.get("extra_body", {}), "ignore_eos": True}
+            steering = {} if how.steering is None else {"steering": how.steering}
+            fields = {"extra_body": {**steering, **(how.extra or {}), "ignore_eos": True}}
             return sum(await asyncio.gather(*(self._count(gate, folder, s, fields, length) for s in samples)))
 
         return self._runner.run(all_of_them())
@@ -93,15 +84,15 @@ class Client:
         return reply.usage.completion_tokens if reply.usage else 0
 
 
+def most_tokens(sample: Sample) -> int:
+    """Where the answer to a sample is cut."""
+    return MOST_TOKENS.get(sample.type, SHORT)
+
+
 def messages(folder: Path, sample: Sample) -> Any:
     """One user turn in OpenAI's form: the picture, then the question."""
     parts = [
-        {"type": "image_url", "image_url": {"url": _data_url(folder / sample.image)}},
+        {"type": "image_url", "image_url": {"url": data_url(folder / sample.image)}},
         {"type": "text", "text": sample.question},
     ]
     return [{"role": "user", "content": parts}]
-
-
-@functools.cache
-def _data_url(image: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()

@@ -14,10 +14,9 @@ from examples.tinyworld.ask import Sample
 from examples.tinyworld.data import read_split
 from examples.tinyworld.demo.client import Client, How
 from examples.tinyworld.demo.profiles import GENDER
-from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
+from examples.tinyworld.words import LEXICON, other_facts
 
 PROFILES = {"coarse": f"{GENDER}-coarse", "fine": GENDER}
-_NEUTRAL_WORDS = frozenset(NEUTRAL.values())
 
 
 def conversions(client: Client, folder: Path) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def _gendered_captions(client: Client, folder: Path) -> tuple[list[Sample], list
     """The samples whose unsteered caption holds a gendered word, and these captions."""
     samples = [sample for sample in read_split(folder) if sample.type == "caption"]
     captions = client.ask(folder, samples, label=f"{folder.name} captions unsteered")
-    pairs = [(sample, text) for sample, text in zip(samples, captions, strict=True) if gendered(text)]
+    pairs = [(sample, text) for sample, text in zip(samples, captions, strict=True) if LEXICON.words(text)]
     return [sample for sample, _ in pairs], [text for _, text in pairs]
 
 
@@ -42,12 +41,11 @@ def _judge(
 ) -> dict[str, Any]:
     label = f"{folder.name} {profile} {alpha:g}"
     steered = client.ask(folder, samples, How(profile, alpha), label=label)
-    cleared = [text for text in steered if not gendered(text)]
-    converted = sum(bool(_NEUTRAL_WORDS.intersection(words(text))) for text in cleared)
+    kinds = [LEXICON.kind(text) for text in steered]
     changed = sum(other_facts(a) != other_facts(b) for a, b in zip(plain, steered, strict=True))
     return {
         "alpha": alpha,
-        "converted": converted,
-        "deleted": len(cleared) - converted,
+        "converted": kinds.count("neutral"),
+        "deleted": kinds.count("neither"),
         "other_facts_changed": changed / len(samples),
     }

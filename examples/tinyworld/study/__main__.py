@@ -18,7 +18,7 @@ from rich.table import Table
 from examples.tinyworld.demo.client import Client
 from examples.tinyworld.demo.server import ServerError, serving
 from examples.tinyworld.export import MODEL
-from examples.tinyworld.study.exam import Server
+from examples.tinyworld.study.exam import Server, made_of
 from examples.tinyworld.study.lab import Lab
 from trimtab.offline.findings import AboutFound, Finding, TableFound, write_finding
 from trimtab.offline.steering.profiles import ConceptWarning
@@ -66,9 +66,8 @@ def _measure(lab: Lab, parts: dict[str, ModuleType]) -> None:
     registry = _saved(lab, made)
     log = lab.out / f"server-{lab.model.resolve().name}.log"
     with serving(lab.model, registry, log) as url, asyncio.Runner() as runner:
-        fingerprint = ModelIdentity.of(lab.model).fingerprint or ""
         profiles = {profile.name: profile for profile in made}
-        server = Server(Client(url, runner), profiles, fingerprint, lab.out / "asked")
+        server = Server(Client(url, runner), profiles, made_of(lab.model), lab.out / "asked")
         for part in parts.values():
             for name, finding in part.study(lab, server).items():
                 print(write_finding(lab.run, name, finding), flush=True)

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from examples.tinyworld.ask import Sample
-from examples.tinyworld.demo.client import UNSTEERED, Client, How
+from examples.tinyworld.demo.client import UNSTEERED, Client, How, most_tokens
+from examples.tinyworld.precision import served_dtype
 from trimtab.offline.files import write_whole
-from trimtab.vectors import Profile
+from trimtab.plugin.compat.versions import OP_VERSION, installed_vllm
+from trimtab.vectors import ModelIdentity, Profile
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its profiles by name, the fingerprint of its weights, and the folder for answers."""
+    """A running server: its profiles by name, what made it (see `made_of`), and the folder for answers."""
 
     client: Client
     profiles: Mapping[str, Profile]
-    model: str
+    made_of: Mapping[str, str]
     kept: Path
+
+
+def made_of(model: Path) -> dict[str, str]:
+    """All that decides what a server of a model answers, beside the request and its profile.
+
+    Weights, the model's other files (its template among them), vLLM, torch, the steering op, the type of numbers, the
+    processor's instructions, and what the environment tells vLLM.
+    """
+    rest = hashlib.sha256()
+    for file in sorted(one for one in model.iterdir() if one.suffix in (".json", ".jinja")):
+        rest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return {
+        "weights": ModelIdentity.of(model).fingerprint or "",
+        "files": rest.hexdigest(),
+        "vllm": str(installed_vllm()),
+        "torch": torch.__version__,
+        "op": str(OP_VERSION),
+        "dtype": served_dtype(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "environment": json.dumps({name: value for name, value in sorted(os.environ.items()) if name[:5] == "VLLM_"}),
+    }
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,15 @@ class Exam:
         return found
 
     def _key(self, how: How) -> str:
+        """Of everything that decides the answers: what the server is made of, the pictures' bytes, and each request."""
         digest = self.server.profiles[how.profile].digest if how.profile else ""
-        asked = [[sample.image, sample.question, sample.type] for sample in self.samples]
-        said = json.dumps([self.server.model, self.split, digest, how.alpha, asked])
+        asked = [
+            [_picture(self.folder / sample.image), sample.question, most_tokens(sample)] for sample in self.samples
+        ]
+        said = json.dumps([dict(self.server.made_of), digest, how.alpha, how.extra, asked], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _picture(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

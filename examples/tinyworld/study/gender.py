@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from examples.tinyworld.ask import NUMBERS, PLURALS
 from examples.tinyworld.scene import COLORS, ITEMS, PLACES, SHAPES
@@ -10,7 +10,7 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import Cell, changed, diversity, percent
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Outcome, Variant, decided
-from examples.tinyworld.words import NEUTRAL, gendered, other_facts, words
+from examples.tinyworld.words import LEXICON, NEUTRAL, other_facts, words
 from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.findings import AnswersFound, Finding, Measured, SweepFound, TableFound
 from trimtab.offline.statistics import rate
@@ -119,36 +119,28 @@ def _rows(test: Exam, outcome: Outcome) -> list[tuple[Cell, ...]]:
 
 def _figures(exam: Exam, captions: Sequence[str]) -> list[Cell]:
     pairs = list(zip(exam.plain, captions, strict=True))
-    became = [new for old, new in pairs if gendered(old)]
-    rest = [(old, new) for old, new in pairs if not gendered(old)]
-    shares = [_share(became, what) for what in (_converted, _deleted, _is_gendered)]
+    became = [new for old, new in pairs if _kind(old) == "gendered"]
+    rest = [(old, new) for old, new in pairs if _kind(old) != "gendered"]
+    shares = [_share(became, kind) for kind in ("neutral", "neither", "gendered")]
     facts = [round(100 * changed(*zip(*_only(pairs, of), strict=True)).value, 1) for of in FACTS.values()]
-    left = sum(map(_is_gendered, captions))
+    left = [_kind(caption) for caption in captions].count("gendered")
     return [str(left), *map(percent, shares), percent(changed(*zip(*rest, strict=True))), *facts, *diversity(captions)]
 
 
 def judge_gender(exam: Exam, captions: Sequence[str]) -> tuple[Measured, Measured]:
     """Gained: gendered captions that were converted. Collateral: captions with any other change."""
     pairs = list(zip(exam.plain, captions, strict=True))
-    spoilt = [other_facts(old) != other_facts(new) if gendered(old) else old != new for old, new in pairs]
-    gained = _share([new for old, new in pairs if gendered(old)], _converted)
+    spoilt = [other_facts(old) != other_facts(new) if _kind(old) == "gendered" else old != new for old, new in pairs]
+    gained = _share([new for old, new in pairs if _kind(old) == "gendered"], "neutral")
     return gained, rate(sum(spoilt), len(spoilt))
 
 
-def _share(captions: Sequence[str], what: Callable[[str], bool]) -> Measured:
-    return rate(sum(map(what, captions)), len(captions))
+def _share(captions: Sequence[str], kind: str) -> Measured:
+    return rate(sum(_kind(caption) == kind for caption in captions), len(captions))
 
 
-def _converted(caption: str) -> bool:
-    return not gendered(caption) and not _NEUTRAL_WORDS.isdisjoint(words(caption))
-
-
-def _deleted(caption: str) -> bool:
-    return not gendered(caption) and _NEUTRAL_WORDS.isdisjoint(words(caption))
-
-
-def _is_gendered(caption: str) -> bool:
-    return bool(gendered(caption))
+def _kind(caption: str) -> str:
+    return LEXICON.kind(caption)
 
 
 def _only(pairs: Sequence[tuple[str, str]], lexicon: frozenset[str]) -> list[tuple[str, str]]:
