@@ -18,22 +18,22 @@ endif
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(BACKEND)
+UV_TORCH := $(if $(filter cpu,$(BACKEND)),--torch-backend cpu)
 
 .PHONY: install demo study test conformance smoke compat bench serve lint
 
 install: $(INSTALLED)
 
-# One call, so that vLLM's pin decides which torch is installed. uv reads no pip configuration; it finds the CPU build of
-# torch on PyTorch's own index. pip would spend most of its time on byte code, which Python writes when it is needed.
-# The build leaves trimtab.egg-info, whose entry points would hide those of a later install from a Python in this folder.
+# One call, so that vLLM's pin decides which torch is installed. uv reads no configuration of pip's and takes the CPU build
+# of torch from PyTorch's own index; where it cannot, pip may. pip would spend most of its time on byte code, which Python
+# writes anyway when it is needed. The build leaves trimtab.egg-info behind: its entry points would hide those of a later
+# install from every Python that runs in this folder.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@if command -v uv >/dev/null; then set -x; \
-	    uv pip install --python $(BIN)/python $(if $(filter cpu,$(BACKEND)),--torch-backend cpu) -e '.[$(BACKEND),dev]'; \
-	else set -x; \
-	    $(BIN)/python -m pip install --no-compile -e '.[$(BACKEND),dev]'; \
-	fi
+	@{ command -v uv >/dev/null && set -x \
+	    && uv pip install --python $(BIN)/python $(UV_TORCH) -e '.[$(BACKEND),dev]'; } \
+	|| { set -x; $(BIN)/python -m pip install --no-compile -e '.[$(BACKEND),dev]'; }
 	@rm -rf trimtab.egg-info
 	@rm -f .venv/.installed-*
 	@touch $@
