@@ -1,6 +1,6 @@
 """What steering costs the host in each step, without a model: `python bench/host.py [--json PATH] [--check]`.
 
-Once a step, whatever the number of armed layers, the token rows are filled from the final batch. Three kinds of step:
+Once a step, whatever the number of armed layers, the entries are filled from the final batch. Three kinds of step:
 
 steady   every request decodes one more token; the batch is that of the step before
 change   every request decodes one token, but one of them has just come and one has gone
@@ -151,7 +151,7 @@ def _report(found: dict[tuple[int, int, str], float]) -> dict[str, Any]:
 
 
 def _table(found: dict[tuple[int, int, str], float], result: dict[str, Any]) -> Table:
-    table = Table(title=f"Filling the token rows of a step, µs (target: {TARGET_US:g} at {TARGET_BATCH} requests)")
+    table = Table(title=f"Filling the entries of a step, µs (target: {TARGET_US:g} at {TARGET_BATCH} requests)")
     table.add_column("requests", justify="right")
     for kind in KINDS:
         for layers in LAYERS:

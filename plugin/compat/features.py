@@ -53,7 +53,7 @@ _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
     (
         "dual-batch overlap (--enable-dbo)",
         lambda c: c.parallel_config.use_ubatching,
-        "two half batches share one table of token rows",
+        "two half batches share one set of entries",
     ),
     (
         "--kv-sharing-fast-prefill",

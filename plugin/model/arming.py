@@ -70,7 +70,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         here=[layer for layer, module in enumerate(layers) if not isinstance(module, PPMissingLayer)],
         registry_digest=config.digest,
     )
-    if tables.tokens.rows.is_meta:
+    if tables.tokens.entries.is_meta:
         raise StartupError(
             "this --load-format builds the model without memory for the steering tables; use safetensors"
         )

@@ -19,7 +19,7 @@ __all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"
 
 _LIBRARY = torch.library.Library("trimtab", "DEF")
 _LIBRARY.define(
-    "steer(Tensor hidden, Tensor residual, Tensor tokens, Tensor slots, Tensor limits, Tensor bias, Tensor rows, "
+    "steer(Tensor hidden, Tensor residual, Tensor entries, Tensor slots, Tensor limits, Tensor bias, Tensor rows, "
     "Tensor(a!) decided, Tensor(b!) lost) -> Tensor"
 )
 
@@ -27,7 +27,7 @@ _LIBRARY.define(
 def steer(
     hidden: torch.Tensor,
     residual: torch.Tensor,
-    tokens: torch.Tensor,
+    entries: torch.Tensor,
     slots: torch.Tensor,
     limits: torch.Tensor,
     bias: torch.Tensor,
@@ -39,7 +39,7 @@ def steer(
 
     Args:
         hidden, residual: [T, D], the two parts of the stream after a decoder layer, any float dtype.
-        tokens: int32 [≥ T, 3, P], slot, strength and decision of each token's parts, see `batch.Rows`.
+        entries: int32 [≥ T, 3, P], what acts on each token, see `batch.Entries`.
         slots: int32 [S, 3], see FIRST, COUNT and LIMIT. Slot 0 is unsteered.
         limits: float64 [S], the largest distance (inclusive) at which a fine profile adds; squared if Euclidean.
         bias: float64 [R], ½‖c‖² of rows that are centroids. rows: float32 [R, D].
@@ -49,7 +49,7 @@ def steer(
     Returns:
         [T, D] in the dtype of `residual`: accumulated in float32, cast once, finite.
     """
-    delta: torch.Tensor = torch.ops.trimtab.steer(hidden, residual, tokens, slots, limits, bias, rows, decided, lost)
+    delta: torch.Tensor = torch.ops.trimtab.steer(hidden, residual, entries, slots, limits, bias, rows, decided, lost)
     return delta
 
 

@@ -24,8 +24,8 @@
 
 namespace {
 
-// As in batch.py and op.py.
-enum TokenField { SLOT, ALPHA, DECISION, TOKEN_FIELDS };
+// As in batch.py and fields.py.
+enum EntryField { SLOT, ALPHA, DECISION, ENTRY_FIELDS };
 enum SlotField { FIRST, COUNT, LIMIT, SLOT_FIELDS };
 constexpr int NOT_HERE = -1, COSINE = 2;
 
@@ -109,23 +109,23 @@ bool rounded(const float* sum, scalar_t* out, int64_t size) {
 }
 
 template <typename scalar_t>
-void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& tokens, const Table& table,
+void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& entries, const Table& table,
                   at::Tensor& delta, int* lost) {
-  const int64_t size = table.size, parts = tokens.size(2);
+  const int64_t size = table.size, parts = entries.size(2);
   const scalar_t *hidden_at = hidden.const_data_ptr<scalar_t>(), *residual_at = residual.const_data_ptr<scalar_t>();
   scalar_t* out = delta.mutable_data_ptr<scalar_t>();
-  const int* token = tokens.const_data_ptr<int>();
+  const int* entry = entries.const_data_ptr<int>();
   std::vector<double> h(size);
   std::vector<float> sum(size);
-  for (int64_t t = 0; t < residual.size(0); ++t, token += TOKEN_FIELDS * parts) {
+  for (int64_t t = 0; t < residual.size(0); ++t, entry += ENTRY_FIELDS * parts) {
     bool looked = false, added = false;
     for (int64_t part = 0; part < parts; ++part) {
-      const int slot = token[SLOT * parts + part];
+      const int slot = entry[SLOT * parts + part];
       if (slot == 0) continue;
       int row = table.slots[slot * SLOT_FIELDS + FIRST];
       if (table.slots[slot * SLOT_FIELDS + COUNT] > 0) {
-        // At other layers than the gate's a decision's place holds what a former holder left.
-        const int decision = token[DECISION * parts + part];
+        // At other layers than the gate's a decision slot holds what a former request left.
+        const int decision = entry[DECISION * parts + part];
         if (decision > 0) {
           row = table.decided[decision];
         } else {
@@ -142,7 +142,7 @@ void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at
       if (!added) std::fill(sum.begin(), sum.end(), 0.0f);
       added = true;
       float alpha;
-      std::memcpy(&alpha, &token[ALPHA * parts + part], sizeof alpha);
+      std::memcpy(&alpha, &entry[ALPHA * parts + part], sizeof alpha);
       add_scaled(sum.data(), alpha, table.row(row), size);
     }
     scalar_t* const mine = out + t * size;
@@ -152,19 +152,19 @@ void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at
   }
 }
 
-bool anything_acts(const at::Tensor& tokens, int64_t count) {
-  const int64_t parts = tokens.size(2);
-  const int* token = tokens.const_data_ptr<int>();
-  for (int64_t t = 0; t < count; ++t, token += TOKEN_FIELDS * parts)
+bool anything_acts(const at::Tensor& entries, int64_t count) {
+  const int64_t parts = entries.size(2);
+  const int* entry = entries.const_data_ptr<int>();
+  for (int64_t t = 0; t < count; ++t, entry += ENTRY_FIELDS * parts)
     for (int64_t part = 0; part < parts; ++part)
-      if (token[SLOT * parts + part] != 0) return true;
+      if (entry[SLOT * parts + part] != 0) return true;
   return false;
 }
 
-at::Tensor steer(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& tokens,
+at::Tensor steer(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& entries,
                  const at::Tensor& slots, const at::Tensor& limits, const at::Tensor& bias, const at::Tensor& rows,
                  at::Tensor& decided, at::Tensor& lost) {
-  if (!anything_acts(tokens, residual.size(0))) {
+  if (!anything_acts(entries, residual.size(0))) {
     at::Tensor delta = at::empty_like(residual);
     std::memset(delta.mutable_data_ptr(), 0, delta.nbytes());  // all bits zero is zero in every float dtype
     return delta;
@@ -175,7 +175,7 @@ at::Tensor steer(const at::Tensor& hidden, const at::Tensor& residual, const at:
   const at::Tensor h = hidden.contiguous(), r = residual.contiguous();
   at::Tensor delta = at::empty_like(r);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, residual.scalar_type(), "trimtab::steer",
-                                  [&] { steer_tokens<scalar_t>(h, r, tokens, table, delta, lost.mutable_data_ptr<int>()); });
+                                  [&] { steer_tokens<scalar_t>(h, r, entries, table, delta, lost.mutable_data_ptr<int>()); });
   return delta;
 }
 

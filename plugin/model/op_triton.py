@@ -154,11 +154,11 @@ def _row(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _steer(  # type: ignore[no-untyped-def]
-    hidden, residual, delta, tokens, slots, limits, bias, rows, decided, lost, hidden_stride, residual_stride,
+    hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost, hidden_stride, residual_stride,
     D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
-    mine = tokens + token * 3 * _PARTS
+    mine = entries + token * 3 * _PARTS
     hidden += token * hidden_stride
     residual += token * residual_stride
     delta += token * D
@@ -194,7 +194,7 @@ def _added(token, part, row, rows, d, D: tl.constexpr):  # type: ignore[no-untyp
 def launch(
     hidden: torch.Tensor,
     residual: torch.Tensor,
-    tokens: torch.Tensor,
+    entries: torch.Tensor,
     slots: torch.Tensor,
     limits: torch.Tensor,
     bias: torch.Tensor,
@@ -207,7 +207,7 @@ def launch(
     delta = torch.empty(residual.shape, dtype=residual.dtype, device=residual.device)
     if len(residual):
         _steer[(len(residual),)](
-            hidden, residual, delta, tokens, slots, limits, bias, rows, decided, lost,
+            hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost,
             hidden.stride(0), residual.stride(0),
             D=size, BLOCK_K=_BLOCK_K, BLOCK_D=min(_BLOCK_D, triton.next_power_of_2(size)),
         )  # fmt: skip

@@ -1,8 +1,8 @@
-"""The device rows of the loaded profiles: allocated once at start, afterwards only written in place.
+"""The tables of the loaded profiles on the device: allocated once at start, afterwards only written in place.
 
-One `LayerTable` an armed layer holds the tensors of all profiles in flat rows; a slot says where a profile's rows begin
-and how they are read. All tensors are registered buffers, because sleep level 2 restores nothing else, and have their
-dtypes by name, because vLLM builds models under the model's own default dtype.
+One `LayerTable` per armed layer holds the tensors of all profiles in flat rows; a slot says where a profile's rows
+begin and how they are read. All tensors are registered buffers, because sleep level 2 restores nothing else, and have
+their dtypes by name, because vLLM builds models under the model's own default dtype.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import StartupError
 from ..requests.request import Steering
 from ..steps.batch import Ints
 from ..steps.decisions import Decisions, SteeredRequest
-from ..steps.entries import TokenRows
+from ..steps.entries import TokenEntries
 from . import op_cpu
 from .op import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE, steer
 
@@ -40,7 +40,9 @@ class LayerTable(nn.Module):
     decided: torch.Tensor
     lost: torch.Tensor
 
-    def __init__(self, layer: int, rows: int, slots: int, places: int, hidden_size: int, tokens: TokenRows) -> None:
+    def __init__(
+        self, layer: int, rows: int, slots: int, decisions: int, hidden_size: int, tokens: TokenEntries
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.tokens = tokens
@@ -49,7 +51,7 @@ class LayerTable(nn.Module):
             ("bias", (rows,), torch.float64),
             ("slots", (slots, 3), torch.int32),
             ("limits", (slots,), torch.float64),
-            ("decided", (places,), torch.int32),
+            ("decided", (decisions,), torch.int32),
             ("lost", (1,), torch.int32),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
@@ -61,7 +63,7 @@ class LayerTable(nn.Module):
     def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """What steering adds to the residual stream: [T, D], the stream's dtype."""
         return steer(
-            *(hidden, residual, self.tokens.rows),
+            *(hidden, residual, self.tokens.entries),
             *(self.slots, self.limits, self.bias, self.rows, self.decided, self.lost),
         )
 
@@ -75,7 +77,7 @@ class LayerTable(nn.Module):
             )
 
     def put(self, slot: int, profile: Profile) -> None:
-        """Write a profile's rows of this layer into a free place of the table, and then its slot."""
+        """Write a profile's rows of this layer into free rows of the table, and then its slot."""
         tensors = profile.tensors[self.layer]
         named = {name: torch.tensor(array) for name, array in tensors.named.items()}
         first = self._free_row
@@ -114,7 +116,7 @@ class SteeringTables(nn.Module):
     Args:
         rows: armed layer → rows of its table.
         slots: how many there are, 0 (unsteered) and the last (the self-check's) included.
-        tokens: the most rows of a step. requests: the most requests of a batch.
+        tokens: the most tokens of a step. requests: the most requests of a batch.
         here: the armed layers that this pipeline rank has; all of them by default.
     """
 
@@ -131,17 +133,17 @@ class SteeringTables(nn.Module):
     ) -> None:
         super().__init__()
         self.registry_digest = registry_digest
-        self.tokens = TokenRows(tokens)
-        places = 1 + MOST_PROFILES * requests
+        self.tokens = TokenEntries(tokens)
+        decisions = 1 + MOST_PROFILES * requests
         self.layers = {
-            layer: LayerTable(layer, n, slots, places, hidden_size, self.tokens)
+            layer: LayerTable(layer, n, slots, decisions, hidden_size, self.tokens)
             for layer, n in rows.items()
             if here is None or layer in here
         }
         self.slots: dict[str, int] = {}
         self.probe_slot = slots - 1
         self._armed = tuple(rows)
-        self._decisions = Decisions([table.decided for table in self.layers.values()], places)
+        self._decisions = Decisions([table.decided for table in self.layers.values()], decisions)
 
     def load(self, profile: Profile) -> None:
         """Put a profile into the tables, in place: nothing is allocated on the device and no graph changes.
@@ -180,10 +182,10 @@ class SteeringTables(nn.Module):
         return SteeredRequest(steering, self.slots)
 
     def step(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:
-        """Set the rows of a step from its final batch; the arguments are those of `TokenRows.fill`."""
-        self._decisions.place(batch)
+        """Set the entries of a step from its final batch; the arguments are those of `TokenEntries.fill`."""
+        self._decisions.assign(batch)
         self.tokens.fill(batch, computed, scheduled)
-        if self._decisions.held:
+        if self._decisions.assigned:
             self._decisions.note_made(batch, computed + scheduled)
 
     @property

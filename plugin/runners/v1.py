@@ -56,7 +56,7 @@ class _Batch(NamedTuple):
 
 
 def steer_step(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:
-    """Set the token rows of a step, where the runner's model is armed.
+    """Set the entries of a step, where the runner's model is armed.
 
     Runs in every step of every armed engine, and so does as little as it can where nothing has changed.
     """
@@ -70,7 +70,7 @@ def steer_step(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:
         batch = _Batch(tables, names[:], requests, any(requests))
         setattr(runner, _BATCH, batch)
     elif not batch.steered:
-        return  # and the rows were cleared when these requests came together
+        return  # and the entries were cleared when these requests came together
     batch.tables.step(batch.requests, runner.input_batch.num_computed_tokens_cpu[: len(names)], scheduled)
 
 

@@ -1,129 +1,140 @@
-"""This step's token rows: which slots, with which strength, act on which row of the flattened batch.
+"""The entries of one step: which profiles act on which token of the flattened batch, and how strongly.
 
-Pure, one pass over the batch and none over layers. They are made only after the step's batch is final; both model
-runners describe the batch by the same arrays.
+Pure: one pass over the batch, none over layers. Entries are made only after the step's batch is final; both model
+runners describe the batch by the same arrays. Most requests of most steps decode one more token far inside their last
+span, where their entry never changes: it is made once, as bytes, and a step puts those of its batch together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.vectors.asked import MOST_PROFILES
+
 from ..requests.positions import END
 from ..requests.request import Steering
-from .compiled import njit
 
 __all__ = [
     "ALPHA",
     "DECISION",
-    "NOBODY",
     "SLOT",
+    "UNSTEERED",
     "Entries",
     "Ints",
-    "Rows",
+    "RequestSpans",
     "decodes",
-    "entries_of",
-    "fill_rows",
-    "pack",
+    "fill_entries",
+    "spans_of",
 ]
 
 Ints = npt.NDArray[np.integer]
-Entries = npt.NDArray[np.float64]
-"""[E, 7], a row for each span of each part of a request. float64 holds all seven exactly."""
-Rows = npt.NDArray[np.int32]
+Entries = npt.NDArray[np.int32]
 """[T, 3, MOST_PROFILES]: of each token and part the slot (0 where nothing acts), the strength (the bits of a float32)
-and the decision (see `entries_of`)."""
+and the decision (see `spans_of`)."""
 
-# Fields of an entry. _FIRST: 1 in the first entry of a request. _PART: the place of the part in its request.
-_FIRST, _PART, _SLOT, _ALPHA, _DECISION, _START, _END = range(7)
-_FIELDS = 7
-
-# Fields of a token row.
+# Fields of an entry.
 SLOT, ALPHA, DECISION = range(3)
 
 
-def entries_of(steering: Steering, slots: Mapping[str, int], decisions: Sequence[int]) -> Entries:
+@dataclass(frozen=True, slots=True)
+class RequestSpans:
+    """What a worker keeps of a request: where its parts act, and its entry once that stays the same."""
+
+    spans: tuple[tuple[int, int, int, npt.NDArray[np.int32]], ...]
+    """Start, end and number of a part, and the slot, strength and decision that its entries have there."""
+    steady_from: int
+    """From this position on, every token has the same entry."""
+    entry: bytes
+    """That entry, int32 [3, MOST_PROFILES]."""
+    acts: bool
+    """Whether anything acts there."""
+    silent_before: bool
+    """Whether nothing acts before `steady_from`."""
+    decided: bool
+    """Whether no gate has still to decide."""
+
+
+def spans_of(steering: Steering, slots: Mapping[str, int], decisions: Sequence[int]) -> RequestSpans:
     """What a worker keeps of a request.
 
     Args:
         slots: profile digest → slot of the tables (≥ 1).
-        decisions: for each part, 0 where the gate decides at every token; else the place d ≥ 1 where its decision is
-            kept, or -d while it has not been made.
+        decisions: for each part, 0 where the gate decides at every token; else the decision slot d ≥ 1, or -d while
+            the gate has not decided.
     """
-    entries = np.array(
-        [
-            (0, number, slots[part.digest], part.alpha, decision, start, end)
-            for number, (part, decision) in enumerate(zip(steering.parts, decisions, strict=True))
-            for start, end in part.spans
-        ],
-        dtype=np.float64,
+    entry = np.zeros((3, MOST_PROFILES), np.int32)
+    spans = []
+    for number, (part, decision) in enumerate(zip(steering.parts, decisions, strict=True)):
+        values = np.array([slots[part.digest], np.float32(part.alpha).view(np.int32), decision], np.int32)
+        spans += [(start, end, number, values) for start, end in part.spans]
+        if part.spans[-1][1] >= END:
+            entry[:, number] = values
+    steady_from = max(start if end >= END else end for start, end, *_ in spans)
+    return RequestSpans(
+        spans=tuple(spans),
+        steady_from=steady_from,
+        entry=entry.tobytes(),
+        acts=bool(entry.any()),
+        silent_before=all(start >= steady_from for start, *_ in spans),
+        decided=min(decisions) >= 0,
     )
-    entries[0, _FIRST] = 1
-    return entries
 
 
-def pack(entries: Entries) -> bytes:
-    """A request's entries as bytes: those of a batch are put together by one join, in a tenth of numpy's time."""
-    return entries.tobytes()
+UNSTEERED = RequestSpans((), 0, bytes(4 * 3 * MOST_PROFILES), acts=False, silent_before=True, decided=True)
 
 
-NOBODY = pack(np.array([[1.0, 0, 0, 0, 0, 0, 0]]))
-"""The entries of an unsteered request: a span without positions."""
-
-
-def fill_rows(rows: Rows, packed: Sequence[bytes], computed: Ints, scheduled: Ints) -> tuple[int, bool]:
-    """Write the rows of one step, T = scheduled.sum().
+def fill_entries(entries: Entries, batch: Sequence[RequestSpans], computed: Ints, scheduled: Ints) -> tuple[int, bool]:
+    """Write the entries of one step, T = scheduled.sum().
 
     Args:
-        rows: at least T; the first T are written.
-        packed: of each request of the batch, see `pack`.
+        entries: at least T; the first T are written.
+        batch: of each of the N requests.
         computed: int [N], tokens of each request that lie before this step.
         scheduled: int [N], tokens of each request in this step.
 
     Returns:
-        T, or 0 where nothing acts on any of them; and whether a later step of one token a request of the same
-        requests has the very same rows.
+        T, or 0 where nothing acts on any token; and whether a later step of one token per request of the same requests
+        has the very same entries.
     """
-    entries = np.frombuffer(b"".join(packed)).reshape(-1, _FIELDS)
-    found: tuple[int, bool] = _fill_rows(rows, entries, computed, scheduled)
-    return found
-
-
-@njit()
-def _fill_rows(rows: Rows, entries: Entries, computed: Ints, scheduled: Ints) -> tuple[int, bool]:
-    total = scheduled.sum()
-    rows[:total] = 0
-    strength = entries[:, _ALPHA].astype(np.float32).view(np.int32)
-    acts, repeats = False, True
-    of, last = -1, 0
-    for e in range(len(entries)):
-        if entries[e, _FIRST] == 1:
-            of += 1
-            last += scheduled[of]
-            repeats &= scheduled[of] == 1
-        reached = computed[of] + scheduled[of]
-        begins, ends = int(entries[e, _START]), int(entries[e, _END])
-        part, decision = int(entries[e, _PART]), int(entries[e, _DECISION])
-        # It is past its end, or inside a span without one, and has decided.
-        repeats &= (ends <= computed[of] or (begins <= computed[of] and ends >= END)) and decision >= 0
-        # Position p of a request stands at row p + (its last row + 1) − (the positions it has reached).
-        for row in range(max(begins, computed[of]) + last - reached, min(ends, reached) + last - reached):
-            rows[row, SLOT, part] = int(entries[e, _SLOT])
-            rows[row, ALPHA, part] = strength[e]
-            rows[row, DECISION, part] = decision
-            acts = True
+    steady: list[bytes] = []  # the entries of tokens from `steady_from` on, and where they stand
+    places: list[int] = []
+    others: list[tuple[RequestSpans, int, int, int]] = []
+    total, acts, repeats = 0, False, True
+    for request, done, new in zip(batch, computed.tolist(), scheduled.tolist(), strict=True):
+        if new == 1 and done >= request.steady_from:
+            steady.append(request.entry)
+            places.append(total)
+            acts = acts or request.acts
+            repeats = repeats and request.decided
+        else:
+            repeats = False
+            before = min(max(request.steady_from - done, 0), new)
+            if before < new:
+                steady.append(request.entry * (new - before))
+                places += range(total + before, total + new)
+                acts = acts or request.acts
+            if before and not request.silent_before:
+                others.append((request, done, before, total))
+        total += new
+    filled = np.frombuffer(b"".join(steady), np.int32).reshape(-1, *entries.shape[1:])
+    if len(places) == total:
+        entries[:total] = filled
+    else:
+        entries[:total] = 0
+        entries[places] = filled
+    for request, done, before, at in others:
+        for start, end, part, values in request.spans:
+            first, last = max(start - done, 0), min(end - done, before)
+            if first < last:
+                entries[at + first : at + last, :, part] = values
+                acts = True
     return (total if acts else 0), repeats
 
 
-@njit()
 def decodes(computed: Ints, scheduled: Ints, reached: Ints) -> bool:
-    """Whether a step takes every request one token further, from `reached` or later. All of them int [N].
-
-    One loop, since each of numpy's calls would cost more than all of it.
-    """
-    for request in range(len(reached)):  # noqa: SIM110
-        if scheduled[request] != 1 or computed[request] < reached[request]:
-            return False
-    return True
+    """Whether a step takes every request one token further, from `reached` or later. All of them int [N]."""
+    return bool((scheduled == 1).all() and (computed >= reached).all())

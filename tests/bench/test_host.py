@@ -27,17 +27,16 @@ def test_requests_that_stay_count_their_tokens_and_others_come_in_their_place(ki
 def test_what_is_timed_sets_the_rows_of_each_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_rows: list[int] = []
 
-    def fill_rows(*arguments: Any) -> tuple[int, bool]:
-        used, repeats = batch.fill_rows(*arguments)
+    def fill_entries(*arguments: Any) -> tuple[int, bool]:
+        used, repeats = batch.fill_entries(*arguments)
         set_rows.append(used)
         return used, repeats
 
-    monkeypatch.setattr(tokens, "fill_rows", fill_rows)
+    monkeypatch.setattr(tokens, "fill_entries", fill_entries)
     prepare = filler(layers=3, requests=16)
     taken = list(islice(steps(kind, 16), 20))
     for step in taken:
         prepare(step)()
     # A steady step leaves the rows of the first one standing.
     expected = [int(scheduled.sum()) for *_, scheduled in taken]
-    set_rows = set_rows[1:]  # the first is that of a table which is made
     assert set_rows == (expected[:1] if kind == "steady" else expected)

@@ -16,12 +16,12 @@ _Fill = tuple[Sequence[Any], Any, Any]
 
 
 class Mutation:
-    """Made, it acts; `undo` ends it. changed: names of the requests whose token rows were not theirs, in order."""
+    """Made, it acts; `undo` ends it. changed: names of the requests whose entries were not theirs, in order."""
 
     def __init__(self, llm: Any, kind: str) -> None:
         from trimtab.plugin.model.arming import tables_of
         from trimtab.plugin.requests import kv
-        from trimtab.plugin.steps.entries import TokenRows
+        from trimtab.plugin.steps.entries import TokenEntries
 
         self.changed: dict[str, None] = {}
         self._kind = kind
@@ -29,7 +29,7 @@ class Mutation:
         tables: Any = tables_of(self._runner.get_model())
         self._tokens = tables.tokens
         self._fill = self._tokens.fill
-        self._right, self._wrong = (TokenRows(len(self._tokens.rows)) for _ in range(2))
+        self._right, self._wrong = (TokenEntries(len(self._tokens.entries)) for _ in range(2))
         self._before: _Fill = ((), np.zeros(0, np.int64), np.zeros(0, np.int64))
         self._block_key = kv.block_keys
         self._decisions = tables._decisions

@@ -204,7 +204,7 @@ class Host:
         def look(model: Any) -> dict[str, Any]:
             from trimtab.plugin.model.arming import tables_of
             from trimtab.plugin.model.tables import LayerTable
-            from trimtab.plugin.steps.entries import TokenRows
+            from trimtab.plugin.steps.entries import TokenEntries
 
             language_model = model.get_language_model() if hasattr(model, "get_language_model") else model
             tables = tables_of(model)
@@ -212,7 +212,7 @@ class Host:
             return {
                 "layers": [f"{type(layer).__module__}.{type(layer).__name__}" for layer in language_model.model.layers],
                 "tabled": sorted(module.layer for module in modules if isinstance(module, LayerTable)),
-                "token_rows": sum(isinstance(module, TokenRows) for module in modules),
+                "token_entries": sum(isinstance(module, TokenEntries) for module in modules),
                 "tables": None if tables is None else sorted(tables.layers),
                 "inner_tables": language_model is not model and tables_of(language_model) is not None,
                 "rows": {} if tables is None else {n: len(table.rows) for n, table in tables.layers.items()},

@@ -20,7 +20,7 @@ ARMED_LAYER = "trimtab.plugin.model.arming.ArmedLlamaDecoderLayer"
 def test_a_llava_whose_llama_comes_from_the_same_registry_is_armed_once(engine: Engine) -> None:
     found = engine.call("armed")
     assert found["tables"] == found["tabled"] == [MIDDLE, LAST]
-    assert found["token_rows"] == 1
+    assert found["token_entries"] == 1
     assert not found["inner_tables"]
 
 

@@ -1,4 +1,4 @@
-"""Token rows say, for every row of a step, which slots act on it, how strongly and by whose decision."""
+"""Entries say, for every token of a step, which slots act on it, how strongly and by whose decision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.plugin.asked import SLOTS, Cell, part, row_at, steerings
 from trimtab.plugin.requests.positions import END
 from trimtab.plugin.requests.request import Steering
-from trimtab.plugin.steps.batch import ALPHA, DECISION, NOBODY, SLOT, entries_of, fill_rows, pack
+from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT, UNSTEERED, fill_entries, spans_of
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,16 @@ class Share:
     scheduled: int
 
 
-def rows_of(batch: list[Share]) -> list[list[Cell]]:
+def entries_of(batch: list[Share]) -> list[list[Cell]]:
     """(slot, alpha, decision) of every part of every row."""
-    packed = [
-        NOBODY if share.steering is None else pack(entries_of(share.steering, SLOTS, share.decisions))
-        for share in batch
+    spans = [
+        UNSTEERED if share.steering is None else spans_of(share.steering, SLOTS, share.decisions) for share in batch
     ]
     computed = np.array([share.computed for share in batch], np.int32)
     scheduled = np.array([share.scheduled for share in batch], np.int32)
     total = int(scheduled.sum())
     rows = np.full((total + 2, 3, 4), 99, np.int32)
-    used, _ = fill_rows(rows, packed, computed, scheduled)
+    used, _ = fill_entries(rows, spans, computed, scheduled)
     assert used == (total if rows[:total, SLOT].any() else 0)
     assert (rows[total:] == 99).all()
     rows = rows[:total]
@@ -63,18 +62,18 @@ batches = st.lists(shares(), max_size=6)
 
 @given(batches)
 def test_every_row_is_what_a_loop_over_tokens_gives(batch: list[Share]) -> None:
-    assert rows_of(batch) == [row for share in batch for row in one_by_one(share)]
+    assert entries_of(batch) == [row for share in batch for row in one_by_one(share)]
 
 
 @given(batches)
 def test_batched_equals_alone(batch: list[Share]) -> None:
-    assert rows_of(batch) == [row for share in batch for row in rows_of([share])]
+    assert entries_of(batch) == [row for share in batch for row in entries_of([share])]
 
 
 @given(batches, st.permutations(range(6)))
 def test_the_rows_follow_the_order_of_the_batch(batch: list[Share], order: list[int]) -> None:
     permuted = [batch[index] for index in order if index < len(batch)]
-    assert rows_of(permuted) == [row for share in permuted for row in one_by_one(share)]
+    assert entries_of(permuted) == [row for share in permuted for row in one_by_one(share)]
 
 
 @given(steerings(), decisions, st.lists(st.integers(1, 5), min_size=1, max_size=6), batches)
@@ -82,10 +81,10 @@ def test_a_request_in_chunks_gets_the_rows_it_gets_in_one_go(
     steering: Steering, chosen: tuple[int, ...], chunks: list[int], batchmates: list[Share]
 ) -> None:
     chosen = chosen[: len(steering.parts)]
-    whole = rows_of([Share(steering, chosen, 0, sum(chunks))])
+    whole = entries_of([Share(steering, chosen, 0, sum(chunks))])
     in_chunks, done = [], 0
     for chunk in chunks:
-        step = rows_of([*batchmates, Share(steering, chosen, done, chunk)])
+        step = entries_of([*batchmates, Share(steering, chosen, done, chunk)])
         in_chunks += step[len(step) - chunk :]
         done += chunk
     assert in_chunks == whole
@@ -95,28 +94,40 @@ def test_a_request_in_chunks_gets_the_rows_it_gets_in_one_go(
 def test_a_preempted_request_that_starts_again_gets_the_same_rows(steering: Steering, total: int, cut: int) -> None:
     # It comes back with its generated tokens as if they were prompt; spans still count from the prompt's own length.
     cut, none = min(cut, total), (0,) * len(steering.parts)
-    before, again = rows_of([Share(steering, none, 0, cut)]), rows_of([Share(steering, none, 0, total)])
+    before, again = entries_of([Share(steering, none, 0, cut)]), entries_of([Share(steering, none, 0, total)])
     assert again[:cut] == before
-    assert again[cut:] == rows_of([Share(steering, none, cut, total - cut)])
+    assert again[cut:] == entries_of([Share(steering, none, cut, total - cut)])
 
 
 @given(batches)
 def test_one_request_without_steering_changes_nothing_for_the_others(batch: list[Share]) -> None:
     plain = [replace(share, steering=None) if index == 0 else share for index, share in enumerate(batch)]
     skipped = batch[0].scheduled if batch else 0
-    assert rows_of(plain)[:skipped] == [[(0, 0.0, 0)] * 4] * skipped
-    assert rows_of(plain)[skipped:] == rows_of(batch)[skipped:]
+    assert entries_of(plain)[:skipped] == [[(0, 0.0, 0)] * 4] * skipped
+    assert entries_of(plain)[skipped:] == entries_of(batch)[skipped:]
 
 
 def test_a_span_goes_on_to_the_longest_answer_there_is() -> None:
     far = 2**31 - 2**10
-    assert rows_of([Share(Steering((part("a"),)), (0,), far, 1)])[0][0] == (1, 1.0, 0)
+    assert entries_of([Share(Steering((part("a"),)), (0,), far, 1)])[0][0] == (1, 1.0, 0)
 
 
-def test_entries_hold_strengths_and_positions_exactly() -> None:
-    steering = Steering((part("a", 0.1, ((3, 2**24 + 1), (2**24 + 3, END))), part("e", -1 / 3, ((7, END),))))
-    assert entries_of(steering, SLOTS, (0, -4)).tolist() == [
-        [1, 0, 1, 0.1, 0, 3, 2**24 + 1],
-        [0, 0, 1, 0.1, 0, 2**24 + 3, END],
-        [0, 1, 7, -1 / 3, -4, 7, END],
+def test_strengths_are_float32_and_positions_whole_numbers() -> None:
+    far = 2**24 + 1
+    steering = Steering((part("a", 0.1, ((3, far), (far + 2, END))), part("e", -1 / 3, ((7, END),))))
+    tenth, third = np.array([0.1, -1 / 3], np.float32).tolist()
+    around = entries_of([Share(steering, (0, -4), far - 1, 4)])
+    assert around == [
+        [(1, tenth, 0) if acts else (0, 0.0, 0), (7, third, -4)] + [(0, 0.0, 0)] * 2 for acts in (1, 0, 0, 1)
     ]
+
+
+@given(steerings(), decisions, st.integers(0, 20))
+def test_where_a_step_says_that_it_repeats_every_later_token_has_the_same_entry(
+    steering: Steering, chosen: tuple[int, ...], position: int
+) -> None:
+    chosen = chosen[: len(steering.parts)]
+    one = np.ones(1, np.int32)
+    _, repeats = fill_entries(np.zeros((1, 3, 4), np.int32), [spans_of(steering, SLOTS, chosen)], one * position, one)
+    here, *later = (one_by_one(Share(steering, chosen, at, 1)) for at in range(position, position + 20))
+    assert repeats == (min(chosen) >= 0 and all(one == here for one in later))

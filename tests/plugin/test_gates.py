@@ -58,7 +58,7 @@ def play(worker: SteeringTables, batch: list[Living | None], scheduled: list[int
     computed = [0 if request is None else request.computed for request in batch]
     held = [None if request is None else request.held for request in batch]
     worker.step(held, np.array(computed, np.int32), np.array(scheduled, np.int32))
-    rows, row = worker.tokens.rows.numpy(), 0
+    rows, row = worker.tokens.entries.numpy(), 0
     places: set[int] = set()
     for request, n in zip(batch, scheduled, strict=True):
         for position in range(request.computed if request else 0, (request.computed if request else 0) + n):
@@ -122,19 +122,19 @@ def test_a_request_that_is_out_of_the_batch_holds_no_place_and_comes_back_with_w
     prompt, decode = np.array([3]), np.array([1])
     worker.step([one], np.array([0]), prompt)
     for layer, table in worker.layers.items():
-        table.decided[list(one.places)] = torch.tensor([10 + layer, 20 + layer], dtype=torch.int32)
+        table.decided[list(one.decision_slots)] = torch.tensor([10 + layer, 20 + layer], dtype=torch.int32)
     worker.step([other], np.array([0]), prompt)
-    assert not one.places
+    assert not one.decision_slots
     for table in worker.layers.values():
         table.decided.fill_(77)  # whoever has the places now
     worker.step([other, one], np.array([3, 0]), np.array([1, 5]))  # it is computed again from its start
-    assert not set(one.places) & set(other.places)
-    assert worker.tokens.rows[1:6, DECISION, 0].tolist() == [0, 0, *[one.places[0]] * 3]
+    assert not set(one.decision_slots) & set(other.decision_slots)
+    assert worker.tokens.entries[1:6, DECISION, 0].tolist() == [0, 0, *[one.decision_slots[0]] * 3]
     for layer, table in worker.layers.items():
-        assert table.decided[list(one.places)].tolist() == [10 + layer, 20 + layer]
-        assert table.decided[list(other.places)].tolist() == [77, 77]
+        assert table.decided[list(one.decision_slots)].tolist() == [10 + layer, 20 + layer]
+        assert table.decided[list(other.decision_slots)].tolist() == [77, 77]
     worker.step([one], np.array([5]), decode)
-    assert not other.places
+    assert not other.decision_slots
 
 
 def test_a_request_that_left_before_its_prompt_ended_decides_when_it_is_back() -> None:
@@ -143,24 +143,24 @@ def test_a_request_that_left_before_its_prompt_ended_decides_when_it_is_back() -
     worker.step([one], np.array([0]), np.array([4]))
     worker.step([None], np.array([0]), np.array([1]))
     worker.step([one], np.array([0]), np.array([6]))
-    assert worker.tokens.rows[:7, DECISION, 0].tolist() == [0] * 5 + [-one.places[0], 0]
+    assert worker.tokens.entries[:7, DECISION, 0].tolist() == [0] * 5 + [-one.decision_slots[0], 0]
     worker.step([one], np.array([6]), np.array([1]))
-    assert worker.tokens.rows[0, DECISION, 0].item() == one.places[0]
+    assert worker.tokens.entries[0, DECISION, 0].item() == one.decision_slots[0]
 
 
 def test_a_request_whose_gates_decide_at_every_token_takes_no_place() -> None:
     worker = tables()
     one = worker.take(Steering((part("a"), part("b"))))
     worker.step([one], np.array([0]), np.array([3]))
-    assert one.places == ()
-    assert not worker.tokens.rows[:, DECISION].any()
+    assert one.decision_slots == ()
+    assert not worker.tokens.entries[:, DECISION].any()
 
 
 def test_a_full_batch_of_the_largest_requests_has_places() -> None:
     worker = tables()
     batch = [worker.take(Steering(tuple(once_from(digest, 0) for digest in "abcd"))) for _ in range(AT_MOST)]
     worker.step(batch, np.zeros(AT_MOST, np.int32), np.ones(AT_MOST, np.int32))
-    places = [place for request in batch for place in request.places]
+    places = [place for request in batch for place in request.decision_slots]
     assert len(set(places)) == 4 * AT_MOST
     assert 0 not in places
     assert max(places) < len(worker.layers[0].decided)

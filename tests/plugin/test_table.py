@@ -115,7 +115,7 @@ def test_all_tensors_are_buffers_that_no_checkpoint_names(registry: Registry) ->
     table = room_for_all(registry).layers[1]
     assert {name for name, _ in table.named_buffers()} == {
         *("rows", "bias", "slots", "limits", "decided", "lost"),
-        "tokens.rows",
+        "tokens.entries",
     }
     assert not table.state_dict()
 

@@ -19,7 +19,7 @@ def answer(given: str, answered: str) -> None:
 
 def build(stream: str, size: int) -> None:
     """Compiles the kernel down to machine code, which needs no GPU."""
-    types = dict.fromkeys(("tokens", "slots", "decided", "lost"), "*i32")
+    types = dict.fromkeys(("entries", "slots", "decided", "lost"), "*i32")
     types |= dict.fromkeys(("hidden", "residual", "delta"), stream)
     types |= dict.fromkeys(("limits", "bias"), "*fp64")
     types["rows"] = "*fp32"
