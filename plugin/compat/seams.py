@@ -139,6 +139,7 @@ SEAMS = (
     Seam("v1/worker/worker_base.py", "WorkerBase", "model_runner", "read", "runners.handshake"),
     Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_dummy_run", "called", "model.probe"),
     Seam("v1/worker/gpu/model_runner.py", "GPUModelRunner", "_dummy_run", "called", "model.probe"),
+    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_dummy_run", "wrapped", "runners.v1"),
     # The server. WorkerBase gets a method that `collective_rpc` calls.
     Seam("v1/worker/worker_base.py", "WorkerBase", "get_model", "called", "runners.handshake"),
     Seam("engine/protocol.py", "EngineClient", "vllm_config", "read", "http.doors"),

@@ -1,7 +1,7 @@
 """Model runner V1 (the CPU's, and the GPU's for features that V2 lacks): sees the final batch of each step.
 
 Leans on vllm/v1/worker/gpu_model_runner.py: GPUModelRunner._prepare_inputs (0.29 to 0.32), after which, and not
-before, the order of the batch is final. Dummy runs do not pass through it, so they are never steered.
+before, the order of the batch is final; and its _dummy_run, which does not pass through it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def on_step(listener: Listener) -> None:
     if listener not in _listeners:
         _listeners.append(listener)
     wrap(GPUModelRunner, "_prepare_inputs", _prepare_inputs)
+    wrap(GPUModelRunner, "_dummy_run", _dummy_run)
 
 
 def _prepare_inputs(
@@ -44,6 +45,15 @@ def _prepare_inputs(
     for listen in _listeners:
         listen(self, scheduler_output, scheduled)
     return prepared
+
+
+def _dummy_run(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Steer no dummy run. An idle data-parallel rank does them between steps: the entries of the last step would act
+    again, and its gates decide once more, over what the dummy tokens hold."""
+    tables = tables_of(self.get_model())
+    if tables is not None:
+        tables.tokens.clear()
+    return original(self, *args, **kwargs)
 
 
 class _Batch(NamedTuple):

@@ -14,6 +14,7 @@ from trimtab.plugin.model.tables import SteeringTables
 from trimtab.plugin.requests.request import Steering
 from trimtab.plugin.steps.batch import DECISION, SLOT
 from trimtab.plugin.steps.decisions import SteeredRequest
+from trimtab.vectors import ModelIdentity, Profile
 
 AT_MOST = 3  # requests in a batch
 LAYERS = (0, 4)
@@ -164,3 +165,20 @@ def test_a_full_batch_of_the_largest_requests_has_places() -> None:
     assert len(set(places)) == 4 * AT_MOST
     assert 0 not in places
     assert max(places) < len(worker.layers[0].decided)
+
+
+def test_a_dummy_run_after_a_step_that_decided_decides_nothing() -> None:
+    model = ModelIdentity(architecture="LlamaForCausalLM", hidden_size=4, num_layers=1)
+    rows = np.eye(2, 4, dtype=np.float32)
+    profile = Profile.fine("p", {0: (rows, rows)}, model=model)
+    worker = SteeringTables({0: 5}, 3, 4, tokens=4, requests=1)
+    worker.load(profile)
+    request = worker.take(Steering((once_from(profile.digest, 2),)))
+    first, second = (torch.from_numpy(rows[k : k + 1]).expand(3, 4).contiguous() for k in range(2))
+    layer, nothing = worker.layers[0], torch.zeros(3, 4)
+    worker.step([request], np.array([0]), np.array([3]))
+    assert layer(first, nothing)[2].tolist() == rows[0].tolist()
+    worker.tokens.clear()
+    assert not layer(second, nothing).any()
+    worker.step([request], np.array([3]), np.array([1]))
+    assert layer(second[:1], nothing[:1])[0].tolist() == rows[0].tolist()

@@ -35,7 +35,8 @@ def not_finite(case: Case) -> Case:
     first, count, _ = case.slots[1].tolist()
     rows[first : first + count, 0] = -1.0
     rows[first + count - 1, 0] = 1.0
-    return replace(case, hidden=hidden, rows=rows, tokens=tokens)
+    bias = rows.double().square().sum(dim=1) / 2
+    return replace(case, hidden=hidden, rows=rows, bias=bias, tokens=tokens)
 
 
 def overflowing(case: Case) -> Case:

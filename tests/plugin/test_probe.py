@@ -65,7 +65,7 @@ def test_an_addition_that_is_lost_stops_the_start(layer: int, armed: Decoder) ->
     before = buffers(armed)
     with pytest.raises(StartupError, match=f"layer {layer} is armed and adds nothing"):
         check(Runner(armed))
-    assert not tables(armed).tokens.rows.any()  # whoever catches it does not serve probes
+    assert not tables(armed).tokens.entries.any()  # whoever catches it does not serve probes
     assert len(before) > DEPTH
 
 
@@ -100,4 +100,4 @@ def test_a_pipeline_rank_that_hands_its_states_on_is_not_asked(armed: Decoder) -
     runner = Runner(armed, lambda states: None)
     check(runner)
     assert runner.runs == 1
-    assert not tables(armed).tokens.rows.any()
+    assert not tables(armed).tokens.entries.any()
