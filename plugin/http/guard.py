@@ -21,7 +21,7 @@ __all__ = ["MOST_BYTES", "RefuseMisplacedSteering"]
 MOST_BYTES = 256 << 20
 """The largest JSON body that is read on. vLLM itself sets no limit."""
 
-_SLICE = 32 << 10  # bytes that are looked through before other requests have their turn
+_SLICE = 8 << 10  # bytes that are looked through before other requests have their turn
 _MOST_AFTER = 64 << 20  # bytes that a refused client may go on sending, so that it is there to read why
 
 

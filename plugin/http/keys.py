@@ -21,6 +21,7 @@ __all__ = ["MOST_PARTS", "KeyReader"]
 MOST_PARTS = 1_000_000
 """Strings, lists and objects that a body may have. Long prompts and pictures are one string each."""
 
+_KEY_PARTS = 50  # what it takes to look at a key, in parts
 _LONGEST_KEY = 400  # in bytes: six for each escaped letter
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _PART = re.compile(rb'["{}\[\]]')
@@ -93,8 +94,7 @@ class KeyReader:
         if self._escape:
             self._string += data[at : at + 1]
             self._escape, at = False, at + 1
-        match = _IN_STRING.match(data, at)
-        end = at if match is None else match.end()
+        end = _string_end(data, at)
         if len(self._string) <= _LONGEST_KEY:
             self._string += data[at : min(end, at + _LONGEST_KEY + 1)]
         if end == len(data):
@@ -128,6 +128,7 @@ class KeyReader:
                 )
             except ValueError:
                 return  # no JSON: the route says so
+            self._count(_KEY_PARTS)
             self._look.key(self._key, self._open[-1][0])
 
     @property
@@ -136,19 +137,22 @@ class KeyReader:
         return self._depth == len(self._open) > 0 and not self._open[-1][1]
 
     def _take(self, byte: int) -> None:
-        self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise RequestError(
-                f"the body has more than {MOST_PARTS:,} strings, lists and objects, which is more than is looked "
-                f"through for {FIELD!r}; send a smaller one",
-                param="body",
-            )
+        self._count(1)
         if byte == 0x22:  # "
             self._string = bytearray()
         elif byte in b"{[":
             self._enter(is_list=byte == 0x5B)
         else:
             self._leave()
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > MOST_PARTS:
+            raise RequestError(
+                f"the body has more than {MOST_PARTS:,} strings, lists and objects (a field counts {_KEY_PARTS}), "
+                f"which is more than is looked through for {FIELD!r}; send a smaller one",
+                param="body",
+            )
 
     def _enter(self, *, is_list: bool) -> None:
         if self._depth == len(self._open) and (inside := self._path_inside(is_list)) is not None:
@@ -172,3 +176,17 @@ class KeyReader:
             self._open.pop()
         self._depth = max(self._depth - 1, 0)
         self._key = None
+
+
+def _string_end(data: bytes, at: int) -> int:
+    """Where a string that goes on at `at` ends: at its closing quote, at a backslash that is the last byte, or nowhere.
+
+    A picture is one string of megabytes without a backslash, which `find` passes at the speed of memory.
+    """
+    quote = data.find(b'"', at)
+    end = len(data) if quote < 0 else quote
+    escape = data.find(b"\\", at, end)
+    if escape < 0:
+        return end
+    match = _IN_STRING.match(data, escape)
+    return escape if match is None else match.end()

@@ -193,3 +193,5 @@ def test_a_body_of_countless_parts_is_not_read_on(monkeypatch: pytest.MonkeyPatc
     assert read(b'{"a": [' + b"1," * 10_000 + b"1]}", []) is None
     with pytest.raises(RequestError, match="more than 1,000 strings, lists and objects"):
         read(b'{"\\u0041":[' + b"[],[]," * 1000, [64] * 99)
+    with pytest.raises(RequestError, match="a field counts 50"):
+        read(b"{" + b",".join(b'"%d": 1' % number for number in range(30)) + b"}", [])
