@@ -17,24 +17,50 @@ A request's way through it, one module per step:
 serve the same profiles, and `model.probe` that every armed layer adds. States of the stream leave through `capture`.
 Everything that leans on vLLM's internals is listed in `compat.seams`.
 
-This module stays light: vLLM loads it in every process, and torch loads a neighbour of it at `import torch`.
+This module stays light: vLLM loads it in every process, and torch loads a neighbour of it at `import torch`. Whatever
+is installed, an engine that does not ask for trimtab is plain vLLM; `asking` says how it is asked for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import engine_args
 
-__all__ = ["engine_args", "register"]
+__all__ = ["endpoint_plugin", "engine_args", "register"]
 
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`: called by vLLM in every process, possibly more than once."""
+    from . import asking
+
+    asking.install_check()
+    asking.when_asked(_install)
+
+
+def _install() -> None:
     from . import engine
 
     engine.install()
+
+
+def endpoint_plugin() -> Any:
+    """Entry point of `vllm.endpoint_plugins`; vLLM loads it only when `VLLM_PLUGINS` names it."""
+    from . import asking
+
+    if not asking.asked():
+        return _NoDoors()
+    from .http import doors
+
+    return doors.endpoint_plugin()
+
+
+class _NoDoors:
+    """An endpoint plugin that fits no server: vLLM skips it."""
+
+    name = "trimtab"
+    required_tasks = ()
 
 
 def __getattr__(name: str) -> object:

@@ -1,8 +1,10 @@
 """What every process of an engine must agree on: which profiles, which layers are armed, how many rows there are.
 
-It travels in vLLM's `additional_config` (config/vllm.py), which reaches every process and is part of the key of vLLM's
-compile cache: vLLM's own key does not know plugins, and a stale graph would lack the op. The registry's digest is in
-it as well, so that a folder that changes while an engine starts stops the start instead of serving two versions.
+It travels in vLLM's `additional_config` (config/vllm.py), which reaches every process. The registry's digest is in it,
+so that a folder that changes while an engine starts stops the start instead of serving two versions.
+
+`additional_config` is also part of the key of vLLM's compile cache, which does not know plugins by itself: a stale
+graph would lack the op. Only what the compiled graph depends on may be in that key, see `SteeringConfig.compiled`.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from trimtab.vectors import ModelIdentity, Registry
 from trimtab.vectors.layers import Layer
 
+from .asking import STEERING_KEY, ask
 from .compat.versions import OP_VERSION, check_vllm, installed_vllm
 from .errors import StartupError
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig, VllmConfig
+    from vllm.config import VllmConfig
 
 __all__ = ["ARCHITECTURES", "PLUGIN_NAME", "SteeringConfig", "engine_args", "model_folder", "open_registry"]
 
@@ -51,13 +54,18 @@ class SteeringConfig:
     op_version: int = OP_VERSION
 
     def to_additional_config(self) -> dict[str, Any]:
-        return {PLUGIN_NAME: {**asdict(self), "rows": {str(layer): rows for layer, rows in self.rows.items()}}}
+        return {STEERING_KEY: {**asdict(self), "rows": {str(layer): rows for layer, rows in self.rows.items()}}}
+
+    def compiled(self) -> dict[str, Any]:
+        """What the compiled graph depends on: the armed layers, their rows, the slots and the version of the op."""
+        whole: dict[str, Any] = self.to_additional_config()[STEERING_KEY]
+        return {name: whole[name] for name in ("rows", "slots", "op_version")}
 
     @classmethod
     def of(cls, vllm_config: VllmConfig) -> SteeringConfig | None:
         """The steering part of an engine's configuration; None for an engine that was started without profiles."""
         additional = vllm_config.additional_config
-        found = additional.get(PLUGIN_NAME) if isinstance(additional, Mapping) else None
+        found = additional.get(STEERING_KEY) if isinstance(additional, Mapping) else None
         if found is None:
             return None
         return cls(**{**found, "rows": {int(layer): int(rows) for layer, rows in found["rows"].items()}})
@@ -72,6 +80,9 @@ def engine_args(
     additional_config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments for `vllm.LLM(...)` or `AsyncEngineArgs(...)` that arm an engine with a folder of profiles.
+
+    Sets VLLM_TRIMTAB=1 in this process and all that it starts, without which an installed trimtab does nothing. Where
+    the arguments are handed to processes that this one does not start, set it there.
 
     Args:
         profiles: folder whose sub-folders are profiles.
@@ -102,24 +113,26 @@ def engine_args(
         rows={layer: 1 + _rows_used(registry, layer) + rows for layer in armed},
         slots=2 + len(registry) + rows,
     )
+    ask()
     return {"additional_config": {**(additional_config or {}), **config.to_additional_config()}}
 
 
-def open_registry(config: SteeringConfig, model: ModelConfig) -> Registry:
+def open_registry(config: SteeringConfig, vllm_config: VllmConfig) -> Registry:
     """The registry of a running engine, checked against the model and against what the other processes loaded.
 
     Raises:
         ProfileError: a profile is unusable or made for another model.
         StartupError: the folder changed since the engine's configuration was made.
     """
+    model = vllm_config.model_config
     check_architecture(model.architecture)
-    return _open(config.profiles, config.digest, model.model, model.revision)
+    return _open(config.profiles, config.digest, model.model, model.revision, vllm_config.load_config.download_dir)
 
 
 # Once a process: what moves on the disk of a running server changes nothing, and an in-process worker shares the copy.
 @functools.cache
-def _open(profiles: str, digest: str, model: str, revision: str | None) -> Registry:
-    registry = Registry.open(Path(profiles), ModelIdentity.of(model_folder(model, revision)))
+def _open(profiles: str, digest: str, model: str, revision: str | None, download_dir: str | None) -> Registry:
+    registry = Registry.open(Path(profiles), ModelIdentity.of(model_folder(model, revision, download_dir)))
     if registry_digest(registry) != digest:
         raise StartupError("the folder of steering profiles changed while the engine was starting; start it again")
     return registry
@@ -148,24 +161,49 @@ def registry_digest(registry: Registry) -> str:
     return registry.digest
 
 
-def model_folder(model: str, revision: str | None = None) -> Path:
-    """Where the weights of a served model lie: the folder itself, or the Hub's local snapshot that vLLM loads from."""
+def model_folder(model: str, revision: str | None = None, download_dir: str | None = None) -> Path:
+    """Where the files lie that vLLM loads a model from. Downloads nothing.
+
+    Leans on vllm/model_executor/model_loader/default_loader.py (0.29 to 0.32): a folder is taken as it is; then
+    ModelScope's cache, where VLLM_USE_MODELSCOPE is set; then the Hub's cache, which --download-dir or HF_HOME move.
+
+    Args:
+        model, revision, download_dir: as vLLM's configuration has them.
+
+    Raises:
+        StartupError: the safetensors files are not on this machine.
+    """
     if Path(model).is_dir():
         return Path(model)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from vllm import envs
 
-    try:
-        folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
-        missing = not any(folder.glob("*.safetensors"))
-    except (LocalEntryNotFoundError, HFValidationError):
-        missing = True
-    if missing:
+    folder = _in_modelscope(model, revision) if envs.VLLM_USE_MODELSCOPE else _in_hub(model, revision, download_dir)
+    if folder is None or not any(folder.glob("*.safetensors")):
         raise StartupError(
             f"the safetensors weights of {model!r} are not on this machine, and profiles are checked against them; "
             "download the model first (hf download NAME --local-dir FOLDER) and serve its folder"
         )
     return folder
+
+
+def _in_hub(model: str, revision: str | None, download_dir: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, cache_dir=download_dir, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def _in_modelscope(model: str, revision: str | None) -> Path | None:
+    # vLLM hands it no --download-dir.
+    from modelscope.hub.snapshot_download import snapshot_download
+
+    try:
+        return Path(snapshot_download(model_id=model, revision=revision, local_files_only=True))
+    except ValueError:  # what it raises for files that are not in its cache
+        return None
 
 
 def rows_of(tensors: Layer) -> int:

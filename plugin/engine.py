@@ -13,15 +13,19 @@ vllm/model_executor/models/registry.py: ModelRegistry.register_model, official (
 
 from __future__ import annotations
 
+import copy
 import importlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from .asking import STEERING_KEY, SWITCH
 from .capture import calls as capture_calls
 from .capture import request as capture_request
 from .capture import runners as capture_runners
+from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import ARCHITECTURES, SteeringConfig, check_architecture
 from .errors import StartupError
@@ -37,15 +41,39 @@ __all__ = ["check_registered", "install", "register_models"]
 
 
 def install() -> None:
-    """Put everything in its place in this process. Safe to call again."""
+    """Put everything in its place in this process. Safe to call again.
+
+    Raises:
+        StartupError: a vLLM outside the range. ImportError, AttributeError: vLLM has renamed what we lean on.
+    """
+    check_vllm(installed_vllm())
+    from vllm import envs
+    from vllm.config import VllmConfig
     from vllm.v1.engine.input_processor import InputProcessor
 
+    # vLLM warns of variables that it does not know, and ends where --fail-on-environ-validation is given.
+    envs.environment_variables.setdefault(SWITCH, lambda: os.environ.get(SWITCH))
     register_models()
+    wrap(VllmConfig, "compute_hash", _hash)
     wrap(InputProcessor, "__init__", _start)
     wrap(InputProcessor, "process_inputs", _admit)
     kv.install()
     handshake.install()
     capture_runners.install()
+
+
+def _hash(original: Callable[..., str], self: VllmConfig, *args: Any, **kwargs: Any) -> str:
+    """The key of the compile cache, without what no compiled graph depends on.
+
+    vLLM would take a hash from `additional_config` itself were it no dictionary; but some of its models look into it
+    only if it is one, and it has to survive as JSON.
+    """
+    config = SteeringConfig.of(self)
+    if config is None:
+        return original(self, *args, **kwargs)
+    shown = copy.copy(self)
+    shown.additional_config = {**self.additional_config, STEERING_KEY: config.compiled()}  # type: ignore[dict-item]
+    return original(shown, *args, **kwargs)
 
 
 def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:

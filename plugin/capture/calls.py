@@ -27,6 +27,7 @@ import numpy.typing as npt
 from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import RequestError
 
+from ..asking import ask
 from ..compat.versions import check_vllm, installed_vllm
 from ..compat.wrapping import wrap
 from ..config import check_architecture, check_layers, check_plugin_allowed
@@ -64,6 +65,8 @@ def capture_args(
 ) -> dict[str, Any]:
     """Keyword arguments for `vllm.LLM(...)` that let requests capture the rows of some decoder layers.
 
+    Sets VLLM_TRIMTAB=1 in this process and all that it starts, as `engine_args` does.
+
     Args:
         layers: decoder layers, 0-based. Each takes max_num_batched_tokens × D × 4 bytes on the device.
         model: folder of the model, to check the layers now; the engine checks again when it starts.
@@ -82,6 +85,7 @@ def capture_args(
         identity = ModelIdentity.of(Path(model))
         check_architecture(identity.architecture)
         check_layers(chosen, identity.num_layers)
+    ask()
     return {"additional_config": {**(additional_config or {}), **CaptureConfig(chosen).to_additional_config()}}
 
 

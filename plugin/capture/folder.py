@@ -68,7 +68,9 @@ def write_states(
         tensors[f"layers.{layer}"] = np.concatenate([one.rows[layer] for one in captured])
     answers = (json.dumps({"id": name, "answer": one.text}) for name, one in zip(names, captured, strict=True))
     request = StatesRequest(
-        model=ModelIdentity.of(model_folder(config.model_config.model, config.model_config.revision)),
+        model=ModelIdentity.of(
+            model_folder(config.model_config.model, config.model_config.revision, config.load_config.download_dir)
+        ),
         data=_digest(json.dumps([[name, one.prompt] for name, one in zip(names, captured, strict=True)])),
         samples=len(captured),
         rule="captured",

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any, cast
 from trimtab.vectors.errors import RequestError
 from trimtab.vectors.manifest import Positions
 
+from ..asking import CAPTURE_KEY
 from ..errors import StartupError
 from ..requests.positions import Spans, pictures, spans_of
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["ASKED_KEY", "CONFIG_KEY", "KINDS", "WIRE_KEY", "CaptureConfig", "admit", "check_capturable", "spans_wanted"]
+__all__ = ["ASKED_KEY", "KINDS", "WIRE_KEY", "CaptureConfig", "admit", "check_capturable", "spans_wanted"]
 
 ASKED_KEY = "capture"
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
-
-CONFIG_KEY = "trimtab_capture"
-"""Where `additional_config` carries the layers of an engine."""
 
 WIRE_KEY = "trimtab_capture"
 """Where `SamplingParams.extra_args` of an admitted request carries its spans. Reserved."""
@@ -45,13 +43,13 @@ class CaptureConfig:
 
     def to_additional_config(self) -> dict[str, Any]:
         """In `additional_config` it reaches every process, and is part of the key of vLLM's compile cache."""
-        return {CONFIG_KEY: {"layers": list(self.layers), "op_version": self.op_version}}
+        return {CAPTURE_KEY: {"layers": list(self.layers), "op_version": self.op_version}}
 
     @classmethod
     def of(cls, vllm_config: VllmConfig) -> CaptureConfig | None:
         """The capture part of an engine's configuration; None for an engine that was not started for it."""
         additional = vllm_config.additional_config
-        found = additional.get(CONFIG_KEY) if isinstance(additional, Mapping) else None
+        found = additional.get(CAPTURE_KEY) if isinstance(additional, Mapping) else None
         return None if found is None else cls(tuple(found["layers"]), found["op_version"])
 
 

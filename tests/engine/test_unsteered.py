@@ -23,6 +23,13 @@ ASKS = [
         Ask("who is there? " * 12, max_tokens=5, ignore_eos=True),
     )
 ]
+LIGHT = [
+    "trimtab.plugin",
+    "trimtab.plugin.asking",
+    "trimtab.plugin.compat",
+    "trimtab.plugin.compat.torchvision",
+    "trimtab.plugin.compat.wrapping",
+]
 EVERY_OP = [f"{kind}-{where}-all" for kind in ("coarse", "fine") for where in ("middle", "last")]
 
 
@@ -41,6 +48,17 @@ def expected(plain: Engine) -> list[Answer]:
 def test_the_plain_engine_has_no_armed_layer(plain: Engine, engine: Engine) -> None:
     assert not any("trimtab" in layer for layer in plain.call("armed")["layers"])
     assert any("trimtab" in layer for layer in engine.call("armed")["layers"])
+
+
+def test_an_engine_that_did_not_ask_is_plain_vllm(model: Path, expected: list[Answer], tmp_path: Path) -> None:
+    # The plugin is installed, as for everybody who has it and serves another model.
+    with Engine(tmp_path / "installed.log", model, None) as bare:
+        assert bare.call("modules") == LIGHT
+        answers = bare.ask([*ASKS, replace(ASKS[0], steering="x", extra={"capture": 1, "trimtab": [1]})])
+        assert bare.call("modules") == LIGHT
+        assert not any("trimtab" in layer for layer in bare.call("armed")["layers"])
+    assert [answer.tokens for answer in answers] == [answer.tokens for answer in [*expected, expected[0]]]
+    assert [answer.logprobs for answer in answers[:-1]] == [answer.logprobs for answer in expected]
 
 
 @pytest.mark.parametrize("steering", [None, "none"])

@@ -59,6 +59,7 @@ def engine_of(profiles: Path, model: Path, **arm: Any) -> Any:
     )
     engine.model_config.architecture = "LlamaForCausalLM"
     engine.model_config.model, engine.model_config.revision = str(model), None
+    engine.load_config.download_dir = None
     engine.model_config.dtype = torch.float32
     engine.model_config.get_hidden_size = lambda: SIZE
     return engine

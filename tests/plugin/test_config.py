@@ -13,6 +13,7 @@ import pytest
 
 from tests.plugin.conftest import DEPTH, SIZE
 from trimtab.plugin.config import SteeringConfig, engine_args, open_registry
+from trimtab.plugin.config import model_folder as find_model
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.model.tables import SteeringTables
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector, save_profile
@@ -23,6 +24,7 @@ from trimtab.vectors.manifest import Positions
 @pytest.fixture(autouse=True)
 def _no_allow_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    monkeypatch.delenv("VLLM_USE_MODELSCOPE", raising=False)
 
 
 def config_of(arguments: dict[str, Any]) -> SteeringConfig:
@@ -33,8 +35,11 @@ def config_of(arguments: dict[str, Any]) -> SteeringConfig:
 
 
 def served(folder: Path, architecture: str = "LlamaForCausalLM") -> Any:
-    """The two facts that `open_registry` reads of vLLM's ModelConfig."""
-    return SimpleNamespace(model=str(folder), architecture=architecture, revision=None)
+    """What `open_registry` reads of vLLM's configuration."""
+    return SimpleNamespace(
+        model_config=SimpleNamespace(model=str(folder), architecture=architecture, revision=None),
+        load_config=SimpleNamespace(download_dir=None),
+    )
 
 
 def test_the_configuration_survives_json(folder: Path) -> None:
@@ -99,6 +104,66 @@ def test_the_digest_follows_all_that_is_read(folder: Path, last: Profile, model:
         overwrite=True,
     )
     assert config_of(engine_args(folder)).digest != before
+
+
+def test_the_compile_cache_is_told_of_the_shapes_alone(folder: Path, tmp_path: Path) -> None:
+    config = config_of(engine_args(folder))
+    moved = config_of(engine_args(shutil.copytree(folder, tmp_path / "moved")))
+    assert moved.profiles != config.profiles
+    vectors = np.eye(2, SIZE)
+    wide = Profile.fine("wide", {1: (vectors, vectors)}, model=Registry.open(folder)["brief"].manifest.base_model)
+    save_profile(wide, folder / "wide")
+    larger = config_of(engine_args(folder))
+    assert config.compiled() == moved.compiled() != larger.compiled()
+    assert set(config.compiled()) == {"rows", "slots", "op_version"}
+
+
+def in_hub(cache: Path, contents: Path, commit: str) -> Path:
+    """A model in a Hub cache, as `main`."""
+    repository = cache / "models--we--small"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)
+    return shutil.copytree(contents, repository / "snapshots" / commit)
+
+
+def test_profiles_are_checked_against_the_files_that_vllm_loads(
+    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(model_folder, tmp_path / "other")
+    (other / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes() + b"\0")
+    old = in_hub(tmp_path / "downloads", model_folder, "a" * 40)
+    new = in_hub(tmp_path / "downloads", other, "b" * 40)
+    assert find_model("we/small", None, str(tmp_path / "downloads")) == new
+    assert find_model("we/small", "a" * 40, str(tmp_path / "downloads")) == old
+    with pytest.raises(StartupError, match="are not on this machine"):
+        find_model("we/small", None, str(tmp_path / "elsewhere"))
+    config, asked = config_of(engine_args(folder)), served(Path("we/small"))
+    asked.load_config.download_dir = str(tmp_path / "downloads")
+    with pytest.raises(ModelMismatchError, match="made for another model"):
+        open_registry(config, asked)
+    asked.model_config.revision = "a" * 40
+    assert open_registry(config, asked)
+
+
+def test_modelscope_is_asked_where_vllm_asks_it(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not installed here: a package of that name that answers as its own function does.
+    package = tmp_path / "modelscope" / "hub"
+    package.mkdir(parents=True)
+    for part in (package.parent, package):
+        (part / "__init__.py").touch()
+    (package / "snapshot_download.py").write_text(
+        "def snapshot_download(model_id, revision=None, local_files_only=False):\n"
+        "    if not local_files_only or (model_id, revision) != ('we/small', 'v1'):\n"
+        "        raise ValueError('Cannot find the requested files in the cached path')\n"
+        f"    return {str(model_folder)!r}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("VLLM_USE_MODELSCOPE", "1")
+    assert find_model("we/small", "v1", None) == model_folder
+    with pytest.raises(StartupError, match="are not on this machine"):
+        find_model("we/small", "v2", None)
 
 
 def test_a_renamed_profile_is_another_registry(folder: Path, last: Profile) -> None:

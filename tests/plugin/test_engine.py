@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from vllm import ModelRegistry
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.engine.input_processor import InputProcessor
@@ -30,7 +31,9 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def process(request: Any, additional_config: dict[str, Any]) -> Any:
     processor: Any = SimpleNamespace(
-        vllm_config=SimpleNamespace(additional_config=additional_config),
+        vllm_config=SimpleNamespace(
+            additional_config=additional_config, model_config=SimpleNamespace(dtype=torch.float32)
+        ),
         renderer=SimpleNamespace(mm_processor_cache=None),
     )
     through: Any = InputProcessor.process_inputs
