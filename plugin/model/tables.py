@@ -16,7 +16,7 @@ from trimtab.vectors import Gate, Profile
 from trimtab.vectors.asked import MOST_PROFILES
 from trimtab.vectors.nearest import half_squares
 
-from ..config import rows_of
+from ..config import check_limits, rows_of
 from ..errors import StartupError
 from ..requests.request import Steering
 from ..steps.batch import Ints
@@ -153,11 +153,7 @@ class SteeringTables(nn.Module):
         """
         if profile.digest in self.slots:
             return
-        if profile.manifest.gate is not None and profile.manifest.gate.limits is not None:
-            raise StartupError(
-                f"profile {profile.name!r} has gate.limits, a distance per concept, which cannot be served yet; "
-                "give it one gate.max_distance, or take it out of the folder of profiles"
-            )
+        check_limits(profile)
         missing = [layer for layer in profile.layers if layer not in self._armed]
         if missing:
             raise StartupError(

@@ -8,7 +8,14 @@ import string
 import pytest
 
 from trimtab.vectors import AlphaRange
-from trimtab.vectors.errors import AlphaError, RequestError, TrimtabError, UnknownProfileError
+from trimtab.vectors.errors import (
+    AlphaError,
+    FormatError,
+    RequestError,
+    TrimtabError,
+    UnknownProfileError,
+    printable,
+)
 
 
 def test_an_unknown_profile_names_the_nearest_and_all_that_are_loaded() -> None:
@@ -86,3 +93,17 @@ def test_a_lone_surrogate_of_a_client_survives_as_its_escape() -> None:
     for error in (UnknownProfileError("\ud800", ["safe"]), RequestError("\udfff", param="\ud800")):
         f"{error} {error.param}".encode()
         assert r"\ud" in f"{error} {error.param}"
+
+
+@pytest.mark.parametrize("obeyed", ["\x1b[2J", "\x9b31m", "a\rb", "a\nb", "\u202egnp", "\x00", "\ud800"])
+def test_no_message_carries_what_a_terminal_obeys(obeyed: str) -> None:
+    for error in (FormatError(f"{obeyed}/profile.json: is missing"), UnknownProfileError(obeyed, [])):
+        said = str(error)
+        assert obeyed not in said
+        assert said.isprintable()
+        said.encode()  # half a surrogate pair has no UTF-8
+
+
+@pytest.mark.parametrize("text", ["α = 1, „golden“", "café", "日本", "می‌خواهم", "👩‍🔬", "[/bold]"])
+def test_plain_text_of_any_language_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text == str(FormatError(text))
