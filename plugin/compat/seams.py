@@ -184,6 +184,7 @@ SEAMS = (
     Seam("entrypoints/serve/utils/api_utils.py", "validate_json_request", "", "called", "http.doors"),
     Seam("entrypoints/serve/utils/api_utils.py", "cli_env_setup", "", "called", "serve"),
     Seam("entrypoints/cli/serve.py", "ServeSubcommand", "cmd", "called", "serve"),
+    Seam("engine/arg_utils.py", "EngineArgs", "shutdown_timeout", "read", "serve"),
     Seam("entrypoints/launchers/cli_args.py", "make_arg_parser", "", "called", "serve"),
     Seam("entrypoints/launchers/cli_args.py", "validate_parsed_serve_args", "", "called", "serve"),
     Seam("utils/argparse_utils.py", "FlexibleArgumentParser", "", "called", "serve"),
