@@ -16,7 +16,7 @@ from trimtab.vectors.states import SkippedSample, StatesManifest
 from ..errors import DataError
 from ..findings import Finding, holds_findings, read_findings
 from ..states.store import MANIFEST, verify_states
-from .console import Plain
+from .console import Plain, figure
 
 Findings = dict[str, Finding]
 Shown = Profile | ConceptDictionary | StatesManifest | Findings
@@ -111,8 +111,8 @@ def _profile(profile: Profile) -> list[Plain]:
             str(layer),
             str(tensors.rows),
             str(steered),
-            f"{norms.vector:.3g}",
-            "unknown" if norms.hidden is None else f"{norms.hidden:.3g}",
+            figure(norms.vector),
+            "unknown" if norms.hidden is None else figure(norms.hidden),
             "unknown" if dose is None else f"{dose:.2f} (at most {norms.dose(alpha.largest) or 0:.2f})",
         )
     return [_facts(facts), layers]
@@ -122,7 +122,7 @@ def _gate(profile: Profile) -> str:
     gate = profile.manifest.gate
     if gate is None:
         return ""
-    limit = "" if gate.max_distance is None else f", within {gate.metric} distance {gate.max_distance:g}"
+    limit = "" if gate.max_distance is None else f", within {gate.metric} distance {figure(gate.max_distance)}"
     own = sum(limit is not None for limits in (gate.limits or {}).values() for limit in limits)
     concepts = f", {own} concepts with a limit of their own" if own else ""
     return f"nearest concept, for each {gate.scope}{limit}{concepts}"
