@@ -1,0 +1,72 @@
+"""vLLM's own HTTP application with our endpoint plugin in it, and no engine behind it: what is refused before one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from trimtab.plugin.requests.look_alikes import CHAT_ROUTE
+
+TURNS = [{"role": "user", "content": "x"}]
+GENERATING = {
+    CHAT_ROUTE: {"messages": TURNS},
+    CHAT_ROUTE + "/batch": {"messages": [TURNS]},
+    "/v1/completions": {"prompt": "x"},
+    "/v1/responses": {"input": "x"},
+    "/v1/messages": {"messages": TURNS, "max_tokens": 2},
+    "/invocations": {"messages": TURNS},
+}
+
+
+@pytest.fixture(scope="module")
+def client(model_folder: Path) -> Iterator[TestClient]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_PLUGINS", "trimtab")
+        args = make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", str(model_folder)])
+        yield TestClient(build_app(args, supported_tasks=("generate",)))
+
+
+@pytest.mark.parametrize("route", GENERATING)
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"stearing": "polite"}, "stearing"),
+        ({"Steering": "polite"}, "Steering"),
+        ({"metadata": {"steering": "polite"}}, "metadata.steering"),
+        ({"profile": "polite", "alpha": 1}, "alpha"),
+    ],
+)
+def test_what_was_meant_to_be_steering_is_a_400_on_every_generating_route(
+    client: TestClient, route: str, more: dict[str, Any], param: str
+) -> None:
+    answer = client.post(route, json={"model": "m", **GENERATING[route], **more})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+    assert "steering" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("route", [route for route in GENERATING if route != CHAT_ROUTE])
+def test_the_field_is_a_400_where_it_is_not_served(client: TestClient, route: str) -> None:
+    answer = client.post(route, json={"model": "m", **GENERATING[route], "steering": "polite"})
+    assert answer.status_code == 400
+    assert CHAT_ROUTE in answer.json()["error"]["message"]
+
+
+def test_a_hostile_body_for_a_route_that_reads_none_is_answered_at_once(client: TestClient) -> None:
+    assert client.post("/health", content=b'{"\\u0041":[' + b"[],[]," * 1_000_000).status_code == 405
+    assert client.post("/no-such-route", content=b'{"steering": 1}').status_code == 404
+
+
+def test_the_openapi_document_holds_what_vllms_does_and_the_field(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    chat = document["paths"][CHAT_ROUTE]["post"]
+    assert {"200", "400", "404", "500", "501"} <= set(chat["responses"])
+    kind = chat["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert {"steering", "messages", "temperature"} <= set(document["components"]["schemas"][kind]["properties"])
