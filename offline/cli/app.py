@@ -69,7 +69,8 @@ def represent(
     batch_size: BatchSize = 32,
     dtype: Annotated[Precision, typer.Option(help="What the model computes in; states are float32.")] = "float32",
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Where an answer is cut; by default the rule says.")
+        int | None,
+        typer.Option(min=0, help="Where an answer is cut; by default the rule says. 0: no answer (last-prompt only)."),
     ] = None,
     device: Device = None,
     template: ChatTemplateFile = None,

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 from vllm.renderers.chat_utils import _get_full_multimodal_text_prompt
 from vllm.renderers.hf import _detect_content_format, resolve_chat_template_kwargs
 from vllm.transformers_utils import chat_templates
 
 from tests.offline.test_other_models import save_qwen2_vl
-from tests.offline.worlds import TEMPLATE
+from tests.offline.worlds import TEMPLATE, questions, write_data
 from trimtab.offline import Reader
+from trimtab.offline.cli.app import app
 from trimtab.offline.errors import ModelError, SettingError
 from trimtab.offline.models.chat import Chat, ChatTemplate, content_form
 from trimtab.offline.models.reader import Question
+from trimtab.offline.states import load_states
 
 STRING = (
     "{%- for message in messages -%}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor -%}"
@@ -149,3 +153,23 @@ def test_a_reader_reads_the_tokens_of_the_given_template(llava: Path, tmp_path: 
     reader = Reader(llava, template=ChatTemplate(tmp_path / "t.jinja"))
     assert reader.prompt(Question("yes")) == "yes:"
     assert reader.encode([Question("yes")])["input_ids"][0].tolist() == reader.tokenizer.encode("yes:")
+
+
+def test_the_command_takes_the_servers_template_and_its_arguments(llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text(STRING)
+    data = write_data(tmp_path / "data", 2, pictured=False)
+    asked = ("represent", llama, data, "--rule", "last-prompt", "--layer", "1", "--max-new-tokens", "0")
+    given = ("--chat-template", tmp_path / "t.jinja", "--chat-template-kwargs", '{"thinking": false}')
+    for name, more in (("own", ()), ("given", given)):
+        result = CliRunner().invoke(app, [str(one) for one in (*asked, "--out", tmp_path / name, *more)])
+        assert result.exit_code == 0, result.output
+    reader = Reader(llama, template=ChatTemplate(tmp_path / "t.jinja", {"thinking": False}))
+    expected = [reading.stream[1][0] for reading in reader.read(questions(2, False), [1], 0)]
+    np.testing.assert_allclose(load_states(tmp_path / "given", 1).values, expected, atol=1e-4)
+    assert not np.allclose(load_states(tmp_path / "own", 1).values, expected, atol=1e-2)
+    for kwargs in ("[1]", "{"):
+        result = CliRunner().invoke(
+            app, [str(one) for one in (*asked, "--out", tmp_path, "--chat-template-kwargs", kwargs)]
+        )
+        assert result.exit_code == 1
+        assert "--chat-template-kwargs" in result.stderr
