@@ -16,8 +16,9 @@ import typer
 from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import printable
 from trimtab.vectors.imports import Format, families_of
-from trimtab.vectors.manifest import Positions
+from trimtab.vectors.manifest import Positions, template_digest
 
+from ..models.chat import template_in
 from . import show
 from .concepts import choose_k, dictionary, ground
 from .console import OneSentence, display, quiet, say
@@ -170,6 +171,12 @@ def verify(
     found = show.load_any(folder)
     if model is not None:
         show.model_of(found).check(ModelIdentity.of(model))
+        made_with, own = show.template_of(found), template_in(model)
+        if made_with is not None and own is not None and made_with != template_digest(own):
+            say(
+                f"{folder}: was made with another chat template, or with arguments of it; serve it with the same "
+                "--chat-template and --default-chat-template-kwargs, or its prompts differ from those of its states"
+            )
     for_whom = f", and made for {model}" if model is not None else ""
     typer.echo(printable(f"{folder}: {show.kind_of(found)}, whole{for_whom}"))
 

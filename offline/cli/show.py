@@ -70,6 +70,15 @@ def model_of(found: Shown) -> ModelIdentity:
     return found.model if isinstance(found, ConceptDictionary) else found.request.model
 
 
+def template_of(found: Shown) -> str | None:
+    """The digest of the chat template that it was made with; None where that is not recorded."""
+    if isinstance(found, dict):
+        return None
+    if isinstance(found, Profile):
+        return found.manifest.provenance.chat_template
+    return found.provenance.chat_template if isinstance(found, ConceptDictionary) else found.request.chat_template
+
+
 def by_reason(skipped: Iterable[SkippedSample]) -> dict[str, list[str]]:
     """Sample ids by the reason for which they were skipped."""
     reasons: dict[str, list[str]] = {}

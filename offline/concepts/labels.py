@@ -63,6 +63,7 @@ def assemble(
         provenance=Provenance(
             dataset_digest=request.data,
             rule=request.rule,
+            chat_template=request.chat_template,
             method=method,
             seed=seed,
             samples=dict(sorted(samples.items())),

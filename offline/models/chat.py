@@ -8,6 +8,7 @@ in the template (vllm/renderers/hf.py, `_detect_content_format`, the same in 0.2
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,9 +21,11 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from trimtab.vectors.manifest import template_digest
+
 from ..errors import ModelError, SettingError
 
-__all__ = ["Chat", "ChatTemplate", "content_form"]
+__all__ = ["Chat", "ChatTemplate", "content_form", "template_in"]
 
 _MARK = "\x02question\x02"
 """Text that no template writes by itself."""
@@ -78,6 +81,11 @@ class Chat:
                 f"{', '.join(sorted(reserved))}: is set for every request and cannot be an argument of the template"
             )
         self.form = content_form(self.text)
+
+    @property
+    def digest(self) -> str:
+        """Tells templates apart, with their arguments; see `template_digest`."""
+        return template_digest(self.text, self.arguments)
 
     def prompt(self, question: str, pictured: bool) -> str:
         """One user turn, its picture first, and the opening of the answer.
@@ -213,6 +221,22 @@ def _parts(question: str, pictured: bool) -> list[dict[str, str]]:
 def _shared(a: str, b: str) -> int:
     """How many characters two texts begin with in common."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def template_in(folder: Path) -> str | None:
+    """The chat template of a model folder, read from its files without loading the model; None where it has none."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text("utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        try:
+            found = json.loads((folder / name).read_text("utf-8")).get("chat_template")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(found, list):  # several, by name
+            found = {one.get("name"): one.get("template") for one in found}.get("default")
+        if isinstance(found, str):
+            return found
+    return None
 
 
 def _own_template(tokenizer: Any, processor: Any) -> str | None:

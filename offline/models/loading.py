@@ -124,5 +124,6 @@ def _adapted(base: ModelIdentity, folder: Path) -> ModelIdentity:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says first, for a sentence: at most 200 characters that can be shown."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return "".join(letter for letter in line if letter.isprintable())[:200]

@@ -33,6 +33,7 @@ def profile_of_shift(
     provenance = Provenance(
         dataset_digest=request.data,
         rule=request.rule,
+        chat_template=request.chat_template,
         method="mean shift",
         source=f"weights {pairs.b.manifest.request.model.fingerprint}",
         samples={"pairs": len(pairs)},

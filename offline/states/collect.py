@@ -91,6 +91,7 @@ def represent(
         batch_size=batch_size,
         shard_size=batch_size * _BATCHES_PER_SHARD,
         max_new_tokens=max_new_tokens,
+        chat_template=reader.chat.digest,
     )
     manifest = _begin(out, request)
     with shown("represent", request.samples, manifest.done, show=progress) as advance:

@@ -211,6 +211,7 @@ def _provenance(states: LayerStates, mapping: Mapping[str, str], method: str, se
     return Provenance(
         dataset_digest=request.data,
         rule=request.rule,
+        chat_template=request.chat_template,
         method=method,
         seed=seed,
         samples={word: counts[word] for word in dict.fromkeys((*mapping, *mapping.values()))},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,14 @@ from tests.offline.test_other_models import save_qwen2_vl
 from tests.offline.worlds import TEMPLATE, questions, write_data
 from trimtab.offline import Reader
 from trimtab.offline.cli.app import app
+from trimtab.offline.concepts import class_means
 from trimtab.offline.errors import ModelError, SettingError
-from trimtab.offline.models.chat import Chat, ChatTemplate, content_form
+from trimtab.offline.models.chat import Chat, ChatTemplate, content_form, template_in
 from trimtab.offline.models.reader import Question
-from trimtab.offline.states import load_states
+from trimtab.offline.states import Predicts, load_states, represent
+from trimtab.offline.steering import coarse_profile
+from trimtab.vectors import load_profile, save_profile
+from trimtab.vectors.manifest import template_digest
 
 STRING = (
     "{%- for message in messages -%}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor -%}"
@@ -173,3 +179,38 @@ def test_the_command_takes_the_servers_template_and_its_arguments(llama: Path, t
         )
         assert result.exit_code == 1
         assert "--chat-template-kwargs" in result.stderr
+
+
+def test_the_template_of_a_folder_is_read_without_its_model(
+    llama: Path, llava: Path, llama_reader: Reader, llava_reader: Reader, tmp_path: Path
+) -> None:
+    assert template_in(llama) == llama_reader.chat.text
+    assert template_in(llava) == llava_reader.chat.text
+    assert template_in(tmp_path) is None
+    for name, found in (
+        ("tokenizer_config.json", [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]),
+        ("chat_template.json", "d"),
+    ):
+        (tmp_path / name).write_text(json.dumps({"chat_template": found}))
+        assert template_in(tmp_path) == "d"
+
+
+def test_a_profile_remembers_its_template_and_verify_says_when_another_is_the_models(
+    llama_reader: Reader, llama: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "t.jinja").write_text(STRING)
+    given = ChatTemplate(tmp_path / "t.jinja", {"thinking": False})
+    data = write_data(tmp_path / "data", 40, pictured=False)
+    for name, reader in (("own", llama_reader), ("given", Reader(llama, template=given))):
+        represent(reader, data, Predicts(), [2], tmp_path / name / "states", max_new_tokens=8)
+        states = load_states(tmp_path / name / "states", 2)
+        original, target = [word for word, _ in Counter(states.labels).most_common(2)]
+        save_profile(coarse_profile(name, [states], {original: target}), tmp_path / name / "profile")
+        class_means(states).save(tmp_path / name / "concepts")
+        for made in ("states", "profile", "concepts"):
+            result = CliRunner().invoke(app, ["verify", str(tmp_path / name / made), "--model", str(llama)])
+            assert result.exit_code == 0, result.output
+            assert ("was made with another chat template" in result.stderr) is (name == "given")
+    assert load_profile(tmp_path / "own" / "profile").manifest.provenance.chat_template == template_digest(TEMPLATE)
+    with pytest.raises(SettingError, match="another chat template"):
+        represent(llama_reader, data, Predicts(), [2], tmp_path / "given" / "states", max_new_tokens=8, resume=True)
