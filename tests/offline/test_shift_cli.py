@@ -107,11 +107,14 @@ def test_profiles_belong_to_the_model_that_they_steer(
 ) -> None:
     for direction, model in (("toward", llava), ("back", tuned)):
         asked = ("--kind", kind, "--direction", direction, "--name", direction)
-        result = trimtab("shift-profile", run, *asked, "--registry", tmp_path)
+        result = trimtab("shift-profile", run, *asked, "--registry", tmp_path / direction)
         assert result.exit_code == 0, result.output
-        made = load_profile(tmp_path / direction)
+        made = load_profile(tmp_path / direction / direction)
         assert (made.manifest.kind, made.layers) == (kind, (3,))
         made.manifest.base_model.check(ModelIdentity.of(model))
+    result = trimtab("shift-profile", run, *asked, "--registry", tmp_path / "toward")
+    assert result.exit_code == 1
+    assert "keep the profiles of each model in a folder of their own" in result.stderr
 
 
 def test_a_folder_without_a_comparison_makes_no_profile(tmp_path: Path) -> None:
