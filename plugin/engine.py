@@ -32,7 +32,7 @@ from .errors import StartupError
 from .model import arming
 from .requests import admission, dose, front, kv
 from .requests.sent_pictures import unsend
-from .runners import handshake, v1, v2
+from .runners import handshake, seeds, v1, v2
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -164,3 +164,4 @@ def _arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     if not vllm_config.use_v2_model_runner and _asks(vllm_config):
         v1.on_step(v1.steer_step)
         v1.on_step(capture_runners.capture_step)
+        v1.on_step(seeds.keep_rewindable)

@@ -122,6 +122,8 @@ SEAMS = (
     Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "get_model input_batch requests", "read", "runners.v1"),
     Seam("v1/worker/gpu_input_batch.py", "InputBatch", "req_ids num_computed_tokens_cpu", "read", "runners.v1"),
     Seam("v1/core/sched/output.py", "SchedulerOutput", "scheduled_new_reqs", "read", "runners.v1"),
+    Seam("v1/worker/gpu_input_batch.py", "InputBatch", "generators", "read", "runners.seeds"),
+    Seam("v1/worker/gpu_input_batch.py", "CachedRequestState", "generator", "read", "runners.seeds"),
     Seam("v1/worker/gpu_input_batch.py", "CachedRequestState", "sampling_params", "read", "runners.v1"),
     # The class that it finds, or the model's own `get_model_state_cls`, is what ours extends.
     Seam("v1/worker/gpu/model_states", "resolve_model_state_cls", "", "called", "runners.v2"),

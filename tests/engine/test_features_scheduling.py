@@ -51,6 +51,18 @@ def test_a_late_and_urgent_request_pushes_others_aside_and_all_are_told_what_the
     assert [answer.tokens for answer in answers] == [answer.tokens for answer in expected]
 
 
+def test_a_seeded_request_whose_prompt_comes_in_parts_draws_what_it_draws_alone(engine: Engine, tight: Engine) -> None:
+    """vLLM's own step would end the engine: a generator of the CPU cannot take a draw back by an offset."""
+    asks = [
+        Ask(TEXT * 9, steering=steering, sampling={"temperature": 1.0, "seed": seed, "max_tokens": 20})
+        for seed, steering in ((1, None), (2, "coarse-middle-all"), (3, None))
+    ]
+    tight.forget()
+    answers = tight.ask(asks)
+    assert min(len(answer.prompt) for answer in answers) > 64  # more than a step takes
+    assert [answer.tokens for answer in answers] == [answer.tokens for answer in engine.ask_alone(asks)]
+
+
 def test_a_name_that_is_used_again_brings_nothing_of_its_former_steering(engine: Engine, tight: Engine) -> None:
     # In the core both requests have the same name; the worker hears of the end of one and of the other in one step.
     ask = caption(5, max_tokens=8, ignore_eos=True)
