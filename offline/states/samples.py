@@ -50,7 +50,7 @@ def read_samples(path: Path, limit: int | None = None) -> SampleFile:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected a JSON-lines file of samples") from error
     try:
-        lines = content.decode("utf-8").split("\n")
+        lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); expected a JSON-lines file") from error
     samples: list[Sample] = []

@@ -251,6 +251,12 @@ def unsafe(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_mark_of_byte_order_before_the_benign_questions_is_no_part_of_them(unsafe: Path) -> None:
+    path = unsafe / "benign.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert "benign/b" in {one.id for one in read_mm_safetybench(unsafe).samples}
+
+
 def test_each_kind_of_picture_is_asked_its_own_question(unsafe: Path) -> None:
     found = {one.id: (one.question, one.image) for one in read_mm_safetybench(unsafe).samples}
     pictures = unsafe / "imgs" / "01-Illegal_Activitiy"
