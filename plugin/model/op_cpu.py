@@ -127,9 +127,10 @@ def _keep(built: Path, library: Path) -> None:
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A private folder to build in, locked while this process lives. Removes those of builds that were killed."""
-    for old in Path(tempfile.gettempdir()).glob(f"{_BUILD}*/lock"):
+    # The file is not called "lock": torch would wait for one of that name to go.
+    for old in Path(tempfile.gettempdir()).glob(f"{_BUILD}*/alive"):
         _remove_if_left(old)
-    with tempfile.TemporaryDirectory(prefix=_BUILD) as name, open(Path(name) / "lock", "wb", buffering=0) as lock:
+    with tempfile.TemporaryDirectory(prefix=_BUILD) as name, open(Path(name) / "alive", "wb", buffering=0) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(b"locked")  # an empty one may be about to be locked
         yield Path(name)
