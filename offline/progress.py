@@ -29,7 +29,11 @@ def progress(
         yield _Lines(what, total, done, stream, every)
         return
     with tqdm(total=total, initial=done, desc=what, unit="sample", disable=not show) as bar:
-        yield lambda count: bar.update(count) and None
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance
 
 
 class _Lines:
