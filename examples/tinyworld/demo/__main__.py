@@ -11,6 +11,7 @@ from typing import Any
 from examples.tinyworld.demo import before_after, gender, profiles, server, show, throughput, vqa
 from examples.tinyworld.demo.client import Client
 from examples.tinyworld.export import MODEL
+from examples.tinyworld.precision import served_dtype
 
 
 def main() -> None:
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for data, profiles, log and figures")
     parser.add_argument("--model", type=Path, default=MODEL, help="folder of the tiny LLaVA")
     parser.add_argument("--build-only", action="store_true", help="build the profiles and stop")
+    parser.add_argument("--dtype", default=served_dtype(), help="of the model; by default by processor")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     show.step(1, "profiles, from the model's own activations")
@@ -26,8 +28,12 @@ def main() -> None:
         print(f"profiles: {registry}")
         return
     try:
-        show.step(2, f"vLLM starts and compiles (log: {asked.out / 'server.log'})")
-        with server.serving(asked.model, registry, asked.out / "server.log") as url, asyncio.Runner() as runner:
+        log = asked.out / "server.log"
+        show.step(2, f"vLLM starts and compiles (log: {log})")
+        with (
+            server.serving(asked.model, registry, log, asked.dtype) as url,
+            asyncio.Runner() as runner,
+        ):
             figures = _measure(Client(url, runner), asked.out / "data" / "test", asked.model)
     except server.ServerError as error:
         raise SystemExit(str(error)) from error

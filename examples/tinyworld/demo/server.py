@@ -31,13 +31,16 @@ class ServerError(Exception):
 
 
 @contextlib.contextmanager
-def serving(model: Path, profiles: Path, log: Path) -> Iterator[str]:
-    """A running server; yields its base URL, such as http://127.0.0.1:8000/v1. Its output goes to `log`."""
+def serving(model: Path, profiles: Path, log: Path, dtype: str | None = None) -> Iterator[str]:
+    """A running server; yields its base URL, such as http://127.0.0.1:8000/v1. Its output goes to `log`.
+
+    dtype: of the model, by default what suits the processor.
+    """
     port = _free_port()
     command = [
         *(sys.executable, str(SERVE), str(model), "--steering-profiles", str(profiles)),
         *("--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", served_dtype()),
+        *("--dtype", dtype or served_dtype()),
         *("--max-model-len", "512", "--block-size", str(BLOCK), "--max-num-seqs", "64"),
         "--disable-uvicorn-access-log",
     ]
