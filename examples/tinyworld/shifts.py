@@ -26,6 +26,7 @@ from trimtab.offline.cli.console import quiet
 from trimtab.offline.findings import ShiftFound, TableFound, write_finding
 from trimtab.offline.models import Reader
 from trimtab.offline.shift.run import ShiftRun
+from trimtab.offline.shift.training import Training
 from trimtab.offline.shift.watch import drift_found
 from trimtab.offline.states import LastPrompt, Predicts
 from trimtab.offline.states.rules import Rule
@@ -81,7 +82,7 @@ def study(out: Path, data: Path, tuned: Path, focus: str, task: Task, k: int, se
     write_finding(out, name, found)
     watch = ShiftRun(folder / "checkpoints", file, task.rule, LAYER, k, seed, limit=task.watched, progress=True)
     watched = watch.watched(base)
-    drifts = list(watch.drifts(watched, tuned.parent, set()))
+    drifts = list(watch.drifts(watched, Training(tuned.parent)))
     title = f"{focus.capitalize()} fine-tune: words of {task.name} against training step"
     write_finding(out, name, drift_found(watched, drifts, title))
     curve = ", ".join(f"{drift.step}: {drift.overlap:.0f}" for drift in drifts)

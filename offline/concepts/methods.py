@@ -61,7 +61,8 @@ class Method:
         """What the concepts say of states [N, D]: float32 [N, D]."""
         activated = self.activate(values, centroids)
         if not self.linear:
-            return centroids[np.argmax(activated, axis=1)]
+            nearest: Float32 = centroids[np.argmax(activated, axis=1)]
+            return nearest
         rebuilt: Float32 = activated.astype(np.float32) @ centroids
         return rebuilt
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import Field, WithJsonSchema
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
@@ -71,7 +72,9 @@ router = APIRouter()
 
 
 # What vLLM documents of its own route: its summary aside, all of it is true of ours.
-_DOCUMENTED = next(route.responses for route in vllm_chat.router.routes if getattr(route, "path", None) == CHAT_ROUTE)
+_DOCUMENTED = next(
+    route.responses for route in vllm_chat.router.routes if isinstance(route, APIRoute) and route.path == CHAT_ROUTE
+)
 
 
 @router.post(

@@ -17,6 +17,7 @@ from typing import Any
 from ..compat.wrapping import wrap
 from . import admission, fields
 from .dose import check_dose, largest_addition
+from .kv import WIRE_KEY
 from .positions import pictures
 from .request import choose, resolve
 from .sent_pictures import unsend
@@ -34,7 +35,7 @@ def install() -> None:
 
 def _generate(generate: Callable[..., Any], engine: Any, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
     extra_args = getattr(params, "extra_args", None) or {}
-    if admission.ASKED_KEY in extra_args or admission.WIRE_KEY in extra_args:
+    if admission.ASKED_KEY in extra_args or WIRE_KEY in extra_args:
         check_rendered(engine, prompt, extra_args)
     return generate(engine, prompt, params, *args, **kwargs)
 

@@ -40,9 +40,10 @@ class Rewindable(torch.Generator):
         """Any number: vLLM only hands it back, less what one step draws on a GPU."""
         return 0
 
-    def set_offset(self, offset: int) -> None:
+    def set_offset(self, offset: int) -> torch.Generator:
         """Take back what was drawn in this step."""
         self.set_state(self._begun)
+        return self
 
 
 def keep_rewindable(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:

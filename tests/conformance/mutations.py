@@ -61,7 +61,7 @@ class Mutation:
         self._right.fill(*step)
         self._wrong.fill(*wrong)
         ends = np.cumsum(scheduled)
-        differs = (self._right.rows != self._wrong.rows).flatten(1).any(dim=1).numpy()
+        differs = (self._right.entries != self._wrong.entries).flatten(1).any(dim=1).numpy()
         for name, start, end in zip(self._runner.input_batch.req_ids, ends - scheduled, ends, strict=False):
             if differs[start:end].any():
                 self.changed[str(name).partition("-")[0]] = None

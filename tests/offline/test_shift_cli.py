@@ -197,7 +197,7 @@ def adapter(base: Path, folder: Path, size: float) -> Path:
         for name, weight in adapted.named_parameters():
             if "lora_" in name:
                 weight.mul_(size)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     return folder
 
 

@@ -15,7 +15,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from trimtab.plugin.requests.look_alikes import CHAT_ROUTE
 
 TURNS = [{"role": "user", "content": "x"}]
-GENERATING = {
+GENERATING: dict[str, dict[str, Any]] = {
     CHAT_ROUTE: {"messages": TURNS},
     CHAT_ROUTE + "/batch": {"messages": [TURNS]},
     "/v1/completions": {"prompt": "x"},
@@ -29,7 +29,8 @@ GENERATING = {
 def client(model_folder: Path) -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_PLUGINS", "trimtab")
-        args = make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", str(model_folder)])
+        parser: Any = FlexibleArgumentParser()  # type: ignore[no-untyped-call]  # vLLM's own is untyped
+        args = make_arg_parser(parser).parse_args(["--model", str(model_folder)])
         yield TestClient(build_app(args, supported_tasks=("generate",)))
 
 

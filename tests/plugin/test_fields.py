@@ -26,7 +26,7 @@ class Wrapped(ChatCompletionRequest):
     tenant: str = "t"
 
 
-REQUESTS = {
+REQUESTS: dict[Any, dict[str, Any]] = {
     Wrapped: {"messages": [{"role": "user", "content": "x"}]},
     ChatCompletionRequest: {"messages": [{"role": "user", "content": "x"}]},
     SteeredChatCompletionRequest: {"messages": [{"role": "user", "content": "x"}]},

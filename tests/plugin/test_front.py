@@ -43,7 +43,7 @@ def ask(engine: Any, steering: object, prompt: Any) -> Any:
     return AsyncLLM.generate(engine, prompt, SamplingParams(extra_args={"steering": steering}), "r")
 
 
-def tokens(count: int) -> dict[str, Any]:
+def tokens(count: int) -> Any:
     return {"type": "token", "prompt_token_ids": list(range(count))}
 
 

@@ -118,7 +118,7 @@ def test_kv_events_publish_one_key_per_profile(registry: Registry) -> None:
     wire = resolve([Asked(name) for name in ("polite", "gender-neutral")], registry, prompt_length=14).to_wire()
     request = Request("r", PROMPT, SamplingParams(extra_args={WIRE_KEY: wire}), None)
     keys, _ = kv_cache_utils.generate_block_hash_extra_keys(request, 12, 16, 0)
-    (published,) = kv_cache_utils.to_event_extra_keys([keys]) or ()
+    published = (kv_cache_utils.to_event_extra_keys([keys]) or [None])[0]
     assert published is not None
     assert {key for key, _ in published} == {part["kv_key"] for part in wire}
 

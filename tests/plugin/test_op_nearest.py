@@ -55,7 +55,8 @@ def few(data: Data) -> Data:
 
 def choices(case: Case, answer: Answer) -> list[int]:
     first, count, _ = case.slots[1].tolist()
-    return (answer[1][1:] - first - count).tolist()
+    chosen: list[int] = (answer[1][1:] - first - count).tolist()
+    return chosen
 
 
 @pytest.fixture(scope="module")
