@@ -8,13 +8,14 @@ from hypothesis import settings
 settings.register_profile("no-deadline", deadline=None)  # a busy machine is no failure
 settings.load_profile("no-deadline")
 
-# Engines that live for the whole run. All tests of one of them go to one worker, so that none is started twice.
+# Engines of tests/engine that live for the whole run. All tests of one go to one worker, so that none is started twice.
 _SHARED_ENGINES = ("court", "server", "engine")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
+        file = item.nodeid.partition("::")[0]
+        fixtures = getattr(item, "fixturenames", ()) if file.startswith("tests/engine/") else ()
         shared = next((name for name in _SHARED_ENGINES if name in fixtures), None)
-        item.add_marker(pytest.mark.xdist_group(shared or item.nodeid.partition("::")[0]))
+        item.add_marker(pytest.mark.xdist_group(shared or file))
