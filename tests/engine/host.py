@@ -43,11 +43,17 @@ def main() -> None:
             traceback.print_exc()  # into the log
             reply = {"refused": asdict(_refusal(error))}
         replies.write(json.dumps(reply) + "\n")
+    if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "1":
+        host.end()
     os._exit(0)  # there is nothing to save, and an orderly end takes seconds
 
 
 class Host:
     """Public methods are the commands."""
+
+    def end(self) -> None:
+        """End the engine's own process, which would go on for ever."""
+        self._llm.llm_engine.engine_core.shutdown()
 
     def __init__(
         self, model: str, profiles: str | None, arm: dict[str, Any], capture: list[int], llm: dict[str, Any]
