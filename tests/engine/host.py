@@ -53,7 +53,7 @@ class Host:
 
     def end(self) -> None:
         """End the engine's own process, which would go on for ever."""
-        self._llm.llm_engine.engine_core.shutdown()
+        self.llm.llm_engine.engine_core.shutdown()
 
     def __init__(
         self, model: str, profiles: str | None, arm: dict[str, Any], capture: list[int], llm: dict[str, Any]
