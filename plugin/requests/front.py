@@ -33,11 +33,14 @@ def install() -> None:
     wrap(AsyncLLM, "generate", _generate)
 
 
-def _generate(generate: Callable[..., Any], engine: Any, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-    extra_args = getattr(params, "extra_args", None) or {}
+# The names are vLLM's, because callers of its Python API write them out.
+def _generate(
+    generate: Callable[..., Any], engine: Any, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any
+) -> Any:
+    extra_args = getattr(sampling_params, "extra_args", None) or {}
     if admission.ASKED_KEY in extra_args or WIRE_KEY in extra_args:
         check_rendered(engine, prompt, extra_args)
-    return generate(engine, prompt, params, *args, **kwargs)
+    return generate(engine, prompt, sampling_params, *args, **kwargs)
 
 
 def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> None:

@@ -90,3 +90,11 @@ def test_what_can_be_served_goes_on_to_vllm(engine: Any, steering: object, promp
 def test_a_request_that_mentions_nothing_is_not_looked_at(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "check_rendered", None)
     assert hasattr(AsyncLLM.generate(engine, tokens(1), SamplingParams(), "r"), "__anext__")
+
+
+def test_arguments_may_be_named_as_vllm_names_them(engine: Any) -> None:
+    plain = AsyncLLM.generate(engine, prompt=tokens(1), sampling_params=SamplingParams(), request_id="r")
+    assert hasattr(plain, "__anext__")
+    image = SamplingParams(extra_args={"steering": "image"})
+    with pytest.raises(VLLMValidationError, match="send it with a picture"):
+        AsyncLLM.generate(engine, request_id="r", sampling_params=image, prompt=tokens(5))
