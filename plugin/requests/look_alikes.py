@@ -36,9 +36,11 @@ _LONGEST = 64  # what is longer is nobody's slip
 # English words within two slips of `steering`, which may well be somebody's field.
 # fmt: off
 _WORDS = frozenset({
-    "cheering", "jeering", "leering", "peering", "searing", "seeding", "seeing", "seeking", "shearing",
-    "sneering", "staring", "starring", "stealing", "steaming", "steeling", "steeping", "stemming", "stepping",
-    "sterling", "stewing", "stirring", "storing", "string", "strings", "tearing", "tiering", "veering",
+    "cheering", "jeering", "leering", "metering", "peering", "petering", "searing", "seeding", "seeing",
+    "seeking", "seeming", "seeping", "severing", "shearing", "sheeting", "sleeping", "smearing", "sneering",
+    "sneezing", "spearing", "speeding", "staring", "starring", "stealing", "steaming", "steeling", "steeping",
+    "stemming", "stepping", "sterling", "stewing", "stirring", "storing", "strewing", "string", "strings",
+    "swearing", "sweeping", "tearing", "tiering", "uttering", "veering",
     "profiler",
 })
 # fmt: on

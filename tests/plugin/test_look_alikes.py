@@ -29,7 +29,8 @@ MISSPELT = [
 ]  # fmt: skip
 INNOCENT = [
     "stream", "streaming", "stream_options", "string", "strings", "settings", "setting", "store", "storing", "seed",
-    "stop", "steps", "session_id", "user", "metadata", "service_tier", "strict", "tiering", "stemming", "staring",
+    "stop", "steps", "session_id", "metering", "metering_id", "sleeping",
+    "speeding", "user", "metadata", "service_tier", "strict", "tiering", "stemming", "staring",
     "filtering", "sterling", "centering", "entering", "rendering", "ordering", "sharding", "scoring", "sorting",
     "profiler", "user_profile", "style", "sampling", "tuning", "", "é", "🦆", "1", "s", "x" * 300,
 ]  # fmt: skip
