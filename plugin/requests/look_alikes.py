@@ -150,7 +150,8 @@ def _words(key: str) -> list[str]:
 
 def _near(word: str, target: str, most: int) -> bool:
     """Whether at most `most` letters were put in, left out, changed or swapped with their neighbour."""
-    if abs(len(word) - len(target)) > most or word in _WORDS:
+    # A slip takes at most one letter away. Looked at first, because a stranger chooses how many keys there are.
+    if abs(len(word) - len(target)) > most or len(set(target).difference(word)) > most or word in _WORDS:
         return False
     before, last = [0] * (len(target) + 1), list(range(len(target) + 1))
     for i, a in enumerate(word, 1):
@@ -160,5 +161,7 @@ def _near(word: str, target: str, most: int) -> bool:
             if i > 1 and j > 1 and a == target[j - 2] and word[i - 2] == b:
                 cost = min(cost, before[j - 2] + 1)
             row.append(cost)
+        if min(row) > most and min(last) > most:  # a swap reaches two rows back
+            return False
         before, last = last, row
     return last[-1] <= most
