@@ -80,6 +80,8 @@ def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args:
     if _asks(vllm_config):
         check_registered(vllm_config.model_config)
         front.install()
+        # Now, not at the first request: by then the folder may have changed, and every request would fail.
+        admission.registry_of(vllm_config)
     if capture_request.CaptureConfig.of(vllm_config) is not None:
         capture_calls.install_release()
     make(self, vllm_config, *args, **kwargs)
@@ -164,4 +166,10 @@ def _arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     if not vllm_config.use_v2_model_runner and _asks(vllm_config):
         v1.on_step(v1.steer_step)
         v1.on_step(capture_runners.capture_step)
-        v1.on_step(seeds.keep_rewindable)
+        v1.on_step(_keep_rewindable)
+
+
+def _keep_rewindable(runner: Any, *step: Any) -> None:
+    # A listener hears of every engine of its process, and one that did not ask keeps vLLM's own generators.
+    if _asks(runner.vllm_config):
+        seeds.keep_rewindable(runner, *step)

@@ -15,6 +15,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
 from vllm.renderers.chat_utils import MM_PARSER_MAP
 
+from trimtab.plugin.asking import SWITCH
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.http.doors import (
     CHAT_ROUTE,
@@ -59,6 +60,7 @@ def test_no_other_chat_route_is_left_beside_ours(
 ) -> None:
     """Under vLLM before 0.32 its own would stay in front, and serve steered requests unsteered."""
     monkeypatch.setenv("VLLM_PLUGINS", "trimtab")
+    monkeypatch.setenv(SWITCH, "1")
     app = FastAPI()
     app.include_router(vllm_chat)
     attach(app)

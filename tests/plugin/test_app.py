@@ -12,6 +12,7 @@ from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from trimtab.plugin.asking import SWITCH
 from trimtab.plugin.requests.look_alikes import CHAT_ROUTE
 
 TURNS = [{"role": "user", "content": "x"}]
@@ -29,6 +30,7 @@ GENERATING: dict[str, dict[str, Any]] = {
 def client(model_folder: Path) -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_PLUGINS", "trimtab")
+        patch.setenv(SWITCH, "1")
         parser: Any = FlexibleArgumentParser()  # type: ignore[no-untyped-call]  # vLLM's own is untyped
         args = make_arg_parser(parser).parse_args(["--model", str(model_folder)])
         yield TestClient(build_app(args, supported_tasks=("generate",)))
