@@ -55,7 +55,7 @@ def _check(worker: Any, digest: str, probe: bool = False) -> None:
     if tables is None or tables.registry_digest != digest:
         found = "no profiles" if tables is None else "other profiles"
         raise StartupError(
-            f"a worker is armed with {found}: start every node with serve.py and the same --steering-profiles"
+            f"a worker is armed with {found}: start every node with trimtab-serve and the same --steering-profiles"
         )
     if probe:
         check_layers_add(worker.model_runner, tables)

@@ -44,7 +44,7 @@ def test_a_worker_with_the_same_profiles_passes() -> None:
 def test_a_worker_that_is_not_armed_or_armed_with_others_stops_the_start() -> None:
     for found, told in ((None, "no profiles"), (tables("old"), "other profiles")):
         for probe in (False, True):
-            with pytest.raises(StartupError, match=f"armed with {told}: start every node with serve.py"):
+            with pytest.raises(StartupError, match=f"armed with {told}: start every node with trimtab-serve"):
                 check(worker(found), "digest", probe)
 
 
