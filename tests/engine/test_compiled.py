@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.engine
 
 ASKS = [caption(1, max_tokens=12), *questions("number", 2), *questions("other", 2), *yes_no("yes", 3)]
 SPARE = 80
+ARM = {"rows": SPARE, "layers": [MIDDLE + 1]}
 STEERINGS = [
     "coarse-middle-all",
     {"profile": "fine-middle-answer", "alpha": 0.5},
@@ -40,8 +42,7 @@ def compiled(
     model: Path, profiles: Path, cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
     log = tmp_path_factory.mktemp("log") / "compiled.log"
-    arm = {"rows": SPARE, "layers": [MIDDLE + 1]}
-    with Engine(log, model, profiles, arm=arm, env=cache, enforce_eager=False) as running:
+    with Engine(log, model, profiles, arm=ARM, env=cache, enforce_eager=False) as running:
         yield running
 
 
@@ -118,6 +119,34 @@ def test_a_profile_that_finds_no_room_is_refused_with_the_way_out(
     with pytest.raises(RefusedError, match="start with a larger --steering-rows"):
         compiled.call("load", folder=str(folder))
     assert compiled.ask([Ask("who is there?")])
+
+
+@pytest.mark.slow
+def test_a_second_start_with_other_numbers_in_another_folder_compiles_nothing(
+    compiled: Engine,
+    model: Path,
+    profiles: Path,
+    cache: dict[str, str],
+    rows: dict[int, LayerStates],
+    tmp_path: Path,
+) -> None:
+    assert _has_compiled(compiled)
+    kept = _kernels(cache)
+    assert kept
+    name = "coarse-last-answer"
+    moved = shutil.copytree(profiles, tmp_path / "moved")
+    shutil.rmtree(moved / name)
+    turned = coarse_profile(name, [rows[LAST]], {"no": "yes"}, alpha=BOTH_WAYS)
+    save_profile(turned, moved / name)
+    with Engine(tmp_path / "log", model, moved, arm=ARM, env=cache, enforce_eager=False) as again:
+        assert _kernels(cache) == kept
+        answers = again.ask([ask.steered(name) for ask in yes_no("no", 12)])
+    assert [answer.text.strip() for answer in answers].count("yes") >= 8
+
+
+def _kernels(cache: dict[str, str]) -> set[Path]:
+    """The libraries that were compiled, by the keys of the graphs that they belong to."""
+    return set(Path(cache["VLLM_CACHE_ROOT"]).rglob("*.so"))
 
 
 def _has_compiled(engine: Engine) -> bool:
