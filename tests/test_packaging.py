@@ -59,7 +59,7 @@ def test_a_wheel_declares_the_entry_points(wheel: zipfile.ZipFile) -> None:
             "trimtab-serve": "trimtab.plugin.serve:run",
         },
         "torch.backends": {"trimtab_torchvision_cure": "trimtab.plugin.compat.torchvision:cure"},
-        "vllm.endpoint_plugins": {"trimtab": "trimtab.plugin.http.doors:endpoint_plugin"},
+        "vllm.endpoint_plugins": {"trimtab": "trimtab.plugin:endpoint_plugin"},
         "vllm.general_plugins": {"trimtab": "trimtab.plugin:register"},
     }
 

@@ -143,8 +143,8 @@ def read_states_manifest(folder: Path) -> StatesManifest:
     return parse_manifest(StatesManifest, data, f"{folder.name}/{MANIFEST_FILE}", versions=(1, 2))
 
 
-def write_states_manifest(folder: Path, manifest: StatesManifest) -> None:
-    """Replace the folder's manifest in one step.
+def write_states_manifest(folder: Path, manifest: StatesManifest) -> StatesManifest:
+    """Replace the folder's manifest in one step; what was written, in the format version that it needs.
 
     Raises:
         FormatError: a label or another text holds control characters.
@@ -153,6 +153,7 @@ def write_states_manifest(folder: Path, manifest: StatesManifest) -> None:
     manifest = manifest.model_copy(update={"format_version": version})
     check_text(manifest.model_dump(), f"{folder.name}/{MANIFEST_FILE}")
     write_whole(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1, exclude_none=True) + "\n").encode())
+    return manifest
 
 
 def write_shard(folder: Path, name: str, tensors: Mapping[str, npt.NDArray[Any]], answers: bytes) -> dict[str, str]:

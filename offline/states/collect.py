@@ -104,7 +104,7 @@ def represent(
                     _read_batch(reader, rule, request, [(start + i, samples[i]) for i in batch], draft)
                     advance(len(batch))
                 manifest = draft.finish(out, manifest, samples)
-                write_states_manifest(out, manifest)
+                manifest = write_states_manifest(out, manifest)
             except KeyboardInterrupt:
                 if progress:
                     kept = f"{out}: keeps {open_manifest(out).done:,} of {request.samples:,} samples"
@@ -173,7 +173,7 @@ def _begin(out: Path, request: StatesRequest) -> StatesManifest:
         )
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_states_manifest(out, manifest)
+            manifest = write_states_manifest(out, manifest)
         except OSError as error:
             raise DataError(f"{out}: cannot be written ({error.strerror})") from error
         return manifest

@@ -51,7 +51,8 @@ def _nearest(  # type: ignore[no-untyped-def]
     """The row of the nearest centroid, the lowest of equals."""
     row, lead, size = _best(hidden, residual, rows, bias, first, count, False, D, BLOCK_K, BLOCK_D)
     if not (lead > _DOUBT * size):  # also where one of them is NaN
-        row, lead, size = _best(hidden, residual, rows, bias, first, count, True, D, BLOCK_K, BLOCK_D)
+        # Names of their own: the compiler keeps one dtype per name, and these are float64.
+        row, exact_lead, exact_size = _best(hidden, residual, rows, bias, first, count, True, D, BLOCK_K, BLOCK_D)
     return row
 
 
