@@ -52,7 +52,7 @@ def _nearest(  # type: ignore[no-untyped-def]
     row, lead, size = _best(hidden, residual, rows, bias, first, count, False, D, BLOCK_K, BLOCK_D)
     if not (lead > _DOUBT * size):  # also where one of them is NaN
         # Names of their own: the compiler keeps one dtype per name, and these are float64.
-        row, exact_lead, exact_size = _best(hidden, residual, rows, bias, first, count, True, D, BLOCK_K, BLOCK_D)
+        row, _lead, _size = _best(hidden, residual, rows, bias, first, count, True, D, BLOCK_K, BLOCK_D)
     return row
 
 
