@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.tinyworld.ask import Sample
-from trimtab.offline.evaluation.answers import AnswersFolder, Request
+from trimtab.offline.evaluation.answers import AnswersFolder, RunRequest
 from trimtab.offline.evaluation.endpoint import Endpoint, ask_all
 from trimtab.offline.states.samples import Sample as Question
 
@@ -42,7 +42,7 @@ def answers(
             for number, (sample, most) in enumerate(zip(samples, lengths, strict=True))
             if most == length
         ]
-        request = Request(
+        request = RunRequest(
             format="tinyworld",
             data=str(folder),
             samples=len(asked),

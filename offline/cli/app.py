@@ -56,11 +56,13 @@ ANY_FOLDER = a_folder("give a profile, a dictionary, a folder of states or a fol
 
 
 def represent(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.", callback=MODEL_FOLDER)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the model.", callback=MODEL_FOLDER)],
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", help="JSON lines with id, question and, optionally, image.", callback=SAMPLES_FILE
+            metavar="DATA",
+            help="Samples file: JSON lines with id, question and, optionally, image.",
+            callback=SAMPLES_FILE,
         ),
     ],
     rule: Rule,
@@ -68,10 +70,14 @@ def represent(
     out: Annotated[Path, typer.Option(help="Folder for the states.")],
     limit: Limit = None,
     batch_size: BatchSize = 32,
-    dtype: Annotated[Precision, typer.Option(help="What the model computes in; states are float32.")] = "float32",
+    dtype: Annotated[
+        Precision, typer.Option(help="Number format that the model computes in; states are float32.")
+    ] = "float32",
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=0, help="Where an answer is cut; by default the rule says. 0: no answer (last-prompt only)."),
+        typer.Option(
+            min=0, help="Longest answer, in tokens; the default depends on the rule. 0: no answer (last-prompt only)."
+        ),
     ] = None,
     device: Device = None,
     template: ChatTemplateFile = None,
@@ -111,17 +117,20 @@ def import_(
         Path,
         typer.Argument(metavar="FILE", help="Another tool's vectors.", callback=a_file("give a file of vectors")),
     ],
-    model: Annotated[Path, typer.Option(help="Folder of the model that they were made for.", callback=MODEL_FOLDER)],
+    model: Annotated[
+        Path, typer.Option(help="Folder of the model that the vectors were made for.", callback=MODEL_FOLDER)
+    ],
     name: ProfileName,
     registry: RegistryFolder,
     format: Annotated[
         Format | None, typer.Option(help="gguf (repeng, llama.cpp), pt (torch) or other; by default the file's ending.")
     ] = None,
     any_family: Annotated[
-        bool, typer.Option("--any-family", help="Also where the file says that it is for another family of models.")
+        bool, typer.Option("--any-family", help="Import even if the file names another family of models.")
     ] = False,
     layer: Annotated[
-        list[int] | None, typer.Option("--layer", "-l", help="Keep these layers only; repeatable. Default: all.")
+        list[int] | None,
+        typer.Option("--layer", "-l", help="Decoder layer, 0-based, to keep; repeatable. Default: all."),
     ] = None,
     positions: Annotated[Positions, typer.Option(help="Which positions are steered.")] = "all",
     alpha_default: AlphaDefault = 1.0,
@@ -164,7 +173,7 @@ def verify(
         ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="Also check that it was made for this model folder.", callback=MODEL_FOLDER)
+        Path | None, typer.Option(help="Folder of the model that it must be made for.", callback=MODEL_FOLDER)
     ] = None,
 ) -> None:
     """Check every byte that a folder's manifest speaks of, and for which model it was made."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_k", "dictionary", "ground"]
 
-Seed = Annotated[int, typer.Option(help="Seed (all but class-means and simple).")]
+Seed = Annotated[int, typer.Option(help="Seed of the method (all but class-means and simple).")]
 Starts = Annotated[int, typer.Option(help="Number of starts (kmeans, mini-batch-kmeans, semi-nmf).")]
 
 
@@ -42,12 +42,15 @@ def dictionary(
     layer: Layer,
     out: Annotated[Path, typer.Option(help="Folder for the dictionary.")],
     method: Annotated[
-        Method, typer.Option(help="mini-batch-kmeans reads shard by shard; class-means: the mean of each label.")
+        Method,
+        typer.Option(
+            help="Method of finding concepts. mini-batch-kmeans reads shard by shard; class-means averages each label."
+        ),
     ] = "kmeans",
     k: Annotated[int, typer.Option("--k", "-k", help="Number of concepts (all but class-means).")] = 20,
     seed: Seed = 0,
     n_init: Starts = 10,
-    min_count: Annotated[int, typer.Option(help="Leave rarer labels out (class-means).")] = 1,
+    min_count: Annotated[int, typer.Option(help="Leave out labels of fewer states (class-means).")] = 1,
     force: Force = False,
 ) -> None:
     """Find the concepts of a layer."""
@@ -68,11 +71,11 @@ def dictionary(
 def choose_k(
     states: StatesFolder,
     layer: Layer,
-    k: Annotated[list[int], typer.Option("--k", "-k", help="A number of concepts to try; repeatable.")],
+    k: Annotated[list[int], typer.Option("--k", "-k", help="Number of concepts to try; repeatable.")],
     findings: Findings,
-    method: Annotated[Method, typer.Option(help="As for `trimtab dictionary`, class-means apart.")] = "kmeans",
+    method: Annotated[Method, typer.Option(help="Method of finding concepts: any but class-means.")] = "kmeans",
     model: Annotated[
-        Path | None, typer.Option(help="Model folder; adds the overlap of words.", callback=MODEL_FOLDER)
+        Path | None, typer.Option(help="Folder of the model; adds the overlap of words.", callback=MODEL_FOLDER)
     ] = None,
     seed: Seed = 0,
     n_init: Starts = 10,
@@ -119,7 +122,7 @@ def ground(
     model: Annotated[Path, typer.Option(help="Folder of the model that the states come from.", callback=MODEL_FOLDER)],
     findings: Findings,
     data: Annotated[
-        Path | None, typer.Option(help="The samples file of the states; adds pictures.", callback=SAMPLES_FILE)
+        Path | None, typer.Option(help="Samples file of the states; adds pictures.", callback=SAMPLES_FILE)
     ] = None,
     clip: Annotated[
         Path | None,

@@ -21,20 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
-DataFormat = Literal["vqav2", "coco", "pope", "mm-safetybench"]
+Dataset = Literal["vqav2", "coco", "pope", "mm-safetybench"]
 
 
 def evaluate(
-    base_url: Annotated[str, typer.Option(help="The endpoint up to and with /v1.")],
-    model: Annotated[str, typer.Option(help="The name that it serves the model under.")],
-    data: Annotated[
+    dataset: Annotated[
+        Dataset, typer.Argument(metavar="DATASET", help="vqav2, coco, pope or mm-safetybench.", show_choices=False)
+    ],
+    folder: Annotated[
         Path,
-        typer.Option(
-            help="Folder of the data set, laid out as docs/evaluation.md says.",
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder of the data set's files, laid out as docs/evaluation.md says.",
             callback=a_folder("give the folder of a data set"),
         ),
     ],
-    format: Annotated[DataFormat, typer.Option(help="The data set's form.")],
+    base_url: Annotated[str, typer.Option(help="Address of the endpoint, up to and including /v1.")],
+    served_model_name: Annotated[str, typer.Option(help="The name under which the endpoint serves the model.")],
     out: Annotated[Path, typer.Option(help="Folder for answers and results.")],
     steering: Annotated[
         str | None, typer.Option(help="A profile's name, or JSON as in the field `steering` of requests.")
@@ -47,40 +50,55 @@ def evaluate(
         ),
     ] = None,
     mapping: Annotated[
-        list[str] | None, typer.Option("--map", "-m", help="What the steering is meant to do: <answer>=<answer>.")
+        list[str] | None,
+        typer.Option(
+            "--map", "-m", help="<original>=<target>, two answers: what the steering is meant to change; repeatable."
+        ),
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the pictures, where it is not in the data's.",
+            help="Folder of the pictures, if they are not in FOLDER.",
             callback=a_folder("give the folder that holds the pictures"),
         ),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="What is asked; {question} stands for the question.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Where answers are cut.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Ask only so many samples: drawn with --seed, the same share of each type.")
+    prompt: Annotated[
+        str | None, typer.Option(help="Text of each request; {question} stands for the sample's question.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw of --limit.")] = 0,
-    gendered: Annotated[str | None, typer.Option(help="coco: gendered words instead of ours, with commas.")] = None,
-    neutral: Annotated[str | None, typer.Option(help="coco: neutral words instead of ours, with commas.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer, in tokens.")] = None,
+    draw: Annotated[
+        int | None, typer.Option(help="Ask this many samples only, drawn with --seed; each type keeps its share.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of --draw.")] = 0,
+    gendered: Annotated[
+        str | None, typer.Option(help="coco: gendered words, separated by commas, instead of the built-in list.")
+    ] = None,
+    neutral: Annotated[
+        str | None, typer.Option(help="coco: neutral words, separated by commas, instead of the built-in list.")
+    ] = None,
     refusal: Annotated[
-        list[str] | None, typer.Option(help="mm-safetybench: one more phrase of refusal; repeatable.")
+        list[str] | None, typer.Option(help="mm-safetybench: a further phrase that counts as a refusal; repeatable.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 32,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")] = 120.0,
-    patience: Annotated[float, typer.Option(min=0, help="Seconds that a failing request is tried again.")] = 300.0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Number of requests at the same time.")] = 32,
+    timeout: Annotated[float, typer.Option(min=1, help="Longest time for one request, in seconds.")] = 120.0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="How long a failing request is tried again, in seconds.")
+    ] = 300.0,
     max_refused: Annotated[
         int | None,
-        typer.Option(min=0, help="Samples that the endpoint may refuse for good.", show_default="1 %, at least 10"),
+        typer.Option(
+            min=0, help="Stop when the endpoint refuses more samples than this.", show_default="1 %, at least 10"
+        ),
     ] = None,
-    api_key: Annotated[str | None, typer.Option(help="Environment variable that holds the key.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the environment variable that holds the key.")
+    ] = None,
     resume: Resume = False,
 ) -> None:
     """Ask an endpoint a data set's questions, steered or not, and measure the answers."""
     from trimtab.vectors.asked import read_text
 
-    from ..evaluation.answers import AnswersFolder, Request
+    from ..evaluation.answers import AnswersFolder, RunRequest
     from ..evaluation.endpoint import Endpoint, ask_all
     from ..evaluation.results import Run, check_alike, compared, labels_of, read_run, results, write_results
     from ..evaluation.subset import stratified
@@ -89,18 +107,18 @@ def evaluate(
     meant = parse_mapping(mapping) if mapping else {}
     if meant and against is None:
         raise SettingError("--map needs --against: what turned into what is told by the unsteered run's answers")
-    if limit is not None and limit < 1:
-        raise SettingError(f"--limit {limit}: must be 1 or more")
+    if draw is not None and draw < 1:
+        raise SettingError(f"--draw {draw}: must be 1 or more")
     other = read_run(against) if against else None
-    endpoint = Endpoint(_address(base_url), _key(api_key), concurrency, timeout, patience, max_refused)
-    benchmark = _read(format, data, images, _words(gendered), _words(neutral), tuple(refusal or ()))
-    samples = benchmark.samples if limit is None else stratified(benchmark.samples, limit, seed)
-    request = Request(
-        format=format,
+    endpoint = Endpoint(_address(base_url), _key(api_key_env), concurrency, timeout, patience, max_refused)
+    benchmark = _read(dataset, folder, images, _words(gendered), _words(neutral), tuple(refusal or ()))
+    samples = benchmark.samples if draw is None else stratified(benchmark.samples, draw, seed)
+    request = RunRequest(
+        format=dataset,
         data=benchmark.digest,
         samples=len(samples),
         seed=seed if len(samples) < len(benchmark.samples) else None,
-        model=model,
+        model=served_model_name,
         steering=wanted,
         prompt=benchmark.prompt if prompt is None else prompt,
         max_tokens=benchmark.most_tokens if max_tokens is None else max_tokens,
@@ -109,21 +127,21 @@ def evaluate(
     if other:
         check_alike(other.request, request)
         labels_of(benchmark, meant, other)
-    folder = AnswersFolder(out, request, resume=resume)
+    answers = AnswersFolder(out, request, resume=resume)
     try:
-        ask_all(endpoint, samples, folder, progress=True, warn=say)
+        ask_all(endpoint, samples, answers, progress=True, warn=say)
     finally:
-        folder.close()
-    run = Run(request, folder.answered, folder.served)
+        answers.close()
+    run = Run(request, answers.answered, answers.served)
     command = shlex.join(["trimtab", *(word.replace(base_url, endpoint.shown) for word in sys.argv[1:])])
     found = compared(benchmark, other, run, meant, command) if other else results(benchmark, run, command)
-    path = write_results(out, format, found)
+    path = write_results(out, dataset, found)
     _show(found, path)
 
 
 def _read(
-    format: DataFormat,
-    data: Path,
+    dataset: Dataset,
+    folder: Path,
     images: Path | None,
     gendered: tuple[str, ...],
     neutral: tuple[str, ...],
@@ -135,19 +153,19 @@ def _read(
     from ..evaluation.datasets.vqav2 import read_vqav2
     from ..evaluation.gender import GENDERED, NEUTRAL, Lexicon
 
-    if format != "coco" and (gendered or neutral):
-        raise SettingError(f"--gendered and --neutral are for captions; leave them out with --format {format}")
-    if format != "mm-safetybench" and refusals:
-        raise SettingError(f"--refusal is for mm-safetybench; leave it out with --format {format}")
-    match format:
+    if dataset != "coco" and (gendered or neutral):
+        raise SettingError(f"--gendered and --neutral are for captions; leave them out with {dataset}")
+    if dataset != "mm-safetybench" and refusals:
+        raise SettingError(f"--refusal is for mm-safetybench; leave it out with {dataset}")
+    match dataset:
         case "vqav2":
-            return read_vqav2(data, images)
+            return read_vqav2(folder, images)
         case "coco":
-            return read_coco(data, images, Lexicon(gendered or GENDERED, neutral or NEUTRAL))
+            return read_coco(folder, images, Lexicon(gendered or GENDERED, neutral or NEUTRAL))
         case "pope":
-            return read_pope(data, images)
+            return read_pope(folder, images)
         case "mm-safetybench":
-            return read_mm_safetybench(data, images, refusals)
+            return read_mm_safetybench(folder, images, refusals)
 
 
 def _key(variable: str | None) -> str:
@@ -156,10 +174,10 @@ def _key(variable: str | None) -> str:
     key = os.environ.get(variable, "").strip()
     if not key:  # what was given may be the key itself, so it is not said again
         raise SettingError(
-            "--api-key: no environment variable of that name is set; give the name of the variable that holds the key"
+            "--api-key-env: no environment variable has that name; give the name of the variable that holds the key"
         )
     if not key.isascii() or not key.isprintable():
-        raise SettingError("--api-key: the variable holds characters that no key has; set it to the key alone")
+        raise SettingError("--api-key-env: the variable holds characters that no key has; set it to the key alone")
     return key
 
 

@@ -107,7 +107,8 @@ SAMPLES_FILE = a_file("give a file of JSON lines with id, question and, optional
 _STATES = a_folder("give the folder that `trimtab represent` made")
 
 Samples = Annotated[
-    Path, typer.Option(help="JSON lines with id, question and, optionally, image.", callback=SAMPLES_FILE)
+    Path,
+    typer.Option(help="Samples file: JSON lines with id, question and, optionally, image.", callback=SAMPLES_FILE),
 ]
 StatesFolder = Annotated[
     Path, typer.Argument(metavar="STATES", help="Folder that `trimtab represent` made.", callback=_STATES)
@@ -117,8 +118,8 @@ Rule = Annotated[
 ]
 Layer = Annotated[int, typer.Option("--layer", "-l", min=0, help="Decoder layer, 0-based.")]
 Layers = Annotated[list[int], typer.Option("--layer", "-l", min=0, help="Decoder layer, 0-based; repeatable.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use the first so many samples only.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Samples that are read at once.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use this many samples only, the first of the file.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of samples in one batch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the GPU where there is one.")]
 ChatTemplateFile = Annotated[
     Path | None,
@@ -137,15 +138,16 @@ ChatTemplateArguments = Annotated[
         help="Arguments of the chat template, as the server gets them by --default-chat-template-kwargs.",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue what an interrupted run left.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the artefact if it exists.")]
 Findings = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of findings, which `trimtab report` shows.")]
 FindingName = Annotated[str, typer.Option("--as", metavar="NAME", help="Name of the finding among the others.")]
-ProfileName = Annotated[str, typer.Option(help="The profile's name; its folder gets the same.")]
+ProfileName = Annotated[str, typer.Option(help="Name of the profile and of its folder.")]
 RegistryFolder = Annotated[
-    Path, typer.Option("--registry", metavar="FOLDER", help="Folder of profiles; this one goes to FOLDER/<name>.")
+    Path,
+    typer.Option("--registry", metavar="FOLDER", help="Folder of profiles; the new profile goes to FOLDER/<name>."),
 ]
-AlphaDefault = Annotated[float, typer.Option(help="Strength where a request names none.")]
+AlphaDefault = Annotated[float, typer.Option(help="Strength of a request that names none.")]
 AlphaMin = Annotated[float, typer.Option(help="Smallest strength; a negative one allows steering the other way.")]
 AlphaMax = Annotated[float, typer.Option(help="Largest strength that a request may ask for.")]
-Description = Annotated[str, typer.Option(help="A sentence for the profile's card.")]
+Description = Annotated[str, typer.Option(help="One sentence for the profile's model card.")]

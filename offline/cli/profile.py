@@ -36,12 +36,14 @@ __all__ = ["profile"]
 
 def profile(
     states: StatesFolder,
-    mapping: Annotated[list[str], typer.Option("--map", "-m", help="<original word>=<target word>; repeatable.")],
+    mapping: Annotated[list[str], typer.Option("--map", "-m", help="<original>=<target>, two words; repeatable.")],
     name: ProfileName,
     registry: RegistryFolder,
     layer: Annotated[
         list[int] | None,
-        typer.Option("--layer", "-l", min=0, help="Layer to steer by one vector (coarse); repeatable."),
+        typer.Option(
+            "--layer", "-l", min=0, help="Decoder layer, 0-based, to steer by one vector (coarse); repeatable."
+        ),
     ] = None,
     dictionary: Annotated[
         list[Path] | None,
@@ -54,13 +56,13 @@ def profile(
     ] = None,
     kind: Annotated[
         Literal["coarse", "fine"] | None,
-        typer.Option(help="Check that the profile becomes this kind: --dictionary makes it fine, --layer coarse."),
+        typer.Option(help="Kind of the profile, as a check: --dictionary makes it fine, --layer coarse."),
     ] = None,
     by_type: Annotated[
         Path | None,
         typer.Option(
             metavar="DATA",
-            help="Samples file of the states; --map then takes types of samples, number=yes/no.",
+            help="Samples file of the states; --map then takes types of samples, as in number=yes/no.",
             callback=a_file("give the samples file that the states were made from"),
         ),
     ] = None,

@@ -51,7 +51,7 @@ _SETTLED = 5.0
 
 Base = Annotated[Path, typer.Argument(metavar="BASE", help="Folder of the original model.", callback=MODEL_FOLDER)]
 RunFolder = Annotated[
-    Path, typer.Option("--out", help="Folder for states, dictionaries and findings; continued where it exists.")
+    Path, typer.Option("--out", help="Folder for states, dictionaries and findings; an existing run is continued.")
 ]
 Concepts = Annotated[int, typer.Option("--k", "-k", help="Number of concepts.")]
 Seed = Annotated[int, typer.Option(help="Seed of halves, dictionaries, controls and intervals.")]
@@ -108,10 +108,10 @@ def watch(
     layer: Layer,
     out: RunFolder,
     threshold: Annotated[
-        float, typer.Option(help="Exit with code 3 where the mean T-Overlap in percent falls below this.")
+        float, typer.Option(help="Exit with code 3 when the mean T-Overlap, in percent, falls below this.")
     ] = 50.0,
-    once: Annotated[bool, typer.Option("--once", help="Look at what is there, then end.")] = False,
-    every: Annotated[float, typer.Option(min=0, help="Seconds between two looks.")] = 30.0,
+    once: Annotated[bool, typer.Option("--once", help="Check the checkpoints that exist, then exit.")] = False,
+    every: Annotated[float, typer.Option(min=0, help="Seconds between two checks.")] = 30.0,
     k: Concepts = 20,
     seed: Seed = 0,
     limit: Limit = None,
@@ -145,7 +145,9 @@ def shift_profile(
     registry: RegistryFolder,
     kind: Annotated[
         Literal["coarse", "fine"],
-        typer.Option(help="coarse: the mean shift; fine: each concept's own, added where it is active."),
+        typer.Option(
+            help="Kind of the profile. coarse: the mean shift; fine: each concept's own, added where it is active."
+        ),
     ] = "fine",
     direction: Annotated[
         Literal["toward", "back"],

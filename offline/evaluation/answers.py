@@ -22,7 +22,7 @@ from ..errors import DataError, SettingError
 from ..files import write_whole
 from ..states.samples import Sample
 
-__all__ = ["Answered", "AnswersFolder", "Request", "Served", "read_answers", "texts"]
+__all__ = ["Answered", "AnswersFolder", "RunRequest", "Served", "read_answers", "texts"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,7 +33,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Request(_Frozen):
+class RunRequest(_Frozen):
     """What answers depend on. data: the digest of the data set's files. Not the address: servers may move.
 
     extra: more fields of each request, such as logit_bias. seed: of the draw where `samples` were drawn from more; None
@@ -76,7 +76,7 @@ class Answered(_Frozen):
 class AnswersFolder:
     """A run's folder. `served` is None until an answer says who steered."""
 
-    def __init__(self, folder: Path, request: Request, *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, request: RunRequest, *, resume: bool = False) -> None:
         """Begin a new folder, or with `resume` continue one.
 
         Raises:
@@ -114,7 +114,7 @@ class AnswersFolder:
         elif not resume:
             raise DataError(f"{self.folder}: holds a run already; continue it with --resume or choose another folder")
         else:
-            _same(_load(path, Request), self.request, self.folder)
+            _same(_load(path, RunRequest), self.request, self.folder)
 
     def missing(self, samples: Iterable[Sample]) -> list[Sample]:
         """The samples that have no answer: never asked, or skipped for a reason that may have gone since."""
@@ -136,13 +136,13 @@ class AnswersFolder:
         self._file.close()
 
 
-def read_answers(folder: Path) -> tuple[Request, dict[str, Answered]]:
+def read_answers(folder: Path) -> tuple[RunRequest, dict[str, Answered]]:
     """A finished run's request and answers.
 
     Raises:
         DataError: there is none, or it lacks answers.
     """
-    request = _load(folder / REQUEST, Request)
+    request = _load(folder / REQUEST, RunRequest)
     answered = {one.id: one for one in _whole_lines(folder / ANSWERS, mend=False)}
     if len(answered) < request.samples:
         raise DataError(
@@ -168,7 +168,7 @@ def _locked(path: Path) -> IO[bytes]:
     return file
 
 
-def _same(kept: Request, asked: Request, folder: Path) -> None:
+def _same(kept: RunRequest, asked: RunRequest, folder: Path) -> None:
     mine, theirs = asked.model_dump(), kept.model_dump()
     for name, value in mine.items():
         if value != theirs[name]:

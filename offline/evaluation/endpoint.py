@@ -25,7 +25,7 @@ from trimtab.vectors.asked import NONE, parse
 from ..errors import EndpointError
 from ..images import UnreadableImage
 from ..states.samples import Sample
-from .answers import Answered, AnswersFolder, Request
+from .answers import Answered, AnswersFolder, RunRequest
 from .attempts import may_pass, reason_of, retry_after
 from .data_url import data_url
 from .steered import grants, served_by
@@ -272,7 +272,7 @@ class _Asking:
         self._warn(f"{self._endpoint.shown}: {self._why(error)}; trying again for {self._endpoint.patience:g} s")
 
 
-def _body(sample: Sample, request: Request) -> dict[str, Any]:
+def _body(sample: Sample, request: RunRequest) -> dict[str, Any]:
     """The arguments of a chat completion."""
     content: list[dict[str, Any]] = [{"type": "text", "text": request.prompt.replace("{question}", sample.question)}]
     if sample.image is not None:

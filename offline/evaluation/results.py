@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import DataError, SettingError
 from ..files import write_whole
 from ..findings import AnswersFound, Measured, TableFound, write_finding
-from .answers import Answered, Request, Served, read_answers, texts
+from .answers import Answered, RunRequest, Served, read_answers, texts
 from .benchmark import Answers, Benchmark, Scores
 from .rates import conversions, flips, lumped, occurrences
 
@@ -39,7 +39,7 @@ _FLIPS = {
 class Run:
     """A finished run: what was asked, what came, and who steered."""
 
-    request: Request
+    request: RunRequest
     answered: dict[str, Answered]
     served: Served | None = None
 
@@ -182,7 +182,9 @@ def write_results(out: Path, name: str, found: Results) -> Path:
 def _scored(benchmark: Benchmark, run: Run) -> Scores:
     known = {sample.id for sample in benchmark.samples}
     if strangers := run.answered.keys() - known:
-        raise DataError(f"an answer to {min(strangers)!r}, which the data set does not hold; give the run's own --data")
+        raise DataError(
+            f"an answer to {min(strangers)!r}, which the data set does not hold; give the data set that the run asked"
+        )
     if not run.texts:
         reasons = sorted({str(one.skipped) for one in run.answered.values()})
         raise DataError(f"no sample was answered: {'; '.join(reasons)}; are the pictures where --images says?")
@@ -217,7 +219,7 @@ def _told(run: Run, scores: Scores) -> dict[str, Any]:
     }
 
 
-def check_alike(before: Request, after: Request) -> None:
+def check_alike(before: RunRequest, after: RunRequest) -> None:
     """Two runs can be compared when they differ in nothing but the steering.
 
     Raises:

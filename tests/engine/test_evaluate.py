@@ -21,9 +21,9 @@ def test_yes_becomes_no_through_the_server_and_a_typo_stops_the_run(server: Serv
     write_vqav2(tmp_path / "data", tmp_path / "split", read_split(tmp_path / "split"))
 
     def evaluate(out: str, *more: object) -> Result:
-        where = ("--base-url", f"{server.http.base_url}/v1", "--model", MODEL_NAME, "--out", tmp_path / out)
-        what = ("--data", tmp_path / "data", "--format", "vqav2", "--prompt", "{question}")
-        return CliRunner().invoke(app, ["evaluate", *map(str, (*where, *what, *more))])
+        what = ("vqav2", tmp_path / "data", "--prompt", "{question}", "--out", tmp_path / out)
+        where = ("--base-url", f"{server.http.base_url}/v1", "--served-model-name", MODEL_NAME)
+        return CliRunner().invoke(app, ["evaluate", *map(str, (*what, *where, *more))])
 
     assert evaluate("plain").exit_code == 0
     steered = evaluate("steered", "--steering", "yes-to-no", "--against", tmp_path / "plain", "--map", "yes=no")

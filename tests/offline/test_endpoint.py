@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.offline.fake_endpoint import FakeEndpoint, picture_of, question_of
 from trimtab.offline.errors import DataError, EndpointError, SettingError
-from trimtab.offline.evaluation.answers import AnswersFolder, Request, Served, read_answers
+from trimtab.offline.evaluation.answers import AnswersFolder, RunRequest, Served, read_answers
 from trimtab.offline.evaluation.endpoint import Endpoint, ask_all
 from trimtab.offline.states.samples import Sample
 
@@ -28,8 +28,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
     running.stop()
 
 
-def asked(steering: object = None, samples: int = len(SAMPLES), prompt: str = "{question}") -> Request:
-    return Request(
+def asked(steering: object = None, samples: int = len(SAMPLES), prompt: str = "{question}") -> RunRequest:
+    return RunRequest(
         format="pope", data="sha256:0", samples=samples, model="m", steering=steering, prompt=prompt, max_tokens=8
     )
 

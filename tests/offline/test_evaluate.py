@@ -57,7 +57,7 @@ def server(house: Path) -> Iterator[FakeEndpoint]:
 
 
 def evaluate(server: FakeEndpoint, house: Path, format: str, out: Path, *more: object) -> Result:
-    arguments = ("--base-url", server.url, "--model", "m", "--data", house / format, "--format", format, "--out", out)
+    arguments = (format, house / format, "--base-url", server.url, "--served-model-name", "m", "--out", out)
     return CliRunner().invoke(app, ["evaluate", *map(str, (*arguments, "--prompt", PROMPTS[format], *more))])
 
 
@@ -185,18 +185,18 @@ def test_what_one_run_has_no_answer_to_counts_in_neither(house: Path, tmp_path: 
     assert found["change"]["answers changed"]["n"] == found["answered"]
 
 
-def test_a_limit_takes_its_share_of_each_type_and_the_same_samples_again(
+def test_a_draw_takes_its_share_of_each_type_and_the_same_samples_again(
     server: FakeEndpoint, house: Path, tmp_path: Path
 ) -> None:
     asked = []
     for out, seed in (("one", 0), ("two", 0), ("three", 1)):
         server.seen.clear()
-        assert evaluate(server, house, "pope", tmp_path / out, "--limit", 12, "--seed", seed).exit_code == 0
+        assert evaluate(server, house, "pope", tmp_path / out, "--draw", 12, "--seed", seed).exit_code == 0
         asked.append(sorted(json.loads(line)["id"] for line in (tmp_path / out / "answers.jsonl").open()))
     assert asked[0] == asked[1] != asked[2]
     assert {one.partition("/")[0] for one in asked[0]} == {"random", "popular", "adversarial"}
     result = evaluate(
-        server, house, "pope", tmp_path / "four", "--limit", 12, "--seed", 1, "--against", tmp_path / "one"
+        server, house, "pope", tmp_path / "four", "--draw", 12, "--seed", 1, "--against", tmp_path / "one"
     )
     assert "differ in nothing but the steering" in result.stderr
 
@@ -207,8 +207,8 @@ def test_the_password_of_an_address_is_written_nowhere(
     monkeypatch.setenv("THE_KEY", "sk-very-secret")
     address = server.url.replace("http://", "http://me:hush-hush@") + "?token=hush-too"
     words = [
-        *("evaluate", "--base-url", address, "--model", "m", "--data", house / "vqav2", "--format", "vqav2"),
-        *("--out", tmp_path / "out", "--prompt", "{question}", "--api-key", "THE_KEY"),
+        *("evaluate", "vqav2", house / "vqav2", "--base-url", address, "--served-model-name", "m"),
+        *("--out", tmp_path / "out", "--prompt", "{question}", "--api-key-env", "THE_KEY"),
     ]
     monkeypatch.setattr("sys.argv", ["trimtab", *map(str, words)])
     result = CliRunner().invoke(app, list(map(str, words)))
@@ -226,7 +226,7 @@ def test_captions_made_neutral_are_counted_as_converted(server: FakeEndpoint, ho
 
 
 def test_runs_of_different_questions_are_not_compared(server: FakeEndpoint, house: Path, tmp_path: Path) -> None:
-    assert evaluate(server, house, "vqav2", tmp_path / "few", "--limit", 5).exit_code == 0
+    assert evaluate(server, house, "vqav2", tmp_path / "few", "--draw", 5).exit_code == 0
     result = evaluate(server, house, "vqav2", tmp_path / "all", "--against", tmp_path / "few")
     assert result.exit_code == 1
     assert "differ in nothing but the steering" in result.stderr
@@ -254,9 +254,9 @@ def test_equal_runs_write_equal_results(server: FakeEndpoint, house: Path, tmp_p
     [
         (("--steering", '{"profil": "p"}'), "unknown field 'profil' in steering"),
         (("--steering", "[1"), "is not JSON"),
-        (("--api-key", "NOT_SET_ANYWHERE"), "no environment variable of that name"),
-        (("--limit", "-1"), "must be 1 or more"),
-        (("--limit", "0"), "must be 1 or more"),
+        (("--api-key-env", "NOT_SET_ANYWHERE"), "no environment variable has that name"),
+        (("--draw", "-1"), "must be 1 or more"),
+        (("--draw", "0"), "must be 1 or more"),
         (("--refusal", "never"), "is for mm-safetybench"),
         (("--map", "yes"), "cannot read the pair"),
         (("--map", "yes=no"), "--map needs --against"),
@@ -274,7 +274,7 @@ def test_settings_that_cannot_be_had_are_one_sentence(
 
 
 def test_a_key_given_in_place_of_its_name_is_not_said_again(server: FakeEndpoint, house: Path, tmp_path: Path) -> None:
-    result = evaluate(server, house, "vqav2", tmp_path / "out", "--api-key", "sk-0123456789")
+    result = evaluate(server, house, "vqav2", tmp_path / "out", "--api-key-env", "sk-0123456789")
     assert result.exit_code == 1
     assert "sk-0" not in result.output
 

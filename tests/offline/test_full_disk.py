@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.offline.worlds import write_data
-from trimtab.offline.evaluation.answers import Answered, AnswersFolder, Request
+from trimtab.offline.evaluation.answers import Answered, AnswersFolder, RunRequest
 
 FILE_SIZE = 6000
 """The largest file, in bytes, that the disk takes: less than a shard of rows."""
@@ -49,8 +49,8 @@ def test_rows_are_continued_after_a_full_disk_to_the_bytes_of_an_undisturbed_run
 _APPEND = """
 import sys
 from pathlib import Path
-from trimtab.offline.evaluation.answers import Answered, AnswersFolder, Request
-folder = AnswersFolder(Path(sys.argv[1]), Request.model_validate_json(sys.argv[2]))
+from trimtab.offline.evaluation.answers import Answered, AnswersFolder, RunRequest
+folder = AnswersFolder(Path(sys.argv[1]), RunRequest.model_validate_json(sys.argv[2]))
 for number in range(1000):
     try:
         folder.append(Answered(id=str(number), text="yes " * 20))
@@ -61,7 +61,7 @@ for number in range(1000):
 
 
 def test_answers_that_came_before_the_disk_was_full_are_kept_and_the_torn_one_is_not(tmp_path: Path) -> None:
-    request = Request(
+    request = RunRequest(
         format="pope", data="sha256:0", samples=1000, model="m", steering=None, prompt="{question}", max_tokens=8
     )
     ended = subprocess.run(
