@@ -29,6 +29,7 @@ from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import ARCHITECTURES, SteeringConfig, check_architecture
 from .errors import StartupError
+from .http import attached
 from .model import arming
 from .requests import admission, dose, front, kv
 from .requests.sent_pictures import unsend
@@ -80,6 +81,7 @@ def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args:
     if _asks(vllm_config):
         check_registered(vllm_config.model_config)
         front.install()
+        attached.install()
         # Now, not at the first request: by then the folder may have changed, and every request would fail.
         admission.registry_of(vllm_config)
     if capture_request.CaptureConfig.of(vllm_config) is not None:

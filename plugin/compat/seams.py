@@ -155,6 +155,15 @@ SEAMS = (
     Seam(
         "plugins/endpoint_plugins/interface.py", "EndpointPlugin", "attach_router init_state", "official", "http.doors"
     ),
+    # Looked up where it is defined, and imported by name where a server is started.
+    Seam("plugins/endpoint_plugins/interface.py", "init_endpoint_plugins_state", "", "wrapped", "http.attached"),
+    Seam(
+        "entrypoints/launchers/api_server/app_state.py",
+        "init_endpoint_plugins_state",
+        "",
+        "wrapped",
+        "http.attached",
+    ),
     # A prompt that is rendered, and the request classes that keep unknown fields.
     Seam("v1/engine/async_llm.py", "AsyncLLM", "generate", "wrapped", "requests.front"),
     Seam("inputs/engine.py", "MultiModalInput", "mm_placeholders mm_hashes prompt_token_ids", "read", "requests.front"),
