@@ -1,4 +1,4 @@
-"""Nothing is ever served unsteered because of a typo, or because a route does not know the field.
+"""Nothing is ever served unsteered because of a typo, or because the field is where it is not read.
 
 Leans on starlette's order of things: a route reads its body before it answers.
 """
@@ -6,6 +6,8 @@ Leans on starlette's order of things: a route reads its body before it answers.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -26,10 +28,10 @@ _MOST_AFTER = 64 << 20  # bytes that a refused client may go on sending, so that
 
 
 class RefuseMisplacedSteering:
-    """ASGI middleware: a body that asks for steering where it would be ignored gets a 400.
+    """ASGI middleware: a request that asks for steering where it would be ignored gets a 400.
 
-    It looks at the keys of a POST's body while the route reads it, piece by piece. What no route reads is not looked
-    at, and no body is held or parsed a second time.
+    It looks at the keys of a POST's body while the route reads it, piece by piece, and at the names of its headers and
+    of the fields of its URL. What no route reads is not looked at, and no body is held or parsed a second time.
     """
 
     def __init__(self, app: ASGIApp, covered: frozenset[str]) -> None:
@@ -41,7 +43,9 @@ class RefuseMisplacedSteering:
             await self._app(scope, receive, send)
             return
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        reading = _Reading(receive, serves=path in self._covered)
+        look = Look(serves=path in self._covered)
+        _look_around(scope, look)
+        reading = _Reading(receive, look)
         answering = False
 
         async def answer(message: Message) -> None:
@@ -62,21 +66,21 @@ class RefuseMisplacedSteering:
 class _Reading:
     """A `receive` that looks at what passes. refused: what was found wrong, once the client can be told."""
 
-    def __init__(self, receive: Receive, *, serves: bool) -> None:
+    def __init__(self, receive: Receive, look: Look) -> None:
         self.refused: RequestError | None = None
         self.status = 400
         self._receive = receive
-        self._look = Look(serves=serves)
-        self._keys = KeyReader(self._look)
+        self._look = look
+        self._keys = KeyReader(look)
         self._bytes = 0
+        self._looked = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] != "http.request":
             return message
-        body: bytes = message.get("body", b"")
         try:
-            await self._read(body, more=message.get("more_body", False))
+            await self._read(message.get("body", b""), more=message.get("more_body", False))
         except RequestError as error:
             self.refused, self.status = error, 413
         while self._look.problem is not None and self.refused is None:
@@ -97,11 +101,22 @@ class _Reading:
         if self._bytes > MOST_BYTES:
             raise RequestError(f"the body has more than {MOST_BYTES >> 20} MiB; send a smaller one", param="body")
         for start in range(0, len(body), _SLICE):
-            if start:
+            if self._look.problem is not None:
+                return
+            if start or self._looked:
                 await asyncio.sleep(0)
             self._keys.feed(body[start : start + _SLICE])
+            self._looked = True
         if not more:
             self._keys.end()
+
+
+def _look_around(scope: Scope, look: Look) -> None:
+    for name, _ in scope.get("headers", ()):
+        look.header(name.decode("latin-1").lower())
+    with suppress(ValueError):  # more fields than anybody writes
+        for key, _ in parse_qsl(scope.get("query_string", b"").decode("latin-1"), True, max_num_fields=100):
+            look.query(key)
 
 
 def _is_form(scope: Scope) -> bool:

@@ -14,7 +14,7 @@ import re
 from trimtab.vectors.asked import FIELD
 from trimtab.vectors.errors import RequestError
 
-from ..requests.look_alikes import DEEPEST, FREE, Look
+from ..requests.look_alikes import LIST, Look, looks_in
 
 __all__ = ["MOST_PARTS", "KeyReader"]
 
@@ -22,6 +22,8 @@ MOST_PARTS = 1_000_000
 """Strings, lists and objects that a body may have. Long prompts and pictures are one string each."""
 
 _KEY_PARTS = 50  # what it takes to look at a key, in parts
+_SAME_KEY_PARTS = 5  # at one that was there before: messages have the same few
+_MOST_KNOWN = 1000
 _LONGEST_KEY = 400  # in bytes: six for each escaped letter
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _PART = re.compile(rb'["{}\[\]]')
@@ -45,6 +47,7 @@ class KeyReader:
         self._escape = False  # the next byte of it is escaped
         self._closed: bytes | None = None  # a string that is a key if a colon comes next
         self._parts = 0
+        self._known: set[bytes] = set()
 
     def feed(self, data: bytes) -> None:
         """Read the next piece.
@@ -128,8 +131,15 @@ class KeyReader:
                 )
             except ValueError:
                 return  # no JSON: the route says so
-            self._count(_KEY_PARTS)
+            self._count(_KEY_PARTS if self._is_new(raw) else _SAME_KEY_PARTS)
             self._look.key(self._key, self._open[-1][0])
+
+    def _is_new(self, raw: bytes) -> bool:
+        if raw in self._known:
+            return False
+        if len(self._known) < _MOST_KNOWN:
+            self._known.add(raw)
+        return True
 
     @property
     def _looks_in(self) -> bool:
@@ -164,12 +174,15 @@ class KeyReader:
         if not self._open:
             return None if is_list else ()
         path, in_list = self._open[-1]
-        if in_list:  # only the list of `steering` is looked into, and its objects are told apart
-            return None if is_list else (*path, str(self._parts))
-        if self._key is None or self._key in FREE or len(path) + 1 >= DEEPEST:
+        if not in_list and self._key is None:  # no JSON
             return None
-        inside = (*path, self._key)
-        return None if is_list and inside != (FIELD,) else inside
+        step = () if in_list else (self._key or "",)
+        if path[:1] == (FIELD,) and in_list:  # objects of the field's list are told apart
+            return None if is_list else (*path, str(self._parts))
+        if in_list and not is_list:
+            return path
+        inside = (*path, *step, LIST) if is_list else (*path, *step)
+        return inside if looks_in(inside) else None
 
     def _leave(self) -> None:
         if self._depth == len(self._open) > 0:

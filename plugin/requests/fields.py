@@ -26,7 +26,8 @@ CLASSES = {
     "vllm.entrypoints.openai.completion.protocol": "CompletionRequest",
     "vllm.entrypoints.openai.responses.protocol": "ResponsesRequest",
 }
-_ELSEWHERE = ("vllm_xargs", "metadata", "chat_template_kwargs")  # declared fields that hold what a client likes
+# Declared fields that hold what a client likes.
+_ELSEWHERE = ("vllm_xargs", "metadata", "chat_template_kwargs", "messages", "input")
 
 
 def install() -> None:
@@ -46,7 +47,7 @@ def asked_in(request: Any) -> Any:
     """
     from vllm.exceptions import VLLMValidationError
 
-    others = {name: value for name in _ELSEWHERE if isinstance(value := getattr(request, name, None), dict)}
+    others = {name: value for name in _ELSEWHERE if isinstance(value := getattr(request, name, None), dict | list)}
     try:
         # Beside a prompt, which each of these requests has.
         look_at({"prompt": None, **(request.model_extra or {}), **others}, serves=True)

@@ -14,24 +14,28 @@ from typing import Any
 from trimtab.vectors.asked import FIELD
 from trimtab.vectors.errors import RequestError, shown
 
-__all__ = ["CHAT_ROUTE", "DEEPEST", "FREE", "Look", "look_at"]
+__all__ = ["CHAT_ROUTE", "LIST", "Look", "look_at", "looks_in"]
 
 CHAT_ROUTE = "/v1/chat/completions"
 
+# The inside of these is the client's own: its texts, its tools, its schemas.
 # fmt: off
-FREE = frozenset({
+_FREE = frozenset({
     "messages", "input", "prompt", "prompts", "queries", "documents", "data", "tools", "functions",
     "tool_choice", "function_call", "text", "reasoning", "response_format", "structured_outputs", "guided_json",
     "json_schema", "logit_bias", "prediction", "suffix", "system", "instructions",
 })
 # fmt: on
-"""Fields whose inside is the client's own: its texts, its tools, its schemas."""
+_TURNS = frozenset({"messages", "input"})
 
-DEEPEST = 6
-"""How many objects inside each other are looked into."""
+LIST = "[]"
+"""A step of a path: into a list."""
 
+_DEEPEST = 6  # steps that are taken
 _PROMPTS = frozenset({"messages", "prompt", "input"})
 _INNER = ("profile", "alpha")
+_FIELD_HERE = f"write the top-level field {FIELD!r} of {CHAT_ROUTE}"
+_BEFORE = frozenset({"x", "vllm", "openai"})  # words that a header of a product's own begins with
 _LONGEST = 64  # what is longer is nobody's slip
 # English words within two slips of `steering`, which may well be somebody's field.
 # fmt: off
@@ -66,11 +70,22 @@ class Look:
         elif path and path[0] == FIELD:
             self._once(key, path)
         elif _means_steering(key):
-            self._found(_elsewhere(key, path), ".".join((*path, key[:80])))
+            self._found(_elsewhere(key, path), _dotted((*path, key[:80])))
         elif not path:
             self._has_prompt |= key in _PROMPTS
             if _means_inner(key):
                 self._spilled = key
+
+    def header(self, name: str) -> None:
+        """Take the name of a header, in lower case."""
+        words = [word for word in re.split(r"[-_]", name) if word not in _BEFORE]
+        if words and _means_steering(words[0]):
+            self._found(f"the header {shown(name)} steers nothing; {_FIELD_HERE}", name[:80])
+
+    def query(self, key: str) -> None:
+        """Take a key of the URL's query."""
+        if _means_steering(key):
+            self._found(f"{shown(key)} is not taken from the URL; {_FIELD_HERE}", key[:80])
 
     def end(self) -> None:
         """Say that there are no more keys."""
@@ -111,16 +126,45 @@ def look_at(data: Mapping[Any, Any], *, serves: bool) -> None:
 def _walk(data: Mapping[Any, Any], path: tuple[str, ...], look: Look) -> None:
     for key, value in data.items():
         look.key(str(key), path)
-        inside = (*path, str(key))
-        if isinstance(value, Mapping) and key not in FREE and key != FIELD and len(inside) < DEEPEST:
-            _walk(value, inside, look)
+        if key != FIELD:
+            _walk_into(value, (*path, str(key)), look)
+
+
+def _walk_into(value: Any, path: tuple[str, ...], look: Look) -> None:
+    if isinstance(value, list):
+        path = (*path, LIST)
+    if not isinstance(value, Mapping | list) or not looks_in(path):
+        return
+    for one in value if isinstance(value, list) else (value,):
+        if isinstance(one, Mapping):
+            _walk(one, path, look)
+        else:
+            _walk_into(one, path, look)
+
+
+@lru_cache(maxsize=4096)
+def looks_in(path: tuple[str, ...]) -> bool:
+    """Whether the keys of what lies at a path count. An object in a list has the list's path.
+
+    Of messages these are the message's own keys, and those of a part of its content: there, too, `steering` would be
+    ignored.
+    """
+    keys = [step for step in path if step != LIST]
+    if len(path) >= _DEEPEST:
+        return False
+    if keys[0] in _TURNS:
+        return path[-1] == LIST and keys[1:] in ([], ["content"])
+    return keys[-1] not in _FREE
 
 
 def _elsewhere(key: str, path: tuple[str, ...]) -> str:
     if path:
-        where = ".".join(path)[:80]
-        return f"{shown(key)} is not taken from {where}; write the top-level field {FIELD!r} of {CHAT_ROUTE}"
+        return f"{shown(key)} is not taken from {_dotted(path)[:80]}; {_FIELD_HERE}"
     return f"unknown field {shown(key)}; did you mean {FIELD!r} (on {CHAT_ROUTE})?"
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path).replace(f".{LIST}", LIST)
 
 
 @lru_cache(maxsize=4096)

@@ -66,11 +66,21 @@ def test_without_the_field_nothing_is_added(kind: Any) -> None:
         {"vllm_xargs": {"trimtab": "x"}},
         {"extra_body": {"steering": "x"}},
         {"metadata": {"steering": "x"}},
+        {"extra_body": [{"steering": "x"}]},
     ],
 )
 def test_what_was_meant_to_be_the_field_is_refused(kind: Any, more: dict[str, Any]) -> None:
     with pytest.raises(VLLMValidationError, match="steering"):
         params_of(kind, **more)
+
+
+@pytest.mark.parametrize("kind", [ChatCompletionRequest, SteeredChatCompletionRequest, ResponsesRequest])
+def test_a_field_of_a_message_is_refused(kind: Any) -> None:
+    (name,) = REQUESTS[kind]
+    turn = {"role": "user", "content": "x"}
+    assert not params_of(kind, **{name: [turn, turn]}).extra_args
+    with pytest.raises(VLLMValidationError, match=rf"'steering' is not taken from {name}\[\]; write the top-level"):
+        params_of(kind, **{name: [turn, {**turn, "steering": "x"}]})
 
 
 @pytest.mark.parametrize("kind", [ChatCompletionRequest, CompletionRequest, SteeredChatCompletionRequest])

@@ -60,6 +60,12 @@ REFUSED: list[Any] = [
     {"extra_args": {"steering": "polite"}},
     {"sampling_params": {"extra_args": {"steering": "polite"}}},
     {"chat_template_kwargs": {"steering": "polite"}},
+    {"metadata": {"tags": [{"steering": "polite"}]}},
+    {"vllm_xargs": [["a", {"steering": "polite"}]]},
+    {"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y", "steering": "polite"}]},
+    {"messages": [[{"role": "user", "content": "x", "steering": "polite"}]]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "steering": "polite"}]}]},
+    {"input": [{"role": "user", "content": "x", "stearing": "polite"}]},
 ]
 
 
@@ -69,7 +75,7 @@ def test_a_body_that_asks_for_steering_elsewhere_is_refused(data: Any, client: T
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("BadRequestError", 400)
-    assert error["param"].split(".")[0] in data
+    assert error["param"].split(".")[0].partition("[")[0] in data
     assert COVERED in error["message"] or 'write "steering"' in error["message"]
 
 
@@ -95,7 +101,9 @@ def test_a_body_in_chunks_hides_nothing() -> None:
     "body",
     [
         json.dumps({"messages": [{"role": "user", "content": '"steering": "polite"'}]}).encode(),
-        json.dumps({"messages": [{"role": "user", "content": "x", "steering": "polite"}]}).encode(),
+        json.dumps({"messages": [{"role": "tool", "content": {"steering": 1}, "made": {"steering": 2}}]}).encode(),
+        json.dumps({"messages": [{"content": [{"type": "tool_use", "input": {"steering": 1}}]}]}).encode(),
+        json.dumps({"prompt": "x", "tools": [{"steering": 1}], "documents": [[{"steering": 1}]]}).encode(),
         json.dumps({"prompt": "steering"}).encode(),
         json.dumps({"vllm_xargs": {"top": 1}, "note": "steering"}).encode(),
         json.dumps([{"steering": "polite"}]).encode(),
@@ -137,6 +145,40 @@ def test_a_field_that_is_written_twice_is_refused_where_it_is_served(client: Tes
 def test_a_lone_surrogate_in_a_key_comes_back_as_its_escape(client: TestClient) -> None:
     answer = client.post(ELSEWHERE, content=r'{"steering\ud800": 1}')
     assert (answer.status_code, r"\ud800" in answer.json()["error"]["param"]) == (400, True)
+
+
+@pytest.mark.parametrize("path", [COVERED, ELSEWHERE])
+@pytest.mark.parametrize(
+    "name",
+    ["X-Steering", "X-Steering-Profile", "steering", "Steering-Alpha", "x-stearing-profile", "X-Trimtab-Profile"],
+)
+def test_a_header_that_is_meant_to_steer_is_refused(name: str, path: str, client: TestClient) -> None:
+    answer = client.post(path, json={"messages": []}, headers={name: "polite"})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == name.lower()
+    assert f"write the top-level field 'steering' of {COVERED}" in error["message"]
+
+
+@pytest.mark.parametrize("path", [COVERED, ELSEWHERE])
+@pytest.mark.parametrize("query", ["steering=polite", "a=b&steering=", "Steering=%7B%7D", "%73teering=x", "steer=x"])
+def test_a_url_that_is_meant_to_steer_is_refused(query: str, path: str, client: TestClient) -> None:
+    answer = client.post(f"{path}?{query}", json={"messages": []})
+    assert answer.status_code == 400
+    assert "is not taken from the URL" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Traffic-Steering": "eu", "X-String": "a", "X-Profile": "b", "X-Request-Id": "steering"},
+        {"User-Agent": "steering/1.0", "Referer": "https://example.org/?steering=1", "Cookie": "steering=polite"},
+    ],
+)
+def test_headers_and_urls_that_mean_something_else_pass(headers: dict[str, str], client: TestClient) -> None:
+    body = b'{"messages": []}'
+    assert client.post(f"{ELSEWHERE}?trace=steering&stream=1", content=body, headers=headers).content == body
+    assert client.get(f"{ELSEWHERE}?steering=1").status_code == 200
 
 
 def test_a_file_that_is_uploaded_is_not_looked_at(client: TestClient) -> None:

@@ -61,6 +61,24 @@ def test_a_field_inside_another_object_is_refused(place: str, key: str) -> None:
         assert caught.value.param.endswith(f"{place}.{key}")
 
 
+@pytest.mark.parametrize("key", ["steering", "Steering", "stearing", "steer", "trimtab"])
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (lambda key: {"messages": [{"content": "x"}, {key: "polite"}]}, "messages[]"),
+        (lambda key: {"messages": [[{key: "polite"}]]}, "messages[][]"),
+        (lambda key: {"messages": [{"content": [{"type": "text"}, {key: "polite"}]}]}, "messages[].content[]"),
+        (lambda key: {"input": [{key: "polite"}]}, "input[]"),
+        (lambda key: {"metadata": [{key: "polite"}]}, "metadata[]"),
+        (lambda key: {"metadata": {"tags": [1, [{"a": 1}, {key: "polite"}]]}}, "metadata.tags[][]"),
+    ],
+)
+def test_a_field_of_one_of_a_list_is_refused(data: Any, place: str, key: str) -> None:
+    with pytest.raises(RequestError, match="write the top-level field 'steering'") as caught:
+        look_at({"messages": [], **data(key)}, serves=True)
+    assert caught.value.param == f"{place}.{key}"
+
+
 @pytest.mark.parametrize("key", ["profile", "alpha", "Profile", "profiles", "profil", "alhpa", "alphas", "ALPHA"])
 @pytest.mark.parametrize("prompt", ["messages", "prompt", "input"])
 def test_a_part_of_the_field_beside_a_prompt_is_refused(key: str, prompt: str) -> None:
@@ -76,7 +94,8 @@ def test_a_part_of_the_field_beside_a_prompt_is_refused(key: str, prompt: str) -
     [
         {"tools": [{"type": "function", "function": {"parameters": {"properties": {"steering": {"type": "number"}}}}}]},
         {"response_format": {"json_schema": {"schema": {"properties": {"steering": {}, "alpha": {}}}}}},
-        {"messages": [{"role": "user", "content": "x", "steering": "polite"}]},
+        {"messages": [{"role": "tool", "content": {"steering": 1}, "tool_calls": [{"steering": {"profile": 1}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "tool_use", "input": {"steering": 1}}]}]},
         {"structured_outputs": {"json": {"properties": {"steering": {}}}}},
         {"steering": {"profile": "polite", "alpha": 1}},
         {"metadata": {"profile": "admin", "alpha": "beta"}},
@@ -123,6 +142,7 @@ names = st.sampled_from(
         "profile",
         "alpha",
         "messages",
+        "content",
         "metadata",
         "tools",
         "a",
@@ -141,6 +161,9 @@ bodies = st.dictionaries(names, values, max_size=5)
 
 @given(data=bodies, sizes=st.lists(st.integers(1, 9), max_size=30), ascii=st.booleans(), serves=st.booleans())
 @example(data={"a": {"b": [{"steering": 1}]}}, sizes=[1] * 40, ascii=True, serves=True)
+@example(
+    data={"messages": [[{"content": [{"steering": 1}], "a": {"steering": 1}}]]}, sizes=[3] * 9, ascii=True, serves=True
+)
 @example(data={"tools": {"steering": {"a": {}}}, "steer": 1}, sizes=[], ascii=True, serves=True)
 def test_reading_the_bytes_finds_what_the_parsed_keys_hold(
     data: dict[str, Any], sizes: list[int], ascii: bool, serves: bool
@@ -180,7 +203,7 @@ def test_a_field_of_ours_that_is_written_twice_is_refused(body: bytes, size: int
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"steering": ["a", "b"], "messages": [{"steering": 1, "steering": 2}]}',
+        b'{"steering": ["a", "b"], "tools": [{"steering": 1, "steering": 2}]}',
         b'{"steering": [{"profile": "a", "alpha": 1}, {"profile": "b", "alpha": 1}], "alphabet": 1}',
         b'{"user": "a", "user": "b", "steering": "a"}',
     ],
@@ -196,3 +219,4 @@ def test_a_body_of_countless_parts_is_not_read_on(monkeypatch: pytest.MonkeyPatc
         read(b'{"\\u0041":[' + b"[],[]," * 1000, [64] * 99)
     with pytest.raises(RequestError, match="a field counts 50"):
         read(b"{" + b",".join(b'"%d": 1' % number for number in range(30)) + b"}", [])
+    assert read(b'{"messages":[' + b",".join([b'{"role":"user"}'] * 100) + b"]}", []) is None  # a key again costs less
