@@ -48,11 +48,11 @@ MODEL := examples/tinyworld/model
 study: install
 	$(BIN)/python -m examples.tinyworld.study --out $(STUDY)
 	$(BIN)/python -m examples.tinyworld.shifts --out $(STUDY)/run
-	@set -e; for rows in vqa-last-prompt captions-predicts; do \
-	    data=$${rows%%-*}; reps=$(STUDY)/rows/model-$$rows; found=$(STUDY)/dictionaries/$$data; \
-	    $(BIN)/trimtab dictionary $$reps -l 5 -k 20 --out $$found --force; \
-	    $(BIN)/trimtab choose-k $$reps -l 5 -k 5 -k 10 -k 20 -k 40 --model $(MODEL) --findings $(STUDY)/run; \
-	    $(BIN)/trimtab ground $$reps $$found --model $(MODEL) --data $(STUDY)/data/train/$$data.jsonl --findings $(STUDY)/run; \
+	@set -e; for kind in vqa-last-prompt captions-predicts; do \
+	    data=$${kind%%-*}; states=$(STUDY)/states/model-$$kind; found=$(STUDY)/dictionaries/$$data; \
+	    $(BIN)/trimtab dictionary $$states -l 5 -k 20 --out $$found --force; \
+	    $(BIN)/trimtab choose-k $$states -l 5 -k 5 -k 10 -k 20 -k 40 --model $(MODEL) --findings $(STUDY)/run; \
+	    $(BIN)/trimtab ground $$states $$found --model $(MODEL) --data $(STUDY)/data/train/$$data.jsonl --findings $(STUDY)/run; \
 	done
 	$(BIN)/trimtab report $(STUDY)/run
 

@@ -2,10 +2,10 @@
 
     TrimtabError (trimtab.vectors.errors)
     └── OfflineError
-        ├── DataError            a samples file, a vector file or a folder of rows is unusable; names it
+        ├── DataError            a samples file, a vector file or a folder of states is unusable; names it
         ├── EndpointError        a server went away, refused a request, or did not steer as it was asked to
         ├── ModelError           the model's folder cannot be read, or its decoder has no form that we know
-        └── SettingError         cannot be had: an unknown rule, a layer too deep, more clusters than rows
+        └── SettingError         cannot be had: an unknown rule, a layer too deep, more clusters than states
 
 Each message says in one sentence what is wrong, what is allowed and what to do; the CLI prints it and nothing else.
 """

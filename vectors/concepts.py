@@ -44,8 +44,8 @@ class DictionaryManifest(BaseModel):
 class ConceptDictionary:
     """K concepts after decoder block `layer`, by docs/method.md §2.
 
-    centroids: float32 [K, D], read-only. labels: for each concept the answer or word that most of its rows stand for.
-    counts: int64 [K], rows by concept. purity: float64 [K] in [0, 1], the share of a concept's rows with its label.
+    centroids: float32 [K, D], read-only. labels: for each concept the answer or word that most of its states stand for.
+    counts: int64 [K], states by concept. purity: float64 [K] in [0, 1], the share of a concept's states with its label.
 
     Raises:
         VectorError: arrays that do not fit together, to `model` or to their meaning.

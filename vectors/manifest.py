@@ -170,8 +170,8 @@ class Norms(_Frozen):
 class Provenance(_Frozen):
     """Where an artefact comes from. Nothing here changes what is served.
 
-    dataset_digest: sha256 of the data. rule: which rows stand for what (docs/method.md §1). method: how the vectors
-    were made. model_id: the model's name on the Hub. source: the file or tool of an import. samples: rows by label.
+    dataset_digest: sha256 of the data. rule: which states stand for what (docs/method.md §1). method: how the vectors
+    were made. model_id: the model's name on the Hub. source: the file or tool of an import. samples: states by label.
     versions: of the libraries. evaluation: figures by name, nested as the evaluation likes. chat_template: sha256 of
     the template that the prompts were written with, see `template_digest` (format version 2).
     """

@@ -41,8 +41,8 @@ class SteeringVector:
     def between(cls, original: npt.ArrayLike, target: npt.ArrayLike, layer: int) -> SteeringVector:
         """mean(target) - mean(original), the coarse vector of arXiv 2501.03012 (docs/method.md §4).
 
-        original: [N, D], target: [M, D], rows of the residual stream after block `layer`, taken by one rule. Means
-        are taken in float64 so that the result does not depend on the number of rows that share it.
+        original: [N, D], target: [M, D], states after block `layer`, chosen by one rule. Means are taken in float64, so
+        that the result does not depend on the number of states that share it.
         """
         a, b = (finite_float32(rows, 2, what) for rows, what in ((original, "original"), (target, "target")))
         if a.shape[1] != b.shape[1]:

@@ -44,7 +44,7 @@ _COLUMNS = ("captions or answers", "correlation of recovery with", "r", "low", "
 
 @dataclass(frozen=True)
 class Task:
-    """Questions of the split, and which rows stand for their concepts.
+    """Questions of the split, and which states stand for their concepts.
 
     samples: how many are asked for the study, watched: of the checkpoints.
     """
@@ -74,7 +74,7 @@ def fine_tuned(out: Path, tuning: Tuning) -> Path:
 def study(out: Path, data: Path, tuned: Path, focus: str, task: Task, k: int, seed: int) -> ShiftFound:
     """The shift between the shipped model and a fine-tune, and the drift over its checkpoints; writes both findings."""
     base, name = Reader(MODEL), f"{focus}-{task.name}"
-    folder, file = out / "rows" / name, data / task.file
+    folder, file = out / "states" / name, data / task.file
     run = ShiftRun(folder, file, task.rule, LAYER, k, seed, limit=task.samples, progress=True)
     found = run.study(base, Reader(tuned)).model_copy(
         update={"title": f"{focus.capitalize()} fine-tune: {task.name}, layer {LAYER}"}
@@ -117,7 +117,7 @@ def beside_published(found: Mapping[str, Sequence[ShiftFound]], seed: int) -> Ta
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Studies what two fine-tunes did to the tiny LLaVA's concepts.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, rows and findings")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, states and findings")
     parser.add_argument("--scenes", type=int, default=1000, help="scenes of the dev split to ask about")
     parser.add_argument("--steps", type=int, default=120, help="steps of each fine-tune")
     parser.add_argument("--save-every", type=int, default=15)

@@ -31,7 +31,7 @@ _NORMS = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f")
 def top_words(vectors: npt.ArrayLike, model: Reader) -> list[tuple[str, ...]]:
     """For each vector its words, best first: at most 15, out of the 50 top tokens of `unembed`, each once.
 
-    vectors: [K, D], rows of the residual stream after any block, such as centroids. Stop words and fragments are left
+    vectors: [K, D], states after any block, such as centroids. Stop words and fragments are left
     out, numbers stay; see `Vocabulary`. A vector whose top tokens are no words has none. A tie goes to the lower token.
 
     Raises:

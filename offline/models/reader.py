@@ -69,8 +69,8 @@ class Reader:
     ) -> None:
         """Load from a folder in the Hub's layout.
 
-        dtype: what the model computes in. In half precision a row depends on its batch; only float32 rows are those
-        of the sample alone (to about 1e-5). device: "cpu", "cuda", …; None takes the GPU where there is one.
+        dtype: what the model computes in. In half precision a state depends on its batch; only float32 states are
+        those of the sample alone (to about 1e-5). device: "cpu", "cuda", …; None takes the GPU where there is one.
         template: what the server is started with, where that is not the model folder's own. base: folder of the model
         that this one was trained from; see `load`.
 
@@ -173,7 +173,7 @@ class Reader:
         layers: decoder blocks, 0-based. max_new_tokens: where an answer is cut. satisfied: told an answer's text so
         far, says whether that is enough; the sample then ends there.
 
-        A batch mixes pictures and no pictures only where the model's processor allows it. Float32 rows equal those
+        A batch mixes pictures and no pictures only where the model's processor allows it. Float32 states equal those
         of the question alone to about 1e-5.
 
         Raises:
@@ -186,7 +186,7 @@ class Reader:
         with kept_columns(self.blocks, layers) as columns, _named_causes():
             output = self.model.generate(
                 **batch,
-                # One more than asked for: the last kept token then is fed as well and its own row exists.
+                # One more than asked for: the last kept token is then fed as well, and its own state exists.
                 max_new_tokens=max_new_tokens + 1,
                 stopping_criteria=transformers.StoppingCriteriaList([enough]),
             )
@@ -197,8 +197,8 @@ class Reader:
         for sample, ids in enumerate(generated):
             length = next((at for at, token in enumerate(ids) if token in stops), len(ids))
             answer = self.decode(ids[: min(length, max_new_tokens)])
-            rows = {layer: stream[layer][sample, : len(answer.tokens) + 1] for layer in layers}
-            readings.append(Reading(answer, rows))
+            states = {layer: stream[layer][sample, : len(answer.tokens) + 1] for layer in layers}
+            readings.append(Reading(answer, states))
         return readings
 
 

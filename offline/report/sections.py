@@ -116,7 +116,7 @@ def _shifts(found: ShiftFound) -> Table:
     columns = {
         "concept": column([one.label for one in all_of]),
         "match": column([one.match for one in all_of]),
-        "rows": column([one.rows for one in all_of], "count"),
+        "states": column([one.rows for one in all_of], "count"),
         "‖Δ‖": column([one.magnitude for one in all_of], "real"),
         "consistency": column([one.consistency for one in all_of], "real"),
         "pairwise": column([one.pairwise_consistency for one in all_of], "real"),

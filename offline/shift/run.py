@@ -1,6 +1,6 @@
 """A folder in which models are compared: the states of each by name, the dictionaries, the findings.
 
-    RUN/rows/base, RUN/rows/finetuned, RUN/rows/step-000040   see `trimtab.offline.states.store`
+    RUN/states/base, RUN/states/finetuned, RUN/states/step-000040   see `trimtab.offline.states.store`
     RUN/concepts/base, RUN/concepts/finetuned                 dictionaries of the first half of the samples
     RUN/shift-*.json, drift-*.json, table-*.json              see `trimtab.offline.findings`
 
@@ -49,7 +49,7 @@ class ShiftRun:
 
     def states(self, name: str, model: Reader) -> LayerStates:
         """The states of a model, from RUN or made anew; those of another model under that name are an error."""
-        folder = self.out / "rows" / name
+        folder = self.out / "states" / name
         represent(
             model,
             self.data,
@@ -103,7 +103,7 @@ def pairs_of(run: Path) -> Pairs:
     Raises:
         DataError: RUN holds no such comparison.
     """
-    folders = [run / "rows" / name for name in (BASE, TUNED)]
+    folders = [run / "states" / name for name in (BASE, TUNED)]
     if not all(folder.is_dir() for folder in folders):
         raise DataError(f"{run}: holds no comparison of two models; make one with `trimtab shift BASE FINETUNED`")
     layer = open_manifest(folders[0]).request.layers[0]

@@ -112,7 +112,7 @@ def fine_profile(
         gate=gate,
         alpha=alpha,
         hidden_norms={states.layer: typical_norm(states) for states, _ in layers},
-        provenance=provenance.model_copy(update={"evaluation": {"training rows": dict(reached)}}),
+        provenance=provenance.model_copy(update={"evaluation": {"training states": dict(reached)}}),
     )
 
 

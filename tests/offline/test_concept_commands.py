@@ -40,7 +40,7 @@ def reader() -> Reader:
 
 @pytest.fixture(scope="module")
 def house(reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes; rows of answers at layers 3 and 5, and of "man" and "ball" in captions at layer 5; dictionaries."""
+    """Scenes; states of answers at layers 3 and 5, and of "man" and "ball" in captions at layer 5; dictionaries."""
     house = tmp_path_factory.mktemp("house")
     write_split(house / "dev", "dev", 130, seed=3)
     represent(reader, house / "dev" / "vqa.jsonl", LastPrompt(), [3, 5], house / "answers", limit=300)
@@ -110,7 +110,7 @@ def test_without_the_final_norm_most_words_of_the_middle_would_come_in_another_o
     assert (best != without).any(axis=1).mean() > 0.5
 
 
-def test_the_streamed_dictionary_is_nearly_that_of_all_rows(house: Path) -> None:
+def test_the_streamed_dictionary_is_nearly_that_of_all_states(house: Path) -> None:
     labels = ConceptDictionary.load(house / "answers-20").labels
     streamed = mini_batch_kmeans(ShardedStates(house / "answers", 5), 20)
     assert len(set(labels) ^ set(streamed.labels)) <= 3

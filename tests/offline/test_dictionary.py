@@ -7,28 +7,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.offline.worlds import rows_of
+from tests.offline.worlds import states_of
 from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
 from trimtab.offline.states import LayerStates
 
 
 def clouds(seed: int = 0, spread: float = 0.1) -> LayerStates:
-    """Four clouds of 30 rows: two of "yes", one of "no", one of "three" with a third of "two"."""
+    """Four clouds of 30 states: two of "yes", one of "no", one of "three" with a third of "two"."""
     rng = np.random.default_rng(seed)
     centres = np.array([[8, 0, 0], [0, 8, 0], [0, 0, 8], [-8, 0, 0]], np.float32)
     labels = ["yes"] * 60 + ["no"] * 30 + ["three"] * 20 + ["two"] * 10
-    return rows_of(np.repeat(centres, 30, axis=0) + rng.normal(0, spread, (120, 3)), labels)
+    return states_of(np.repeat(centres, 30, axis=0) + rng.normal(0, spread, (120, 3)), labels)
 
 
-def test_a_concept_is_the_mean_of_the_rows_nearest_to_it() -> None:
-    rows = clouds(spread=3.0)
-    made = kmeans(rows, k=5, seed=3)
-    nearest = made.nearest(rows.values)
+def test_a_concept_is_the_mean_of_the_states_nearest_to_it() -> None:
+    states = clouds(spread=3.0)
+    made = kmeans(states, k=5, seed=3)
+    nearest = made.nearest(states.values)
     for concept in range(5):
         members = nearest == concept
-        np.testing.assert_allclose(made.centroids[concept], rows.values[members].mean(axis=0), atol=1e-5)
-        counts = Counter(np.array(rows.labels)[members].tolist())
+        np.testing.assert_allclose(made.centroids[concept], states.values[members].mean(axis=0), atol=1e-5)
+        counts = Counter(np.array(states.labels)[members].tolist())
         assert made.counts[concept] == members.sum()
         assert counts[made.labels[concept]] == max(counts.values())
         assert made.purity[concept] == pytest.approx(max(counts.values()) / members.sum())
@@ -42,8 +42,8 @@ def test_clouds_are_found_labelled_and_their_purity_told() -> None:
 
 
 def test_equal_seeds_give_equal_bits_whatever_the_order_of_concepts_inside() -> None:
-    rows = clouds(spread=4.0)
-    first, again, other = kmeans(rows, 8, seed=1), kmeans(rows, 8, seed=1), kmeans(rows, 8, seed=2)
+    states = clouds(spread=4.0)
+    first, again, other = kmeans(states, 8, seed=1), kmeans(states, 8, seed=1), kmeans(states, 8, seed=2)
     assert first.centroids.tobytes() == again.centroids.tobytes()
     assert first.labels == again.labels
     assert first.centroids.tobytes() != other.centroids.tobytes()
@@ -51,29 +51,29 @@ def test_equal_seeds_give_equal_bits_whatever_the_order_of_concepts_inside() -> 
 
 
 def test_a_cluster_that_would_be_empty_is_left_out() -> None:
-    rows = rows_of(np.repeat(np.eye(3), 4, axis=0), ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
-    made = kmeans(rows, k=7)
+    states = states_of(np.repeat(np.eye(3), 4, axis=0), ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
+    made = kmeans(states, k=7)
     assert sorted(made.labels) == ["a", "b", "c"]
     assert list(made.counts) == [4, 4, 4]
 
 
 def test_class_means_are_the_means_of_the_classes() -> None:
-    rows = clouds(spread=3.0)
-    made = class_means(rows)
+    states = clouds(spread=3.0)
+    made = class_means(states)
     assert made.labels == ("yes", "no", "three", "two")
     for label, centre in zip(made.labels, made.centroids, strict=True):
-        np.testing.assert_allclose(centre, rows.values[rows.of({label})].mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(centre, states.values[states.of({label})].mean(axis=0), atol=1e-5)
     assert list(made.purity) == [1, 1, 1, 1]
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(24)))
-def test_the_order_of_rows_does_not_change_class_means(order: list[int]) -> None:
+def test_the_order_of_states_does_not_change_class_means(order: list[int]) -> None:
     rng = np.random.default_rng(0)
     values, labels = rng.normal(size=(24, 3)).astype(np.float32), [*"aaaaabbbbbbbccccccdddddd"]
     straight, shuffled = (
-        class_means(rows_of(values, labels)),
-        class_means(rows_of(values[order], [labels[i] for i in order])),
+        class_means(states_of(values, labels)),
+        class_means(states_of(values[order], [labels[i] for i in order])),
     )
     assert straight.labels == shuffled.labels
     np.testing.assert_allclose(straight.centroids, shuffled.centroids, atol=1e-6)
@@ -86,14 +86,14 @@ def test_rare_labels_are_left_out_where_asked() -> None:
 
 
 def test_rows_without_labels_have_clusters_and_no_classes() -> None:
-    rows = rows_of(np.eye(4), [""] * 4)
-    assert kmeans(rows, 2).labels == ("", "")
+    states = states_of(np.eye(4), [""] * 4)
+    assert kmeans(states, 2).labels == ("", "")
     with pytest.raises(SettingError, match="no labels"):
-        class_means(rows)
+        class_means(states)
 
 
 @pytest.mark.parametrize("k", [0, -1, 121])
-def test_more_concepts_than_rows_are_refused(k: int) -> None:
+def test_more_concepts_than_states_are_refused(k: int) -> None:
     with pytest.raises(SettingError, match="1 to 120"):
         kmeans(clouds(), k)
 
@@ -104,8 +104,8 @@ def test_too_few_starts_are_refused() -> None:
 
 
 def test_a_dictionary_says_where_it_comes_from() -> None:
-    rows = clouds()
-    made = kmeans(rows, 4, seed=5)
-    assert made.model == rows.manifest.request.model
+    states = clouds()
+    made = kmeans(states, 4, seed=5)
+    assert made.model == states.manifest.request.model
     assert (made.layer, made.method, made.provenance.seed, made.provenance.rule) == (2, "kmeans", 5, "last-prompt")
     assert made.provenance.samples == {"yes": 60, "no": 30, "three": 20, "two": 10}

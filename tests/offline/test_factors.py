@@ -1,4 +1,4 @@
-"""Semi-NMF, PCA, the largest rows, and what it means for a row to activate a concept."""
+"""Semi-NMF, PCA, the largest states, and what it means for a state to activate a concept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from tests.offline.test_dictionary import clouds
-from tests.offline.worlds import rows_of
+from tests.offline.worlds import states_of
 from trimtab.offline.concepts import activations, class_means, kmeans, strongest
 from trimtab.offline.concepts.factors import pca, semi_nmf, simple
 from trimtab.offline.concepts.mini_batch import mini_batch_kmeans
@@ -24,20 +24,20 @@ from trimtab.offline.steering import fine_profile
 from trimtab.vectors import ConceptDictionary
 
 MAKERS: dict[str, Callable[[LayerStates], ConceptDictionary]] = {
-    "kmeans": lambda rows: kmeans(rows, 4),
-    "mini-batch-kmeans": lambda rows: mini_batch_kmeans([rows], 4),
+    "kmeans": lambda states: kmeans(states, 4),
+    "mini-batch-kmeans": lambda states: mini_batch_kmeans([states], 4),
     "class-means": class_means,
-    "semi-nmf": lambda rows: semi_nmf(rows, 4),
-    "pca": lambda rows: pca(rows, 4),
-    "simple": lambda rows: simple(rows, 4),
+    "semi-nmf": lambda states: semi_nmf(states, 4),
+    "pca": lambda states: pca(states, 4),
+    "simple": lambda states: simple(states, 4),
 }
 
 
 def wide(seed: int = 0, count: int = 60, size: int = 12) -> LayerStates:
-    """Rows around a few directions of both signs."""
+    """States around a few directions of both signs."""
     rng = np.random.default_rng(seed)
     values = rng.exponential(size=(count, 5)) @ rng.normal(size=(5, size)) + 0.2 * rng.normal(size=(count, size))
-    return rows_of(values, [*"abcd"] * (count // 4))
+    return states_of(values, [*"abcd"] * (count // 4))
 
 
 @settings(max_examples=25, deadline=None)
@@ -54,7 +54,7 @@ def test_the_error_of_semi_nmf_never_grows_and_its_coefficients_are_never_negati
     assert found.errors[-1] == pytest.approx(rebuilt)
 
 
-def test_semi_nmf_rebuilds_rows_on_a_line_from_concepts_that_point_both_ways() -> None:
+def test_semi_nmf_rebuilds_states_on_a_line_from_concepts_that_point_both_ways() -> None:
     """Each concept takes back what the other gives: a step longer than the published one swings between them."""
     for seed in range(5):
         values = np.random.default_rng(seed).normal(size=(30, 1)).astype(np.float32)
@@ -63,54 +63,54 @@ def test_semi_nmf_rebuilds_rows_on_a_line_from_concepts_that_point_both_ways() -
 
 
 def test_semi_nmf_rebuilds_better_than_kmeans_and_no_better_than_pca_which_is_the_best() -> None:
-    rows = wide()
-    by_kmeans, by_semi_nmf, by_pca = (residual(make(rows, 4), [rows]).squares for make in (kmeans, semi_nmf, pca))
+    states = wide()
+    by_kmeans, by_semi_nmf, by_pca = (residual(make(states, 4), [states]).squares for make in (kmeans, semi_nmf, pca))
     assert by_pca <= by_semi_nmf < 0.8 * by_kmeans
-    singular = np.linalg.svd(rows.values.astype(np.float64), compute_uv=False)
+    singular = np.linalg.svd(states.values.astype(np.float64), compute_uv=False)
     assert by_pca == pytest.approx(np.square(singular[4:]).sum(), rel=1e-4)
 
 
-def test_principal_components_are_orthonormal_and_the_rows_add_up_to_their_side() -> None:
-    rows = wide(1)
-    made = pca(rows, 6)
+def test_principal_components_are_orthonormal_and_the_states_add_up_to_their_side() -> None:
+    states = wide(1)
+    made = pca(states, 6)
     assert_allclose(made.centroids @ made.centroids.T, np.eye(6), atol=1e-5)
-    assert (activations(made, rows.values).sum(axis=0) > 0).all()
-    explained = np.linalg.norm(activations(made, rows.values), axis=0)
+    assert (activations(made, states.values).sum(axis=0) > 0).all()
+    explained = np.linalg.norm(activations(made, states.values), axis=0)
     assert list(explained) == sorted(explained, reverse=True)
 
 
 def test_pca_does_not_centre() -> None:
-    rows = rows_of(np.random.default_rng(0).normal(0, 0.1, (40, 5)) + 7, ["a"] * 40)
-    first = pca(rows, 2).centroids[0]
+    states = states_of(np.random.default_rng(0).normal(0, 0.1, (40, 5)) + 7, ["a"] * 40)
+    first = pca(states, 2).centroids[0]
     assert_allclose(first, np.full(5, 1 / np.sqrt(5)), atol=0.02)
 
 
 def test_directions_that_explain_nothing_are_left_out() -> None:
-    flat = rows_of(np.outer(np.arange(1, 11), [1.0, 2, 0, 0, 2]), ["a"] * 10)
+    flat = states_of(np.outer(np.arange(1, 11), [1.0, 2, 0, 0, 2]), ["a"] * 10)
     assert pca(flat, 3).centroids.shape == (1, 5)
     with pytest.raises(SettingError, match="k is 5; 10 states of size 5 have 1 to 4"):
         pca(flat, 5)
 
 
-def test_simple_takes_the_rows_of_largest_norm() -> None:
-    rows = rows_of([[1, 0], [0, 5], [3, 0], [0, -5]], ["a", "b", "c", "d"])
-    made = simple(rows, 3)
+def test_simple_takes_the_states_of_largest_norm() -> None:
+    states = states_of([[1, 0], [0, 5], [3, 0], [0, -5]], ["a", "b", "c", "d"])
+    made = simple(states, 3)
     assert made.centroids.tolist() == [[0, 5], [0, -5], [3, 0]]
     assert made.labels == ("b", "d", "a")
     assert made.counts.tolist() == [1, 1, 2]
 
 
 @pytest.mark.parametrize("method", MAKERS)
-def test_counts_labels_and_purity_are_of_the_rows_that_activate_a_concept_most(method: str) -> None:
-    rows = wide(2)
-    made = MAKERS[method](rows)
+def test_counts_labels_and_purity_are_of_the_states_that_activate_a_concept_most(method: str) -> None:
+    states = wide(2)
+    made = MAKERS[method](states)
     assert made.method == made.provenance.method == method
     if method == "class-means":
         return  # its counts follow the labels
-    found = strongest(made, rows.values)
+    found = strongest(made, states.values)
     assert made.counts.tolist() == np.bincount(found, minlength=len(made.labels)).tolist()
     for concept, label in enumerate(made.labels):
-        labels = np.array(rows.labels)[found == concept]
+        labels = np.array(states.labels)[found == concept]
         assert made.purity[concept] == pytest.approx(np.mean(labels == label) if len(labels) else 0)
     if method in ("kmeans", "mini-batch-kmeans", "semi-nmf"):
         assert list(made.counts) == sorted(made.counts, reverse=True)
@@ -144,10 +144,10 @@ def test_coefficients_of_semi_nmf_are_the_best_that_are_not_negative() -> None:
     assert (v == 0).any()
 
 
-def test_rows_of_semi_nmf_that_are_too_few_leave_concepts_out() -> None:
-    rows = rows_of(np.repeat(np.eye(3), 4, axis=0), ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
-    made = semi_nmf(rows, 6)
-    assert residual(made, [rows]).error < 1e-3
+def test_states_too_few_for_semi_nmf_leave_concepts_out() -> None:
+    states = states_of(np.repeat(np.eye(3), 4, axis=0), ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
+    made = semi_nmf(states, 6)
+    assert residual(made, [states]).error < 1e-3
     assert np.isfinite(made.centroids).all()
     assert set(made.labels) - {""} == {"a", "b", "c"}
 
@@ -161,14 +161,14 @@ def test_simple_activates_by_the_cosine_whatever_the_length() -> None:
 
 
 @pytest.mark.parametrize("method", MAKERS)
-def test_rows_of_another_size_are_refused(method: str) -> None:
+def test_states_of_another_size_are_refused(method: str) -> None:
     with pytest.raises(SettingError, match="states of size 3 were given to a dictionary of size 12"):
         strongest(MAKERS[method](wide()), clouds().values)
 
 
 @pytest.mark.parametrize("method", ["semi-nmf", "pca", "simple"])
 def test_a_fine_profile_is_refused_where_concepts_are_no_centres(method: str) -> None:
-    rows = clouds(spread=1)
-    made = {"semi-nmf": semi_nmf, "pca": pca, "simple": simple}[method](rows, 2)
+    states = clouds(spread=1)
+    made = {"semi-nmf": semi_nmf, "pca": pca, "simple": simple}[method](states, 2)
     with pytest.raises(SettingError, match=f"{method} dictionary are no centres.*--method class-means, kmeans"):
-        fine_profile("p", [(rows, made)], {"yes": "no"})
+        fine_profile("p", [(states, made)], {"yes": "no"})

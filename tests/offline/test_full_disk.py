@@ -12,7 +12,7 @@ from tests.offline.worlds import write_data
 from trimtab.offline.evaluation.answers import Answered, AnswersFolder, RunRequest
 
 FILE_SIZE = 6000
-"""The largest file, in bytes, that the disk takes: less than a shard of rows."""
+"""The largest file, in bytes, that the disk takes: less than a shard of states."""
 
 
 def trimtab(*words: object, full: bool = False) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.offline.test_other_models import MODELS
 from tests.offline.test_streamed import cut
-from tests.offline.worlds import questions, rows_of, save_llama, save_llava, tokenizer
+from tests.offline.worlds import questions, save_llama, save_llava, states_of, tokenizer
 from trimtab.offline.concepts import class_means, kmeans, top_words, word_overlap
 from trimtab.offline.concepts.factors import simple
 from trimtab.offline.concepts.grounding import unembed
@@ -47,10 +47,10 @@ def test_the_final_norm_changes_the_words_of_a_layer_in_the_middle(llama: Path) 
     norm = reader.model.get_decoder().norm
     with torch.no_grad():
         norm.weight.copy_(torch.randn(norm.weight.shape, generator=torch.Generator().manual_seed(0)))
-    rows = np.concatenate([reading.stream[1] for reading in reader.read(questions(10, False), [1], 6)])
-    normed = unembed(rows, reader).argmax(axis=1)
+    states = np.concatenate([reading.stream[1] for reading in reader.read(questions(10, False), [1], 6)])
+    normed = unembed(states, reader).argmax(axis=1)
     with torch.no_grad():
-        bare = reader.model.lm_head(torch.from_numpy(rows)).argmax(-1).numpy()
+        bare = reader.model.lm_head(torch.from_numpy(states)).argmax(-1).numpy()
     assert np.mean(normed == bare) < 0.5
 
 
@@ -109,36 +109,36 @@ def test_overlap_is_the_share_of_the_first_ones_words(a: set[str], b: set[str]) 
     assert word_overlap(sorted(a), sorted(b)) == overlap
 
 
-def test_pictures_are_of_the_nearest_samples_and_not_of_the_longest_rows() -> None:
-    rows = rows_of([[1, 0], [2, 0], [9, 1], [0, 1], [0, 2]], ["a", "a", "a", "b", "b"])
-    made = class_means(rows)
-    found = top_samples(made, [rows], 2)
+def test_pictures_are_of_the_nearest_samples_and_not_of_the_longest_states() -> None:
+    states = states_of([[1, 0], [2, 0], [9, 1], [0, 1], [0, 2]], ["a", "a", "a", "b", "b"])
+    made = class_means(states)
+    found = top_samples(made, [states], 2)
     for concept, samples in enumerate(found):
-        distances = np.linalg.norm(rows.values - made.centroids[concept], axis=1)
+        distances = np.linalg.norm(states.values - made.centroids[concept], axis=1)
         assert samples == tuple(f"s{i}" for i in np.argsort(distances, kind="stable")[:2])
     assert found[0] == ("s1", "s0")
-    assert top_samples(simple(rows, 1), [rows], 9)[0][0] == "s2"
+    assert top_samples(simple(states, 1), [states], 9)[0][0] == "s2"
 
 
 @pytest.mark.parametrize("edges", [(), (1,), (10, 20, 30), (59,)])
 def test_the_same_samples_are_found_shard_by_shard(edges: tuple[int, ...]) -> None:
-    rows = rows_of(np.random.default_rng(0).normal(size=(60, 5)), [*"abcdef"] * 10)
-    made = kmeans(rows, 4)
-    blocks, start = cut(rows, *edges), 0
+    states = states_of(np.random.default_rng(0).normal(size=(60, 5)), [*"abcdef"] * 10)
+    made = kmeans(states, 4)
+    blocks, start = cut(states, *edges), 0
     named = []
     for block in blocks:
         stop = start + len(block.values)
-        named.append(type(block)(**{**vars(block), "sample_ids": rows.sample_ids[start:stop]}))
+        named.append(type(block)(**{**vars(block), "sample_ids": states.sample_ids[start:stop]}))
         start = stop
-    assert top_samples(made, named, 7) == top_samples(made, [rows], 7)
+    assert top_samples(made, named, 7) == top_samples(made, [states], 7)
 
 
-def test_a_sample_of_several_rows_is_shown_once_and_by_its_best() -> None:
-    rows = rows_of([[0, 0], [5, 0], [4, 0], [1, 0]], ["a"] * 4)
-    rows = type(rows)(**{**vars(rows), "sample_ids": ("x", "x", "y", "z")})
-    assert top_samples(simple(rows_of([[5, 0]], ["a"]), 1), [rows], 5)[0][0] == "x"
-    near = class_means(rows_of([[5, 0]], ["a"]))
-    assert top_samples(near, [rows], 5) == [("x", "y", "z")]
+def test_a_sample_of_several_states_is_shown_once_and_by_its_best() -> None:
+    states = states_of([[0, 0], [5, 0], [4, 0], [1, 0]], ["a"] * 4)
+    states = type(states)(**{**vars(states), "sample_ids": ("x", "x", "y", "z")})
+    assert top_samples(simple(states_of([[5, 0]], ["a"]), 1), [states], 5)[0][0] == "x"
+    near = class_means(states_of([[5, 0]], ["a"]))
+    assert top_samples(near, [states], 5) == [("x", "y", "z")]
 
 
 def test_thumbnails_are_small_and_broken_pictures_are_named(tmp_path: Path) -> None:

@@ -17,43 +17,43 @@ from trimtab.vectors.profile import CoarseLayer, FineLayer
 TYPE_OF = {"yes": "Yes/No", "no": "Yes/No", "two": "number", "three": "number"}
 
 
-def with_samples(rows: LayerStates) -> tuple[LayerStates, list[Sample]]:
-    """The rows as of one sample each, and these samples."""
-    ids = tuple(f"s{i}" for i in range(len(rows.labels)))
-    samples = [Sample(one, "?", type=TYPE_OF[label]) for one, label in zip(ids, rows.labels, strict=True)]
-    return replace(rows, sample_ids=ids), samples
+def with_samples(states: LayerStates) -> tuple[LayerStates, list[Sample]]:
+    """The states as of one sample each, and these samples."""
+    ids = tuple(f"s{i}" for i in range(len(states.labels)))
+    samples = [Sample(one, "?", type=TYPE_OF[label]) for one, label in zip(ids, states.labels, strict=True)]
+    return replace(states, sample_ids=ids), samples
 
 
 def test_rows_get_the_type_of_their_sample_in_lower_case() -> None:
-    rows, samples = with_samples(clouds())
-    typed = by_type(rows, reversed(samples))
-    assert typed.labels == tuple(TYPE_OF[label].lower() for label in rows.labels)
-    assert np.array_equal(typed.values, rows.values)
+    states, samples = with_samples(clouds())
+    typed = by_type(states, reversed(samples))
+    assert typed.labels == tuple(TYPE_OF[label].lower() for label in states.labels)
+    assert np.array_equal(typed.values, states.values)
 
 
 def test_a_row_whose_sample_is_missing_or_has_no_type_is_refused() -> None:
-    rows, samples = with_samples(clouds())
+    states, samples = with_samples(clouds())
     with pytest.raises(DataError, match="'s0' of the states has no type"):
-        by_type(rows, samples[1:])
+        by_type(states, samples[1:])
     with pytest.raises(DataError, match="'s0'"):
-        by_type(rows, [replace(samples[0], type=""), *samples[1:]])
+        by_type(states, [replace(samples[0], type=""), *samples[1:]])
 
 
 def test_the_coarse_vector_of_types_leads_from_all_of_the_one_to_all_of_the_other() -> None:
-    rows, samples = with_samples(clouds(spread=2.0))
-    typed = by_type(rows, samples)
+    states, samples = with_samples(clouds(spread=2.0))
+    typed = by_type(states, samples)
     profile = coarse_profile("to-yesno", [typed], {"number": "yes/no"})
     tensors = profile.tensors[2]
     assert isinstance(tensors, CoarseLayer)
-    number, yes_no = (rows.values[rows.of(words)].mean(axis=0) for words in ({"two", "three"}, {"yes", "no"}))
+    number, yes_no = (states.values[states.of(words)].mean(axis=0) for words in ({"two", "three"}, {"yes", "no"}))
     np.testing.assert_allclose(number + tensors.vector, yes_no, atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [None, 6])
 def test_the_fine_profile_of_types_moves_each_concept_to_the_nearest_of_the_target_type(k: int | None) -> None:
-    rows, samples = with_samples(clouds())
-    typed = by_type(rows, samples)
-    dictionary = relabelled(class_means(rows) if k is None else kmeans(rows, k), typed)
+    states, samples = with_samples(clouds())
+    typed = by_type(states, samples)
+    dictionary = relabelled(class_means(states) if k is None else kmeans(states, k), typed)
     tensors = fine_profile("to-yesno", [(typed, dictionary)], {"number": "yes/no"}).tensors[2]
     assert isinstance(tensors, FineLayer)
     u, targets = dictionary.centroids, [i for i, label in enumerate(dictionary.labels) if label == "yes/no"]
@@ -66,16 +66,16 @@ def test_the_fine_profile_of_types_moves_each_concept_to_the_nearest_of_the_targ
             np.testing.assert_allclose(landed, u[nearest], atol=1e-4)
 
 
-def test_relabelling_counts_the_rows_that_lie_nearest_and_keeps_the_concepts() -> None:
-    rows, samples = with_samples(clouds())
-    dictionary = kmeans(rows, 4)
-    typed = relabelled(dictionary, by_type(rows, samples))
+def test_relabelling_counts_the_states_that_lie_nearest_and_keeps_the_concepts() -> None:
+    states, samples = with_samples(clouds())
+    dictionary = kmeans(states, 4)
+    typed = relabelled(dictionary, by_type(states, samples))
     assert np.array_equal(typed.centroids, dictionary.centroids)
     assert typed.labels == tuple(TYPE_OF[label].lower() for label in dictionary.labels)
-    assert typed.counts.sum() == len(rows.values)
-    same = relabelled(dictionary, rows)
+    assert typed.counts.sum() == len(states.values)
+    same = relabelled(dictionary, states)
     assert same.labels == dictionary.labels
     assert np.array_equal(same.counts, dictionary.counts)
     assert np.array_equal(same.purity, dictionary.purity)
-    alone = relabelled(dictionary, rows.at(np.flatnonzero(rows.of({"yes"}))))
+    alone = relabelled(dictionary, states.at(np.flatnonzero(states.of({"yes"}))))
     assert [label for label in alone.labels if label] == ["yes", "yes"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.offline.test_dictionary import clouds
-from tests.offline.worlds import rows_of
+from tests.offline.worlds import states_of
 from trimtab.offline.concepts import class_means
 from trimtab.offline.errors import SettingError
 from trimtab.offline.steering import coarse_profile, fine_profile
@@ -62,8 +62,8 @@ def test_the_null_of_a_coarse_profile_keeps_the_norm_and_loses_the_direction() -
 
 
 def test_the_null_of_a_fine_profile_keeps_centroids_gate_norms_and_empty_rows() -> None:
-    rows = clouds()
-    profile = fine_profile("steer", [(rows, class_means(rows))], {"yes": "no"})
+    states = clouds()
+    profile = fine_profile("steer", [(states, class_means(states))], {"yes": "no"})
     null = random_control(profile, "null", seed=0)
     before, after = (one.tensors[2] for one in (profile, null))
     assert isinstance(before, FineLayer)
@@ -77,8 +77,8 @@ def test_the_null_of_a_fine_profile_keeps_centroids_gate_norms_and_empty_rows() 
 
 
 def test_random_directions_have_nothing_to_do_with_the_one_they_replace() -> None:
-    rows = clouds()
-    profile = coarse_profile("steer", [rows], {"yes": "no"})
+    states = clouds()
+    profile = coarse_profile("steer", [states], {"yes": "no"})
     size = profile.manifest.base_model.hidden_size
     cosine = []
     for seed in range(200):
@@ -89,21 +89,21 @@ def test_random_directions_have_nothing_to_do_with_the_one_they_replace() -> Non
 
 
 def test_draws_are_disjoint_equal_in_size_and_seeded() -> None:
-    rows = rows_of(np.eye(25), ["yes"] * 15 + ["no"] * 10)  # a vector's entries tell which rows it is made of
-    vectors = draws(rows, {"yes"}, {"no"}, 4, seed=0)
+    states = states_of(np.eye(25), ["yes"] * 15 + ["no"] * 10)  # a vector's entries tell which states it is made of
+    vectors = draws(states, {"yes"}, {"no"}, 4, seed=0)
     assert len(vectors) == 5
     used = [set(np.flatnonzero(vector.values).tolist()) for vector in vectors]
     assert len(set.union(*used)) == sum(map(len, used)) == 20
     for vector in vectors:
         assert sorted(vector.values[vector.values != 0].tolist()) == [-0.5, -0.5, 0.5, 0.5]
         assert not (vector.values[:15] > 0).any()
-    assert draws(rows, {"yes"}, {"no"}, 4, seed=0) == vectors
-    assert draws(rows, {"yes"}, {"no"}, 4, seed=1) != vectors
+    assert draws(states, {"yes"}, {"no"}, 4, seed=0) == vectors
+    assert draws(states, {"yes"}, {"no"}, 4, seed=1) != vectors
 
 
 def test_larger_draws_agree_more() -> None:
-    rows = clouds(spread=6.0)
-    small, large = (np.mean(cosines(draws(rows, {"yes"}, {"no"}, size, seed=0))) for size in (2, 30))
+    states = clouds(spread=6.0)
+    small, large = (np.mean(cosines(draws(states, {"yes"}, {"no"}, size, seed=0))) for size in (2, 30))
     assert small < large
 
 

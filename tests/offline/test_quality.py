@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.offline.test_dictionary import clouds
 from tests.offline.test_streamed import cut
-from tests.offline.worlds import rows_of
+from tests.offline.worlds import states_of
 from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.concepts.choose_k import choose_k, knee
 from trimtab.offline.concepts.factors import simple
@@ -19,21 +19,21 @@ from trimtab.offline.models import Reader
 
 
 def test_a_concept_for_every_row_leaves_nothing_and_a_concept_of_zero_leaves_all() -> None:
-    rows = rows_of([[3, 0], [0, 4]], ["a", "b"])
-    assert residual(class_means(rows), [rows]) == (0, 0)
-    zero = class_means(rows_of([[3, 4], [-3, -4]], ["a", "a"]))
-    assert residual(zero, [rows]) == (25, 1)
-    assert residual(zero, [rows_of([[0, 0]], ["a"])]) == (0, 0)
+    states = states_of([[3, 0], [0, 4]], ["a", "b"])
+    assert residual(class_means(states), [states]) == (0, 0)
+    zero = class_means(states_of([[3, 4], [-3, -4]], ["a", "a"]))
+    assert residual(zero, [states]) == (25, 1)
+    assert residual(zero, [states_of([[0, 0]], ["a"])]) == (0, 0)
 
 
-def test_the_residual_of_kmeans_is_its_inertia_however_the_rows_are_cut() -> None:
-    rows = clouds(spread=2)
-    made = kmeans(rows, 4)
-    inertia = np.square(rows.values - made.centroids[made.nearest(rows.values)]).sum()
-    for blocks in ([rows], cut(rows, 1, 50, 51)):
+def test_the_residual_of_kmeans_is_its_inertia_however_the_states_are_cut() -> None:
+    states = clouds(spread=2)
+    made = kmeans(states, 4)
+    inertia = np.square(states.values - made.centroids[made.nearest(states.values)]).sum()
+    for blocks in ([states], cut(states, 1, 50, 51)):
         left = residual(made, blocks)
         assert left.squares == pytest.approx(inertia, rel=1e-5)
-        assert left.error == pytest.approx(np.sqrt(inertia / np.square(rows.values).sum()), rel=1e-5)
+        assert left.error == pytest.approx(np.sqrt(inertia / np.square(states.values).sum()), rel=1e-5)
 
 
 def test_mean_overlap_takes_every_ordered_pair_of_different_concepts() -> None:
@@ -43,12 +43,12 @@ def test_mean_overlap_takes_every_ordered_pair_of_different_concepts() -> None:
 
 
 def test_sizes_and_words_with_a_concept_of_their_own() -> None:
-    rows = clouds()
-    made = kmeans(rows, 4)
+    states = clouds()
+    made = kmeans(states, 4)
     assert sizes(made) == {"smallest concept": 30, "largest concept": 30, "empty concepts": 0}
     assert own_concepts(made) == 0.5  # "yes" and "no"; "three" is two thirds of its concept, "two" has none
-    assert own_concepts(class_means(rows)) == 1
-    twice = simple(rows_of([[2.0, 0], [2.0, 0], [0, 1.0]], ["a", "a", "b"]), 3)
+    assert own_concepts(class_means(states)) == 1
+    twice = simple(states_of([[2.0, 0], [2.0, 0], [0, 1.0]], ["a", "a", "b"]), 3)
     assert sizes(twice)["empty concepts"] == 1
 
 
@@ -68,8 +68,8 @@ def test_the_knee_does_not_depend_on_units(scale: float, shift: float, factor: i
 
 
 def test_a_curve_has_one_value_for_each_k_and_finds_the_clouds() -> None:
-    rows = clouds()
-    found = choose_k([rows], [8, 2, 4, 2, 1], lambda k: kmeans(rows, k))
+    states = clouds()
+    found = choose_k([states], [8, 2, 4, 2, 1], lambda k: kmeans(states, k))
     assert found.k == (1, 2, 4, 8)
     assert found.chosen == 4
     assert {len(curve) for curve in found.curves.values()} == {4}
@@ -79,11 +79,11 @@ def test_a_curve_has_one_value_for_each_k_and_finds_the_clouds() -> None:
     assert found.curves["labels with a concept of their own"][2] == 0.5
     assert "mean pairwise word overlap" not in found.curves
     with pytest.raises(SettingError, match="no k given"):
-        choose_k([rows], [], lambda k: kmeans(rows, k))
+        choose_k([states], [], lambda k: kmeans(states, k))
 
 
 def test_words_are_compared_where_there_is_a_model(llama_reader: Reader) -> None:
-    rows = rows_of(np.random.default_rng(0).normal(size=(30, 32)), ["a"] * 30)
-    found = choose_k([rows], [2, 5], lambda k: kmeans(rows, k), model=llama_reader)
+    states = states_of(np.random.default_rng(0).normal(size=(30, 32)), ["a"] * 30)
+    found = choose_k([states], [2, 5], lambda k: kmeans(states, k), model=llama_reader)
     overlaps = found.curves["mean pairwise word overlap"]
     assert all(0 <= overlap <= 100 for overlap in overlaps)

@@ -1,4 +1,4 @@
-"""The rows are the residual stream: checked against a Llama written by hand, and against the model alone."""
+"""The states are the residual stream: checked against a Llama written by hand, and against the model alone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_rows_are_the_residual_stream_of_a_llama_written_by_hand(llama_reader: R
 
 
 @torch.no_grad()
-def test_rows_of_a_picture_equal_one_forward_over_prompt_and_answer(llava_reader: Reader) -> None:
+def test_states_of_a_picture_equal_one_forward_over_prompt_and_answer(llava_reader: Reader) -> None:
     question = questions(3, True)[2]
     (reading,) = llava_reader.read([question], EVERY, 8)
     assert reading.answer.tokens
@@ -153,7 +153,7 @@ def test_the_prompt_is_the_chat_templates_and_nothing_more(llava_reader: Reader)
     assert llava_reader.tokenizer.decode(ids) == "<user>" + "<image>" * 4 + "yes<assistant>"
 
 
-def test_a_reader_knows_whose_rows_it_reads(llava: Path, llava_reader: Reader) -> None:
+def test_a_reader_knows_whose_states_it_reads(llava: Path, llava_reader: Reader) -> None:
     assert llava_reader.identity == ModelIdentity.of(llava)
     assert len(llava_reader.blocks) == llava_reader.identity.num_layers == LAYERS
 

@@ -145,7 +145,7 @@ def test_a_click_or_a_key_on_a_header_sorts_its_column(watched: Watched) -> None
     table = watched.page.get_by_role("table", name="Every concept's shift")
     rows = table.locator("tbody tr td:nth-child(3)")
     unsorted = [int(text) for text in rows.all_inner_texts()]
-    header = table.get_by_role("columnheader", name="rows")
+    header = table.get_by_role("columnheader", name="states")
     header.get_by_role("button").click()
     assert [int(text) for text in rows.all_inner_texts()] == sorted(unsorted)
     assert header.get_attribute("aria-sort") == "ascending"

@@ -48,7 +48,7 @@ def test_rows_on_disk_are_those_that_the_model_shows(llava_reader: Reader, data:
     assert kept[1].values.dtype == np.float32
 
 
-def test_the_mean_over_an_answer_is_the_mean_of_its_rows(llama_reader: Reader, tmp_path: Path) -> None:
+def test_the_mean_over_an_answer_is_the_mean_of_its_states(llama_reader: Reader, tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", 10, pictured=False)
     represent(llama_reader, data, MeanGenerated(), [2], tmp_path / "reps", max_new_tokens=8)
     readings = llama_reader.read(questions(10, False), [2], 8)
@@ -56,7 +56,7 @@ def test_the_mean_over_an_answer_is_the_mean_of_its_rows(llama_reader: Reader, t
     np.testing.assert_allclose(load_states(tmp_path / "reps", 2).values, expected, atol=1e-4)
 
 
-def test_the_generated_answers_lie_beside_the_rows(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
+def test_the_generated_answers_lie_beside_the_states(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
     represent(llava_reader, data, Predicts(), [0], tmp_path / "reps", limit=10, max_new_tokens=8)
     lines = [json.loads(line) for line in (tmp_path / "reps" / "rows-00000.jsonl").read_text().splitlines()]
     expected = llava_reader.read(questions(10, True), [0], 8)

@@ -17,46 +17,46 @@ def spell(word: str) -> Iterator[list[int]]:
         yield TOKENIZER.encode(text, add_special_tokens=False)
 
 
-def rows(rule: Rule, text: str) -> list[tuple[tuple[int, ...], str, str]]:
+def states(rule: Rule, text: str) -> list[tuple[tuple[int, ...], str, str]]:
     return [
-        (row.positions, row.label, "" if row.token < 0 else str(TOKENIZER.decode([row.token])))
-        for row in rule.states(answer(text), spell)
+        (one.positions, one.label, "" if one.token < 0 else str(TOKENIZER.decode([one.token])))
+        for one in rule.states(answer(text), spell)
     ]
 
 
 def test_the_last_prompt_position_is_labelled_by_the_whole_first_word() -> None:
-    assert rows(LastPrompt(), "snow man") == [((0,), "snow", "snow")]
-    assert rows(LastPrompt(), " people, yes") == [((0,), "people", " pe")]
+    assert states(LastPrompt(), "snow man") == [((0,), "snow", "snow")]
+    assert states(LastPrompt(), " people, yes") == [((0,), "people", " pe")]
 
 
-def test_a_row_is_taken_where_its_word_is_predicted() -> None:
+def test_a_state_is_kept_where_its_word_is_predicted() -> None:
     # tokens: " man", " is", " no", " man"
-    assert rows(Predicts(("man",)), " man is no man") == [((0,), "man", " man"), ((3,), "man", " man")]
+    assert states(Predicts(("man",)), " man is no man") == [((0,), "man", " man"), ((3,), "man", " man")]
 
 
 def test_every_word_of_an_answer_has_its_row_under_the_star() -> None:
-    assert rows(Predicts(), " man is no") == [((0,), "man", " man"), ((1,), "is", " is"), ((2,), "no", " no")]
+    assert states(Predicts(), " man is no") == [((0,), "man", " man"), ((1,), "is", " is"), ((2,), "no", " no")]
 
 
 def test_words_that_share_their_first_token_are_taken_at_the_first_that_tells_them_apart() -> None:
     text = "person is no people"
-    assert rows(Predicts(("person", "people")), text) == [((1,), "person", "rson"), ((5,), "people", "ople")]
-    assert rows(Predicts(("person", "man")), text) == [((0,), "person", "pe")]
+    assert states(Predicts(("person", "people")), text) == [((1,), "person", "rson"), ((5,), "people", "ople")]
+    assert states(Predicts(("person", "man")), text) == [((0,), "person", "pe")]
 
 
 def test_the_mean_runs_over_the_answers_own_positions() -> None:
-    assert rows(MeanGenerated(), " man is no") == [((1, 2, 3), "", "")]
+    assert states(MeanGenerated(), " man is no") == [((1, 2, 3), "", "")]
 
 
 @pytest.mark.parametrize("text", ["", "\n", " …", "?"])
 def test_the_last_prompt_position_has_its_row_also_where_no_word_follows(text: str) -> None:
-    ((positions, label, _),) = rows(LastPrompt(), text)
+    ((positions, label, _),) = states(LastPrompt(), text)
     assert (positions, label) == ((0,), "")
 
 
 @pytest.mark.parametrize("rule", [Predicts(), Predicts(("no",)), MeanGenerated()])
 def test_an_empty_answer_has_no_row(rule: Rule) -> None:
-    assert rows(rule, "") == []
+    assert states(rule, "") == []
 
 
 @given(st.one_of(st.just(None), st.lists(st.sampled_from(["man", "ice cream", "3", "don't"]), min_size=1)))

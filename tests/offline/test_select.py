@@ -27,26 +27,26 @@ def answered(dictionary: ConceptDictionary, profile: Profile, states: np.ndarray
 
 
 def test_the_pair_whose_concepts_are_the_two_means_comes_first() -> None:
-    rows = clouds()
-    dictionary = class_means(rows)
-    yes, no = (rows.values[rows.of({word})].mean(axis=0) for word in ("yes", "no"))
+    states = clouds()
+    dictionary = class_means(states)
+    yes, no = (states.values[states.of({word})].mean(axis=0) for word in ("yes", "no"))
     first, *others = pairs_near(dictionary, yes, no, keep=5)
     assert (first.original, first.target) == ("yes", "no")
     assert len(others) == 4
     assert all(pair.i != pair.j for pair in others)
-    three = rows.values[rows.of({"three"})].mean(axis=0)
+    three = states.values[states.of({"three"})].mean(axis=0)
     assert pairs_near(dictionary, yes, three, keep=1)[0].target == "three"
     back = pairs_near(dictionary, no, yes, keep=1)[0]
     assert (back.i, back.j) == (first.j, first.i)
 
 
 def test_pairs_of_one_label_are_left_out_and_a_dictionary_of_one_label_is_refused() -> None:
-    rows = clouds()
-    only_yes = class_means(rows.at(np.flatnonzero(rows.of({"yes"}))))
+    states = clouds()
+    only_yes = class_means(states.at(np.flatnonzero(states.of({"yes"}))))
     with pytest.raises(SettingError, match="larger k"):
-        pairs_near(only_yes, rows.values[0], rows.values[0], keep=1)
+        pairs_near(only_yes, states.values[0], states.values[0], keep=1)
     with pytest.raises(SettingError, match="1 or more"):
-        pairs_near(class_means(rows), rows.values[0], rows.values[0], keep=0)
+        pairs_near(class_means(states), states.values[0], states.values[0], keep=0)
 
 
 def test_a_pairs_profile_moves_concept_i_onto_concept_j_and_nothing_else() -> None:
@@ -91,18 +91,18 @@ def test_what_some_answers_gain_others_lose_and_a_group_gains(pairs: list[tuple[
 
 
 def test_the_pair_that_gathers_on_one_answer_is_ranked_above_one_that_scatters() -> None:
-    rows = clouds()
-    rows = rows.at(np.flatnonzero(~rows.of({"two"})))  # it shares its cloud with "three"
-    dictionary = class_means(rows)
+    states = clouds()
+    states = states.at(np.flatnonzero(~states.of({"two"})))  # it shares its cloud with "three"
+    dictionary = class_means(states)
     labels = dictionary.labels
     pairs = [Pair(i, j, labels[i], labels[j]) for i in range(len(labels)) for j in range(len(labels)) if i != j]
     candidates = {pair: pair_profile(f"pair-{pair.i}-{pair.j}", dictionary, pair) for pair in pairs}
-    before = [labels[i] for i in dictionary.nearest(rows.values)]
+    before = [labels[i] for i in dictionary.nearest(states.values)]
 
     def answer(profile: Profile, states: Sequence[np.ndarray]) -> list[str]:
         return answered(dictionary, profile, np.asarray(states))
 
-    verdicts = select(candidates, list(rows.values), before, answer)
+    verdicts = select(candidates, list(states.values), before, answer)
     for verdict in verdicts:
         assert verdict.kept
         assert verdict.group == (verdict.pair.target,)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from tests.offline.test_pairs import read_as
-from tests.offline.worlds import rows_of
+from tests.offline.worlds import states_of
 from trimtab.offline.concepts import kmeans
 from trimtab.offline.concepts.factors import pca
 from trimtab.offline.errors import SettingError
@@ -28,39 +28,39 @@ K, D = 5, 24
 
 
 def clouds(seed: int = 0, each: int = 30) -> LayerStates:
-    """K clouds of rows around directions of their own, with a part that all share."""
+    """K clouds of states around directions of their own, with a part that all share."""
     rng = np.random.default_rng(seed)
     centres = 6 * rng.normal(size=(K, D)) + 10 * np.eye(D)[0]
-    return rows_of(
+    return states_of(
         np.repeat(centres, each, axis=0) + rng.normal(size=(K * each, D)),
         [label for label in "abcde" for _ in range(each)],
     )
 
 
-def moved(rows: LayerStates, by: npt.ArrayLike) -> LayerStates:
-    """The rows of a fine-tune that moved each row by `by`."""
-    made = read_as(rows, model={"fingerprint": "sampled-sha256:1"})
-    return replace(made, values=(rows.values + np.asarray(by)).astype(np.float32))
+def moved(states: LayerStates, by: npt.ArrayLike) -> LayerStates:
+    """The states of a fine-tune that moved each state by `by`."""
+    made = read_as(states, model={"fingerprint": "sampled-sha256:1"})
+    return replace(made, values=(states.values + np.asarray(by)).astype(np.float32))
 
 
-def each_its_own_way(rows: LayerStates, seed: int = 1) -> Pairs:
+def each_its_own_way(states: LayerStates, seed: int = 1) -> Pairs:
     rng = np.random.default_rng(seed)
     ways = 6 * rng.normal(size=(K, D))
-    own = np.array([ways["abcde".index(label)] for label in rows.labels])
-    return pair_states(rows, moved(rows, own + rng.normal(size=own.shape)))
+    own = np.array([ways["abcde".index(label)] for label in states.labels])
+    return pair_states(states, moved(states, own + rng.normal(size=own.shape)))
 
 
 def test_a_constant_shift_is_found_and_wholly_consistent() -> None:
-    rows, by = clouds(), np.arange(D)
-    shifts = shifts_of(pair_states(rows, moved(rows, by)), kmeans(rows, K))
+    states, by = clouds(), np.arange(D)
+    shifts = shifts_of(pair_states(states, moved(states, by)), kmeans(states, K))
     np.testing.assert_allclose(shifts.deltas, np.tile(by, (K, 1)), atol=1e-4)
     np.testing.assert_allclose(shifts.magnitude, np.linalg.norm(by), rtol=1e-4)
     np.testing.assert_allclose(shifts.consistency, 1, atol=1e-6)
     np.testing.assert_allclose(shifts.pairwise, 1, atol=1e-6)
-    assert shifts.counts.sum() == len(rows.values)
+    assert shifts.counts.sum() == len(states.values)
 
 
-def test_with_kmeans_the_shifted_concept_is_the_mean_of_the_fine_tunes_rows() -> None:
+def test_with_kmeans_the_shifted_concept_is_the_mean_of_the_fine_tunes_states() -> None:
     pairs = each_its_own_way(clouds())
     dictionary = kmeans(pairs.a, K)
     shifts = shifts_of(pairs, dictionary)
@@ -75,20 +75,20 @@ def test_with_kmeans_the_shifted_concept_is_the_mean_of_the_fine_tunes_rows() ->
 @given(seed=st.integers(0, 1000), count=st.integers(2, 12))
 def test_pairwise_consistency_is_the_mean_over_all_pairs(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
-    rows = rows_of(rng.normal(size=(count, 4)), ["a"] * count)
-    pairs = pair_states(rows, moved(rows, rng.normal(size=(count, 4))))
+    states = states_of(rng.normal(size=(count, 4)), ["a"] * count)
+    pairs = pair_states(states, moved(states, rng.normal(size=(count, 4))))
     unit = pairs.shifts / np.linalg.norm(pairs.shifts, axis=1, keepdims=True)
     every = [float(unit[m] @ unit[n]) for m in range(count) for n in range(count) if m != n]
-    shifts = shifts_of(pairs, kmeans(rows, 1))
+    shifts = shifts_of(pairs, kmeans(states, 1))
     assert shifts.pairwise[0] == pytest.approx(np.mean(every))
     delta = shifts.deltas[0] / np.linalg.norm(shifts.deltas[0])
     assert shifts.consistency[0] == pytest.approx(np.mean(unit @ delta))
 
 
 def test_a_model_against_itself_moves_nothing_and_recovers_nothing() -> None:
-    rows = clouds()
-    dictionary = kmeans(rows, K)
-    shifts = shifts_of(pair_states(rows, rows), dictionary)
+    states = clouds()
+    dictionary = kmeans(states, K)
+    shifts = shifts_of(pair_states(states, states), dictionary)
     assert not shifts.deltas.any()
     found = recovered(shifts, dictionary)
     assert found.match.tolist() == list(range(K))
@@ -107,17 +107,17 @@ def test_recovery_is_the_gain_in_cosine_over_what_it_was_before() -> None:
 
 
 def test_a_concept_that_pointed_away_has_no_recovery() -> None:
-    rows = rows_of([[1.0, 0.0], [1.0, 0.1]], ["a", "a"])
-    turned = moved(rows, -2 * rows.values)
-    found = recovered(shifts_of(pair_states(rows, turned), kmeans(rows, 1)), kmeans(turned, 1))
+    states = states_of([[1.0, 0.0], [1.0, 0.1]], ["a", "a"])
+    turned = moved(states, -2 * states.values)
+    found = recovered(shifts_of(pair_states(states, turned), kmeans(states, 1)), kmeans(turned, 1))
     assert found.before[0] < 0 < found.after[0]
     assert np.isnan(found.recovery[0])
 
 
 def test_a_dictionary_of_another_model_or_layer_is_refused() -> None:
-    rows = clouds()
-    pairs = pair_states(rows, moved(rows, 1))
-    for other in (kmeans(pairs.b, K), replace(kmeans(rows, K), layer=1)):
+    states = clouds()
+    pairs = pair_states(states, moved(states, 1))
+    for other in (kmeans(pairs.b, K), replace(kmeans(states, K), layer=1)):
         with pytest.raises(SettingError, match="must be of one model and layer"):
             shifts_of(pairs, other)
         with pytest.raises(SettingError, match="must be of one model and layer"):
@@ -139,14 +139,14 @@ def test_where_each_concept_moves_its_own_way_only_its_own_shift_reaches_the_mat
 
 
 def test_where_all_move_alike_the_global_mean_does_as_well_as_each_concepts_own_shift() -> None:
-    rows = clouds(each=60)
-    means = held_out(pair_states(rows, moved(rows, 20 * np.eye(D)[3])))
+    states = clouds(each=60)
+    means = held_out(pair_states(states, moved(states, 20 * np.eye(D)[3])))
     for name in ("global mean", "shuffled", "random clusters"):
         assert means[name] == pytest.approx(means["per concept"], abs=1e-3)
     assert means["no shift"] < means["per concept"] - 0.05
 
 
-def test_controls_do_not_see_a_direction_that_all_rows_share() -> None:
+def test_controls_do_not_see_a_direction_that_all_states_share() -> None:
     pairs = each_its_own_way(clouds())
     common = 50 * np.eye(D)[1]
     shifted = Pairs(moved(pairs.a, common), moved(pairs.b, common))

@@ -79,7 +79,7 @@ def test_a_comparison_writes_its_finding_and_both_dictionaries(run: Path, llava:
 
 def test_a_second_run_goes_on_from_the_first_to_the_same_bytes(run: Path, llava: Path, tuned: Path, data: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    stamps = {path: path.stat().st_mtime_ns for path in (run / "rows").rglob("*.safetensors")}
+    stamps = {path: path.stat().st_mtime_ns for path in (run / "states").rglob("*.safetensors")}
     assert trimtab("shift", llava, tuned, "--data", data, *COMMON, "--out", run).exit_code == 0
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -157,13 +157,13 @@ def test_a_watch_reads_each_checkpoint_once(llava: Path, data: Path, tmp_path: P
 
 
 def test_a_concept_without_a_row_left_has_gone_wholly(run: Path, llava: Path) -> None:
-    rows, model = load_states(run / "rows" / "base", 3), Reader(llava)
+    states, model = load_states(run / "states" / "base", 3), Reader(llava)
     dictionary = dictionary_of(run, "base")
-    nearest = dictionary.nearest(rows.values)
-    # Rows are paired by sample, word and occurrence: the first of each word is so whatever else goes.
-    firsts = {word: row for row, word in reversed([*enumerate(zip(rows.sample_ids, rows.labels, strict=True))])}
-    left = rows.at(np.array([row for row in sorted(firsts.values()) if nearest[row] == nearest[0]]))
-    drift = Watched(rows, dictionary, model).drift(1, left, model)
+    nearest = dictionary.nearest(states.values)
+    # States are paired by sample, word and occurrence: the first of each word is so whatever else goes.
+    firsts = {word: place for place, word in reversed([*enumerate(zip(states.sample_ids, states.labels, strict=True))])}
+    left = states.at(np.array([place for place in sorted(firsts.values()) if nearest[place] == nearest[0]]))
+    drift = Watched(states, dictionary, model).drift(1, left, model)
     assert sorted(drift.overlaps) == pytest.approx([0, 0, 0, 100])
     assert sorted(drift.cosines)[:3] == [0, 0, 0]
     assert drift.cosine > 0

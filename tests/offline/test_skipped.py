@@ -24,11 +24,11 @@ def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data", 40, pictured=True)
 
 
-def out_of_memory_above(reader: Reader, rows: int) -> Any:
-    """Make each forward over more than `rows` samples ask torch's own allocator for more than there is."""
+def out_of_memory_above(reader: Reader, samples: int) -> Any:
+    """Make each forward over more than `samples` samples ask torch's own allocator for more than there is."""
 
     def hook(block: object, inputs: object) -> None:
-        if len(inputs[0]) > rows:  # type: ignore[index]
+        if len(inputs[0]) > samples:  # type: ignore[index]
             torch.empty(1 << 50)
 
     return reader.blocks[0].register_forward_pre_hook(hook)

@@ -1,4 +1,4 @@
-"""Mini-batch K-Means: what holds of K-Means holds of it, with one block of rows in memory."""
+"""Mini-batch K-Means: what holds of K-Means holds of it, with one block of states in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.offline.test_dictionary import clouds
-from tests.offline.worlds import rows_of, write_data
+from tests.offline.worlds import states_of, write_data
 from trimtab.offline.concepts import kmeans
 from trimtab.offline.concepts.mini_batch import mini_batch_kmeans
 from trimtab.offline.concepts.quality import residual
@@ -24,53 +24,53 @@ from trimtab.offline.states import LayerStates, Predicts, load_states, represent
 from trimtab.offline.states.store import ShardedStates
 
 
-def cut(rows: LayerStates, *at: int) -> list[LayerStates]:
-    """The same rows in several blocks."""
-    edges = [0, *sorted(at), len(rows.values)]
-    return [rows_of(rows.values[a:b], rows.labels[a:b]) for a, b in pairwise(edges) if b > a]
+def cut(states: LayerStates, *at: int) -> list[LayerStates]:
+    """The same states in several blocks."""
+    edges = [0, *sorted(at), len(states.values)]
+    return [states_of(states.values[a:b], states.labels[a:b]) for a, b in pairwise(edges) if b > a]
 
 
 def shuffled(seed: int = 0, spread: float = 1.0) -> LayerStates:
-    rows = clouds(seed, spread)
-    order = np.random.default_rng(seed).permutation(len(rows.values))
-    return rows_of(rows.values[order], [rows.labels[i] for i in order])
+    states = clouds(seed, spread)
+    order = np.random.default_rng(seed).permutation(len(states.values))
+    return states_of(states.values[order], [states.labels[i] for i in order])
 
 
-def test_counts_labels_and_purity_are_those_of_the_rows_nearest_to_each_centre() -> None:
-    rows = shuffled(spread=3.0)
-    made = mini_batch_kmeans(cut(rows, 50, 51, 90), k=5, seed=3)
-    nearest = made.nearest(rows.values)
+def test_counts_labels_and_purity_are_those_of_the_states_nearest_to_each_centre() -> None:
+    states = shuffled(spread=3.0)
+    made = mini_batch_kmeans(cut(states, 50, 51, 90), k=5, seed=3)
+    nearest = made.nearest(states.values)
     for concept in range(len(made.labels)):
-        words = Counter(np.array(rows.labels)[nearest == concept].tolist())
+        words = Counter(np.array(states.labels)[nearest == concept].tolist())
         assert made.counts[concept] == words.total()
         assert words[made.labels[concept]] == max(words.values())
         assert made.purity[concept] == pytest.approx(max(words.values()) / words.total())
     assert list(made.counts) == sorted(made.counts, reverse=True)
-    assert made.counts.sum() == len(rows.values)
+    assert made.counts.sum() == len(states.values)
     assert (made.method, made.provenance.seed) == ("mini-batch-kmeans", 3)
     assert made.provenance.samples == {"no": 30, "three": 20, "two": 10, "yes": 60}
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 119), max_size=8), st.integers(0, 50))
-def test_however_rows_are_cut_into_blocks_it_is_nearly_as_good_as_kmeans(at: list[int], seed: int) -> None:
-    rows = shuffled(1)
-    ours = residual(mini_batch_kmeans(cut(rows, *at), 4, seed, sample=60), [rows]).squares
-    assert ours <= 1.05 * residual(kmeans(rows, 4), [rows]).squares
+def test_however_states_are_cut_into_blocks_it_is_nearly_as_good_as_kmeans(at: list[int], seed: int) -> None:
+    states = shuffled(1)
+    ours = residual(mini_batch_kmeans(cut(states, *at), 4, seed, sample=60), [states]).squares
+    assert ours <= 1.05 * residual(kmeans(states, 4), [states]).squares
 
 
 def test_blocks_that_each_hold_one_cloud_still_give_all_clouds() -> None:
-    rows = clouds()
-    made = mini_batch_kmeans(cut(rows, 30, 60, 90), 4)
+    states = clouds()
+    made = mini_batch_kmeans(cut(states, 30, 60, 90), 4)
     assert list(made.counts) == [30, 30, 30, 30]
     assert Counter(made.labels) == {"yes": 2, "no": 1, "three": 1}
 
 
-def test_a_pass_brings_the_centres_to_the_means_of_all_rows_and_not_of_the_sample() -> None:
+def test_a_pass_brings_the_centres_to_the_means_of_all_states_and_not_of_the_sample() -> None:
     rng = np.random.default_rng(0)
-    rows = rows_of(rng.normal(size=(4000, 3)) + np.repeat([[-9, 0, 0], [9, 0, 0]], 2000, axis=0), ["a"] * 4000)
-    made = mini_batch_kmeans(cut(rows, *range(500, 4000, 500)), 2, sample=100)
-    means = [rows.values[made.nearest(rows.values) == concept].mean(axis=0) for concept in range(2)]
+    states = states_of(rng.normal(size=(4000, 3)) + np.repeat([[-9, 0, 0], [9, 0, 0]], 2000, axis=0), ["a"] * 4000)
+    made = mini_batch_kmeans(cut(states, *range(500, 4000, 500)), 2, sample=100)
+    means = [states.values[made.nearest(states.values) == concept].mean(axis=0) for concept in range(2)]
     np.testing.assert_allclose(made.centroids, means, atol=0.02)  # those of the sample are about 0.14 away
 
 
@@ -83,8 +83,8 @@ def test_equal_seeds_give_equal_bits() -> None:
 
 
 def test_a_centre_that_no_row_is_nearest_to_is_left_out() -> None:
-    rows = rows_of(np.repeat(np.eye(3), 4, axis=0), ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
-    made = mini_batch_kmeans(cut(rows, 5), k=7)
+    states = states_of(np.repeat(np.eye(3), 4, axis=0), ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
+    made = mini_batch_kmeans(cut(states, 5), k=7)
     assert sorted(made.labels) == ["a", "b", "c"]
     assert list(made.counts) == [4, 4, 4]
 
@@ -127,13 +127,13 @@ def test_what_kmeans_refuses_is_refused(k: int, n_init: int, message: str) -> No
 
 @pytest.fixture(scope="module")
 def reps(llava_reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows of layers 1 and 3 in three shards."""
+    """States of layers 1 and 3 in three shards."""
     folder = tmp_path_factory.mktemp("reps")
     represent(llava_reader, write_data(folder / "data", 40, True), Predicts(), [1, 3], folder / "reps", batch_size=2)
     return folder / "reps"
 
 
-def test_shards_hold_the_rows_that_are_loaded_at_once(reps: Path) -> None:
+def test_shards_hold_the_states_that_are_loaded_at_once(reps: Path) -> None:
     sharded, loaded = ShardedStates(reps, 3), load_states(reps, 3)
     for _ in range(2):
         blocks = list(sharded)

@@ -1,4 +1,4 @@
-"""The whole way on the model that ships with the project: questions → rows → dictionary → profile → another answer."""
+"""The whole way on the model that ships: questions → states → dictionary → profile → another answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows(reader: Reader, split: Path, tmp_path_factory: pytest.TempPathFactory) -> LayerStates:
+def states(reader: Reader, split: Path, tmp_path_factory: pytest.TempPathFactory) -> LayerStates:
     out = tmp_path_factory.mktemp("reps") / "vqa"
     represent(reader, split / "vqa.jsonl", LastPrompt(), [3, 5], out)
     return load_states(out, 5)
@@ -68,18 +68,18 @@ def answers(reader: Reader, samples: tuple[Sample, ...]) -> list[str]:
 
 
 @torch.no_grad()
-def test_a_row_says_the_word_that_labels_it(reader: Reader, rows: LayerStates) -> None:
-    normed = reader.model.get_decoder().norm(torch.from_numpy(rows.values))
+def test_a_state_says_the_word_that_labels_it(reader: Reader, states: LayerStates) -> None:
+    normed = reader.model.get_decoder().norm(torch.from_numpy(states.values))
     predicted = reader.model.lm_head(normed).argmax(-1).tolist()
-    assert predicted == rows.tokens.tolist()
-    assert [reader.tokenizer.decode([token]).strip() for token in predicted] == list(rows.labels)
+    assert predicted == states.tokens.tolist()
+    assert [reader.tokenizer.decode([token]).strip() for token in predicted] == list(states.labels)
 
 
 def test_a_fine_profile_moves_its_answer_to_the_target_and_leaves_the_others(
-    reader: Reader, split: Path, rows: LayerStates
+    reader: Reader, split: Path, states: LayerStates
 ) -> None:
     samples = read_samples(split / "vqa.jsonl").samples
-    profile = fine_profile("yes-to-no", [(rows, class_means(rows))], {"yes": "no"})
+    profile = fine_profile("yes-to-no", [(states, class_means(states))], {"yes": "no"})
     tensors = profile.tensors[5]
     assert isinstance(tensors, FineLayer)
     before = answers(reader, samples)
@@ -94,7 +94,7 @@ def test_a_fine_profile_moves_its_answer_to_the_target_and_leaves_the_others(
     assert kept > 0.95
 
 
-def test_the_words_of_a_caption_have_their_rows(reader: Reader, split: Path, tmp_path: Path) -> None:
+def test_the_words_of_a_caption_have_their_states(reader: Reader, split: Path, tmp_path: Path) -> None:
     manifest = represent(reader, split / "captions.jsonl", Predicts(), [5], tmp_path / "reps", limit=8)
     found = load_states(tmp_path / "reps", 5)
     assert manifest.rows > 8 * 5

@@ -205,8 +205,8 @@ def write_data(folder: Path, count: int, pictured: bool) -> Path:
     return path
 
 
-def rows_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int] | None = None) -> LayerStates:
-    """Rows of layer 2 of a made-up model; each label predicts a token of its own unless `tokens` says otherwise."""
+def states_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int] | None = None) -> LayerStates:
+    """States of layer 2 of a made-up model; each label predicts a token of its own unless `tokens` says otherwise."""
     array = np.asarray(values, np.float32)
     vocabulary = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     count = len(array)

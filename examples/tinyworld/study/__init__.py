@@ -1,6 +1,6 @@
 """Steering studies through the server: `python -m examples.tinyworld.study --out out/study [--part …]`.
 
-lab        pictures, rows of the residual stream, and the folders they lie in
+lab        pictures, states of the residual stream, and the folders they lie in
 exam       the questions of a split, asked through the server; an answer that was had is kept
 trial      one steering at many strengths and layers: dev → operating point → test
 words      yes → no, 1 → 3, white → black; layer × alpha; diversity against alpha

@@ -51,17 +51,17 @@ def study(lab: Lab, server: Server) -> dict[str, Finding]:
 
 
 def _candidates(lab: Lab) -> dict[Pair, Profile]:
-    rows = lab.rows("vqa.jsonl", "last-prompt", LAST)
-    others = _of_type_other(lab, rows)
+    states = lab.states("vqa.jsonl", "last-prompt", LAST)
+    others = _of_type_other(lab, states)
     colors = others.values[others.of(set(COLORS))].mean(axis=0)
     dictionary = kmeans(others, K)
     pairs = pairs_near(dictionary, colors, colors, TRIED)
     return {pair: pair_profile(f"pair-{pair.i}-{pair.j}", dictionary, pair, alpha=STRENGTHS) for pair in pairs}
 
 
-def _of_type_other(lab: Lab, rows: LayerStates) -> LayerStates:
-    typed = by_type(rows, read_samples(lab.split("train") / "vqa.jsonl").samples)
-    return rows.at(np.flatnonzero(typed.of({"other"})))
+def _of_type_other(lab: Lab, states: LayerStates) -> LayerStates:
+    typed = by_type(states, read_samples(lab.split("train") / "vqa.jsonl").samples)
+    return states.at(np.flatnonzero(typed.of({"other"})))
 
 
 def _verdicts(verdicts: Sequence[Judged], asked: int) -> TableFound:

@@ -52,14 +52,14 @@ _NEUTRAL_WORDS = frozenset(NEUTRAL.values())
 
 def profiles(lab: Lab) -> list[Profile]:
     """Coarse, fine with a concept a word, and fine with K-Means of several sizes; with null controls."""
-    rows = lab.rows("captions.jsonl", "predicts:*", LAST)
-    dictionaries = {"gender-means": class_means(rows, min_count=5)}
-    dictionaries |= {f"gender-kmeans{k}": kmeans(rows, k) for k in SIZES}
-    made = [coarse_profile("gender-coarse", [rows], NEUTRAL, alpha=STRENGTHS)]
+    states = lab.states("captions.jsonl", "predicts:*", LAST)
+    dictionaries = {"gender-means": class_means(states, min_count=5)}
+    dictionaries |= {f"gender-kmeans{k}": kmeans(states, k) for k in SIZES}
+    made = [coarse_profile("gender-coarse", [states], NEUTRAL, alpha=STRENGTHS)]
     for name, dictionary in dictionaries.items():
         mapping = {word: neutral for word, neutral in NEUTRAL.items() if {word, neutral} <= set(dictionary.labels)}
         if mapping:
-            made.append(fine_profile(name, [(rows, dictionary)], mapping, alpha=STRENGTHS))
+            made.append(fine_profile(name, [(states, dictionary)], mapping, alpha=STRENGTHS))
     return [*made, *(random_control(one, f"{one.name}-null", seed=0) for one in made)]
 
 

@@ -32,16 +32,16 @@ COLUMNS = (
 
 def profiles(lab: Lab) -> list[Profile]:
     """Coarse: from the answers of other types to the mean of the type. Fine: each concept to the nearest of it."""
-    plain = lab.rows("vqa.jsonl", "last-prompt", LAST)
-    rows = by_type(plain, read_samples(lab.split("train") / "vqa.jsonl").samples)
-    means, clusters = (relabelled(one, rows) for one in (class_means(plain, min_count=5), kmeans(plain, K)))
+    plain = lab.states("vqa.jsonl", "last-prompt", LAST)
+    states = by_type(plain, read_samples(lab.split("train") / "vqa.jsonl").samples)
+    means, clusters = (relabelled(one, states) for one in (class_means(plain, min_count=5), kmeans(plain, K)))
     made = []
     for target in TYPES:
         mapping: dict[str, str] = {other: target for other in TYPES if other != target}
         made += [
-            coarse_profile(_name(target, "coarse"), [rows], mapping, alpha=STRENGTHS),
-            fine_profile(_name(target, "fine"), [(rows, means)], mapping, alpha=STRENGTHS),
-            fine_profile(_name(target, "kmeans"), [(rows, clusters)], mapping, alpha=STRENGTHS),
+            coarse_profile(_name(target, "coarse"), [states], mapping, alpha=STRENGTHS),
+            fine_profile(_name(target, "fine"), [(states, means)], mapping, alpha=STRENGTHS),
+            fine_profile(_name(target, "kmeans"), [(states, clusters)], mapping, alpha=STRENGTHS),
         ]
     return [*made, *(random_control(one, f"{one.name}-null", seed=0) for one in made)]
 

@@ -1,4 +1,4 @@
-"""What every part works on: the pictures of three splits, and rows of the residual stream of the train split."""
+"""What every part works on: the pictures of three splits, and states of the train split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRENGTHS = AlphaRange(default=1.0, min=0.0, max=8.0)
 
 @dataclass(frozen=True)
 class Lab:
-    """Folders of one study: OUT/data, OUT/rows, OUT/profiles, OUT/asked, OUT/run.
+    """Folders of one study: OUT/data, OUT/states, OUT/profiles, OUT/asked, OUT/run.
 
     model: the folder of the model that is steered. base: of the one that it was made from, if it is a fine-tune.
     """
@@ -54,10 +54,10 @@ class Lab:
         """The first samples of a split that are of these types."""
         return [sample for sample in read_split(self.split(name)) if sample.type in types][:most]
 
-    def rows(self, file: str, rule: str, layer: int, split: Split = "train") -> LayerStates:
-        """Rows of a file of a split, such as vqa.jsonl, at one of LAYERS; made once, continued if cut short."""
+    def states(self, file: str, rule: str, layer: int, split: Split = "train") -> LayerStates:
+        """States of a file of a split, such as vqa.jsonl, at one of LAYERS; made once, continued if cut short."""
         kind = rule.partition(":")[0] if split == "train" else f"{rule.partition(':')[0]}-{split}"
-        folder = self.out / "rows" / f"{self.model.resolve().name}-{Path(file).stem}-{kind}"
+        folder = self.out / "states" / f"{self.model.resolve().name}-{Path(file).stem}-{kind}"
         represent(self.reader, self.split(split) / file, parse(rule), LAYERS, folder, resume=True, progress=True)
         return load_states(folder, layer)
 

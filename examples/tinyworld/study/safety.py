@@ -104,19 +104,19 @@ def study(lab: Lab, server: Server) -> dict[str, Finding]:
     }  # fmt: skip
 
 
-def _coarse(vector: SteeringVector, rows: LayerStates) -> Profile:
+def _coarse(vector: SteeringVector, states: LayerStates) -> Profile:
     return Profile.coarse(
         _name("coarse", vector.layer),
         [vector],
-        model=rows.manifest.request.model,
+        model=states.manifest.request.model,
         description="compliance → refusal at sign scenes, one vector",
         alpha=STRENGTHS,
-        hidden_norms={vector.layer: typical_norm(rows)},
+        hidden_norms={vector.layer: typical_norm(states)},
     )
 
 
 def _fine(
-    vector: SteeringVector, concepts: ConceptDictionary, rows: LayerStates, scope: Literal["token", "sequence"]
+    vector: SteeringVector, concepts: ConceptDictionary, states: LayerStates, scope: Literal["token", "sequence"]
 ) -> Profile:
     """The coarse vector, only where a concept of sign scenes is the nearest."""
     at_sign = np.array([label.startswith(SIGN) for label in concepts.labels])
@@ -127,7 +127,7 @@ def _fine(
         description="compliance → refusal, only where the concept of a sign scene is active",
         gate=Gate(scope=scope),
         alpha=STRENGTHS,
-        hidden_norms={vector.layer: typical_norm(rows)},
+        hidden_norms={vector.layer: typical_norm(states)},
     )
 
 
@@ -136,7 +136,7 @@ def _pairs(lab: Lab, layer: int) -> Pairs:
     if lab.base is None:
         raise ValueError("the study of safety needs a fine-tune and its base; make its lab with safety.lab")
     ours, bases = (
-        one.rows("safety.jsonl", "last-prompt", layer) for one in (lab, replace(lab, model=lab.base, base=None))
+        one.states("safety.jsonl", "last-prompt", layer) for one in (lab, replace(lab, model=lab.base, base=None))
     )
     pairs = pair_states(ours, bases)
     scenes = _scenes(lab)
@@ -148,13 +148,13 @@ def _concepts(lab: Lab, layer: int) -> ConceptDictionary:
 
     The words are there so that a gate has somewhere else to go once an answer has begun.
     """
-    rows = lab.rows("safety.jsonl", "predicts:*", layer)
+    states = lab.states("safety.jsonl", "predicts:*", layer)
     scenes = _scenes(lab)
     labels = (
         scenes[sample] if position == 0 else f"says {word}"
-        for sample, position, word in zip(rows.sample_ids, rows.positions, rows.labels, strict=True)
+        for sample, position, word in zip(states.sample_ids, states.positions, states.labels, strict=True)
     )
-    return class_means(replace(rows, labels=tuple(labels)))
+    return class_means(replace(states, labels=tuple(labels)))
 
 
 def _scenes(lab: Lab) -> dict[str, str]:

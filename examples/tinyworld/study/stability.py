@@ -26,11 +26,11 @@ _COMMAND = "python -m examples.tinyworld.study --part stability"
 
 def profiles(lab: Lab) -> list[Profile]:
     """One coarse profile a draw of 50, the one of all samples, and its null control."""
-    rows = _rows(lab)
-    whole = coarse_profile("draw-all", [rows], {"yes": "no"}, alpha=STRENGTHS)
+    states = _states(lab)
+    whole = coarse_profile("draw-all", [states], {"yes": "no"}, alpha=STRENGTHS)
     drawn = [
         Profile.coarse(f"draw-{number}", [vector], model=whole.manifest.base_model, alpha=STRENGTHS)
-        for number, vector in enumerate(draws(rows, {"yes"}, {"no"}, 50, SEED)[:DRAWS])
+        for number, vector in enumerate(draws(states, {"yes"}, {"no"}, 50, SEED)[:DRAWS])
     ]
     return [whole, *drawn, random_control(whole, "draw-null", seed=0)]
 
@@ -38,21 +38,21 @@ def profiles(lab: Lab) -> list[Profile]:
 def study(lab: Lab, server: Server) -> dict[str, Finding]:
     """Two tables: vectors, effects."""
     dev = Exam(server, "dev", lab.split("dev"), lab.samples("dev", TYPES, QUESTIONS["dev"]))
-    return {"stability-vectors": _vectors(_rows(lab)), "stability-effects": _effects(dev, judge_words("yes", "no"))}
+    return {"stability-vectors": _vectors(_states(lab)), "stability-effects": _effects(dev, judge_words("yes", "no"))}
 
 
-def _vectors(rows: LayerStates) -> TableFound:
-    original, target = (rows.values[rows.of({word})] for word in ("yes", "no"))
-    whole = SteeringVector.between(original, target, rows.layer)
+def _vectors(states: LayerStates) -> TableFound:
+    original, target = (states.values[states.of({word})] for word in ("yes", "no"))
+    whole = SteeringVector.between(original, target, states.layer)
     table: list[tuple[Cell, ...]] = []
     for size in SIZES:
-        vectors = draws(rows, {"yes"}, {"no"}, size, SEED)
+        vectors = draws(states, {"yes"}, {"no"}, size, SEED)
         alike = cosines(vectors)
         near = [one.cosine(whole) for one in vectors]
         table.append((size, len(vectors), *(round(x, 3) for x in (fmean(alike), min(alike), fmean(near), min(near)))))
     return TableFound(
         title="yes → no from few samples: how alike are the vectors?",
-        note=f"Disjoint draws, half yes and half no, of {len(original) + len(target)} train rows; layer {rows.layer}.",
+        note=f"Disjoint draws, half yes, half no, of {len(original) + len(target)} train states; layer {whole.layer}.",
         columns=("samples", "draws", "cosine of two, mean", "least", "cosine with the vector of all, mean", "least"),
         rows=tuple(table),
         command=_COMMAND,
@@ -79,5 +79,5 @@ def _effects(dev: Exam, judge: Judge) -> TableFound:
     )
 
 
-def _rows(lab: Lab) -> LayerStates:
-    return lab.rows("vqa.jsonl", "last-prompt", LAST)
+def _states(lab: Lab) -> LayerStates:
+    return lab.states("vqa.jsonl", "last-prompt", LAST)

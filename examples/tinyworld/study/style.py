@@ -1,7 +1,7 @@
 """Captions toward places and toward colors, at about 60 % depth (docs/method.md §4).
 
 A caption of this world names its place once and has one to three colors, so no set of captions "about places" exists.
-The target set is therefore the rows that predict a word of the style, the original set the rows of all other words:
+The target set is therefore the states that predict a word of the style, the original set the states of all other words:
 one rule for both.
 """
 
@@ -44,10 +44,10 @@ def profiles(lab: Lab) -> list[Profile]:
     made = []
     for style, lexicon in STYLES.items():
         for layer in LAYERS:
-            rows = _labelled(lab.rows("captions.jsonl", "predicts:*", layer), style, lexicon)
-            made.append(coarse_profile(_name(style, "coarse", layer), [rows], {REST: style}, alpha=STRENGTHS))
+            states = _labelled(lab.states("captions.jsonl", "predicts:*", layer), style, lexicon)
+            made.append(coarse_profile(_name(style, "coarse", layer), [states], {REST: style}, alpha=STRENGTHS))
             if layer == PAPERS_LAYER:
-                pair = [(rows, kmeans(rows, K))]
+                pair = [(states, kmeans(states, K))]
                 made.append(fine_profile(_name(style, "fine", layer), pair, {REST: style}, alpha=STRENGTHS))
     return [*made, *(random_control(one, f"{one.name}-null", seed=0) for one in made)]
 
@@ -113,8 +113,8 @@ def _growing(dev: Exam) -> TableFound:
     )
 
 
-def _labelled(rows: LayerStates, style: str, lexicon: frozenset[str]) -> LayerStates:
-    return replace(rows, labels=tuple(style if label in lexicon else REST for label in rows.labels))
+def _labelled(states: LayerStates, style: str, lexicon: frozenset[str]) -> LayerStates:
+    return replace(states, labels=tuple(style if label in lexicon else REST for label in states.labels))
 
 
 def _figures(exam: Exam, captions: Sequence[str], judge: Judge, lexicon: frozenset[str]) -> list[Cell]:

@@ -50,9 +50,9 @@ def profiles(lab: Lab) -> list[Profile]:
     for focus in FOCUSES:
         tuned = _tuned(lab, focus)
         for layer in LAYERS:
-            rows = lab.rows(FILE, "last-prompt", layer)
-            pairs = pair_states(rows, tuned.rows(FILE, "last-prompt", layer))
-            for kind, concepts in (("coarse", None), ("fine", _concepts(lab, rows))):
+            states = lab.states(FILE, "last-prompt", layer)
+            pairs = pair_states(states, tuned.states(FILE, "last-prompt", layer))
+            for kind, concepts in (("coarse", None), ("fine", _concepts(lab, states))):
                 made.append(profile_of_shift(_name(focus, kind, layer), pairs, concepts, alpha=STRENGTHS))
     return [*made, *(random_control(one, f"{one.name}-null", seed=0) for one in made)]
 
@@ -134,7 +134,7 @@ def _tuned(lab: Lab, focus: str) -> Lab:
 
 def _concepts(lab: Lab, first: LayerStates) -> ConceptDictionary:
     """Means of the K-Means clusters of the first position, and of the positions of captions that predict each word."""
-    said = lab.rows("captions.jsonl", "predicts:*", first.layer)
+    said = lab.states("captions.jsonl", "predicts:*", first.layer)
     clusters = (f"cluster {number}" for number in kmeans(first, K).nearest(first.values))
     both = replace(
         first,
@@ -151,8 +151,8 @@ def _said(tuned: Lab) -> Answers:
     """What the fine-tune itself answers."""
     found: dict[str, list[str]] = defaultdict(list)
     for split in ASKED:
-        rows = tuned.rows(FILE, "predicts:*", LAST, split)
-        for sample, word in zip(rows.sample_ids, rows.labels, strict=True):
+        states = tuned.states(FILE, "predicts:*", LAST, split)
+        for sample, word in zip(states.sample_ids, states.labels, strict=True):
             found[sample].append(word)
     return found
 

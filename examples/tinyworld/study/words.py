@@ -44,21 +44,21 @@ def profiles(lab: Lab) -> list[Profile]:
     made = []
     for steering in VQA:
         for layer in _layers(steering):
-            rows = lab.rows("vqa.jsonl", "last-prompt", layer)
+            states = lab.states("vqa.jsonl", "last-prompt", layer)
             mapping = dict([VQA[steering]])
-            coarse = coarse_profile(_name(steering, "coarse", layer), [rows], mapping, alpha=STRENGTHS)
-            means = [(rows, class_means(rows, min_count=5))]
+            coarse = coarse_profile(_name(steering, "coarse", layer), [states], mapping, alpha=STRENGTHS)
+            means = [(states, class_means(states, min_count=5))]
             made += [coarse, fine_profile(_name(steering, "fine", layer), means, mapping, alpha=STRENGTHS)]
             if layer == LAST:
-                made += _clustered(steering, rows)
+                made += _clustered(steering, states)
     return [*made, *(random_control(one, f"{one.name}-null", seed=0) for one in made)]
 
 
-def _clustered(steering: str, rows: LayerStates) -> list[Profile]:
+def _clustered(steering: str, states: LayerStates) -> list[Profile]:
     found = []
     for k in SIZES:
         with suppress(SettingError):  # no concept stands for one of the two answers
-            pair = [(rows, kmeans(rows, k))]
+            pair = [(states, kmeans(states, k))]
             name = _name(steering, f"kmeans{k}", LAST)
             found.append(fine_profile(name, pair, dict([VQA[steering]]), alpha=STRENGTHS))
     return found
