@@ -18,7 +18,7 @@ WEAKER = 0.5
 """A coarse vector at its default strength turns answers that were not meant: see `make study` for the whole curve."""
 BIAS = 8.0
 """Of the logits, for the control: what moved most on the dev split at no more than 5 % of other answers changed."""
-QUESTIONS = 390
+QUESTIONS = 240
 """How many are asked, a third of each type."""
 KEYS = {"yes/no": "yes_no", "number": "number", "other": "other"}
 
