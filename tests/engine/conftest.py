@@ -97,6 +97,13 @@ def engine(model: Path, profiles: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def plain(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The same in a process that loads no plugin and steers nothing."""
+    with Engine(tmp_path_factory.mktemp("log") / "plain.log", model, None, plugin=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def laws(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the profiles that `lawbook` makes."""
     folder = tmp_path_factory.mktemp("laws")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.engine import processes
 from tests.engine.asking import Answer, Ask, Refusal
 
 ROOT = Path(__file__).parents[2]
@@ -71,16 +69,8 @@ class Engine:
             "llm": {**defaults, **llm},
         }
         self._log = log
-        with log.open("w") as sink:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.engine.host", json.dumps(options)],
-                cwd=ROOT,
-                env={**_unasked(), **SMALL, **({} if plugin else {"VLLM_PLUGINS": ""}), **(env or {})},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=sink,
-                text=True,
-            )
+        other = {**({} if plugin else {"VLLM_PLUGINS": ""}), **(env or {})}
+        self._process, self._commands = processes.start(options, log, SMALL, other)
         try:
             self._reply()
         except BaseException:
@@ -114,22 +104,16 @@ class Engine:
 
     def call(self, do: str, **arguments: Any) -> Any:
         """The reply to one command, see `tests.engine.host.Host`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
+        self._commands.send(json.dumps({"do": do, **arguments}))
         return self._reply()
 
     def close(self) -> None:
-        """End the process by ending its input, and wait for it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
+        """End the process by closing the pipe to it, and wait for it."""
+        self._commands.close()
+        self._process.join(30)
+        if self._process.is_alive():
             self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+            self._process.join()
 
     def __enter__(self) -> Engine:
         return self
@@ -140,19 +124,14 @@ class Engine:
         self.close()
 
     def _reply(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the engine's process ended:\n" + "".join(self._log.open().readlines()[-40:]))
-        found = json.loads(line)
+        try:
+            found = json.loads(self._commands.recv())
+        except EOFError:
+            ended = "".join(self._log.open().readlines()[-40:])
+            raise RuntimeError(f"the engine's process ended:\n{ended}") from None
         if "refused" in found:
             raise RefusedError(Refusal(**found["refused"]))
         return found.get("reply")
-
-
-def _unasked() -> dict[str, str]:
-    """Our environment, in which other tests may have asked for trimtab."""
-    return {name: value for name, value in os.environ.items() if name != "VLLM_TRIMTAB"}
 
 
 def _served(reply: Answer | Refusal) -> Answer:

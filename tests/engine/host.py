@@ -1,4 +1,4 @@
-"""An engine in a process of its own: commands on stdin and replies on stdout, one JSON object a line.
+"""An engine in a process of its own, which takes commands from a pipe and replies to them, all in JSON.
 
 The tests ask every engine through this one program: with and without the plugin, eager and compiled, under both model
 runners. `tests.engine.engine` is the other end.
@@ -10,10 +10,11 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -23,26 +24,27 @@ from tests.engine.asking import Answer, Ask, Refusal, scene_of
 _MOST_STEPS = 10_000
 
 
-def main() -> None:
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints goes to the log
-    options = json.loads(sys.argv[1])
+def serve(commands: Connection, options: Mapping[str, Any]) -> NoReturn:
+    """Start the engine, say that it is ready or why not, and answer commands until the other end of the pipe closes."""
     if os.environ.get("TRITON_INTERPRET"):
         _show_triton_a_cpu()
     try:
         host = Host(**options)
     except Exception as error:
-        replies.write(json.dumps({"refused": asdict(_refusal(error))}) + "\n")
+        commands.send(json.dumps({"refused": asdict(_refusal(error))}))
         raise
-    replies.write(json.dumps({"ready": True}) + "\n")
-    for line in sys.stdin:
-        command = json.loads(line)
+    commands.send(json.dumps({"ready": True}))
+    while True:
+        try:
+            command = json.loads(commands.recv())
+        except EOFError:
+            break
         try:
             reply = {"reply": getattr(host, command.pop("do"))(**command)}
         except Exception as error:
             traceback.print_exc()  # into the log
             reply = {"refused": asdict(_refusal(error))}
-        replies.write(json.dumps(reply) + "\n")
+        commands.send(json.dumps(reply))
     if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "1":
         host.end()
     os._exit(0)  # there is nothing to save, and an orderly end takes seconds
@@ -376,7 +378,3 @@ def _show_triton_a_cpu() -> None:
         is_active = staticmethod(lambda: True)
 
     triton.backends.backends = {"cpu": Backend(compiler=None, driver=Driver)}
-
-
-if __name__ == "__main__":
-    main()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
 
 from examples.tinyworld.draw import draw
-from tests.engine.asking import Ask, Refusal, caption, questions, scene_of
+from tests.engine.asking import Ask, Refusal, questions, scene_of
+from tests.engine.captured import ASKS, LAYERS, TEXT, capture, check
 from tests.engine.conftest import LAST, MIDDLE
 from tests.engine.engine import V2, Engine, RefusedError
 from tests.engine.reference import Reference
@@ -24,26 +23,7 @@ from trimtab.offline.states import LastPrompt, load_states, represent
 
 pytestmark = pytest.mark.engine
 
-LAYERS = (0, MIDDLE, LAST)
-IMAGE = 64
-TEXT = Ask("is there a red ball? are there two blue stars? " * 6, max_tokens=20, ignore_eos=True)
-ASKS = [
-    caption(3, max_tokens=12),
-    replace(questions("number", 1)[0], max_tokens=1),
-    TEXT,
-    replace(questions("other", 2)[1], max_tokens=4),
-    Ask("who is there?", max_tokens=7, ignore_eos=True),
-    caption(4, max_tokens=33, ignore_eos=True),
-]
 KINDS = ("last_prompt", "prompt", "answer", "all", "image", "text")
-
-
-@dataclass(frozen=True)
-class Rows:
-    prompt: list[int]
-    tokens: list[int]
-    positions: npt.NDArray[np.int64]
-    layers: dict[int, npt.NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
@@ -63,85 +43,18 @@ def tight(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
 
 
 @pytest.fixture(scope="module")
-def compiled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def apart(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Its worker lies in a process of its own, as a server's does."""
-    folder = tmp_path_factory.mktemp("compiled")
-    env = {"VLLM_CACHE_ROOT": str(folder / "cache"), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    with Engine(folder / "log", model, None, capture=LAYERS, env=env, enforce_eager=False) as running:
+    log = tmp_path_factory.mktemp("log") / "capturing-apart.log"
+    with Engine(log, model, None, capture=LAYERS, env={"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}) as running:
         yield running
-
-
-def _capture(engine: Engine, asks: Sequence[Ask], positions: str, folder: Path) -> list[Rows]:
-    folder.mkdir(exist_ok=True)
-    rows = []
-    for one in engine.call("capture", asks=[ask.to_json() for ask in asks], positions=positions, out=str(folder)):
-        arrays = dict(np.load(one["path"]))
-        rows.append(
-            Rows(
-                one["prompt"],
-                one["tokens"],
-                arrays.pop("positions"),
-                {int(layer): values for layer, values in arrays.items()},
-            )
-        )
-    return rows
-
-
-@torch.inference_mode()
-def _expected(reference: Reference, ask: Ask, tokens: Sequence[int]) -> dict[int, npt.NDArray[np.float32]]:
-    """The stream after each block at every position of prompt and answer, [P + n - 1, D], by hooks in transformers."""
-    found: dict[int, npt.NDArray[np.float32]] = {}
-
-    def keep(layer: int) -> Any:
-        def hook(block: Any, inputs: Any, output: Any) -> None:
-            found[layer] = (output if isinstance(output, torch.Tensor) else output[0])[0].numpy()
-
-        return hook
-
-    handles = [reference.reader.blocks[layer].register_forward_hook(keep(layer)) for layer in LAYERS]
-    try:
-        reference.logprobs(ask, tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _wanted(kind: str, ask: Ask, rows: Rows) -> list[int]:
-    """The positions of a kind, written down once more."""
-    length, end = len(rows.prompt), len(rows.prompt) + len(rows.tokens) - 1
-    image_token = max(set(rows.prompt), key=rows.prompt.count)
-    image = {p for p in range(length) if ask.scene is not None and rows.prompt[p] == image_token}
-    assert len(image) == (0 if ask.scene is None else IMAGE)
-    return {
-        "last_prompt": [length - 1],
-        "prompt": list(range(length - 1)),
-        "answer": list(range(length - 1, end)),
-        "all": list(range(end)),
-        "image": sorted(image),
-        "text": [p for p in range(length) if p not in image],
-    }[kind]
-
-
-def _check(reference: Reference, kind: str, asks: Sequence[Ask], found: Sequence[Rows]) -> None:
-    for ask, rows in zip(asks, found, strict=True):
-        assert rows.positions.tolist() == _wanted(kind, ask, rows)
-        expected = _expected(reference, ask, rows.tokens)
-        assert sorted(rows.layers) == sorted(expected)
-        for layer, values in rows.layers.items():
-            wanted = expected[layer][rows.positions]
-            assert values.dtype == np.float32
-            assert values.shape == wanted.shape
-            np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=2e-4)
-            scale = np.linalg.norm(values, axis=1) * np.linalg.norm(wanted, axis=1)
-            assert ((values * wanted).sum(axis=1) / scale >= 0.9999).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_a_mixed_batch_are_those_of_transformers(
     capturing: Engine, reference: Reference, kind: str, tmp_path: Path
 ) -> None:
-    _check(reference, kind, ASKS, _capture(capturing, ASKS, kind, tmp_path))
+    check(reference, kind, ASKS, capture(capturing, ASKS, kind, tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["all", "prompt", "image", "answer"])
@@ -149,12 +62,12 @@ def test_a_warm_prefix_cache_hides_no_row(capturing: Engine, reference: Referenc
     capturing.forget()
     capturing.ask(ASKS)
     assert all(answer.cached > 0 for answer in capturing.ask([ask for ask in ASKS if ask.scene is not None]))
-    _check(reference, kind, ASKS, _capture(capturing, ASKS, kind, tmp_path))
+    check(reference, kind, ASKS, capture(capturing, ASKS, kind, tmp_path))
 
 
 def test_blocks_of_a_capturing_request_are_shared_with_others(capturing: Engine, tmp_path: Path) -> None:
     capturing.forget()
-    _capture(capturing, ASKS[:1], "all", tmp_path)
+    capture(capturing, ASKS[:1], "all", tmp_path)
     assert capturing.ask(ASKS[:1])[0].cached > 0
 
 
@@ -164,14 +77,14 @@ def test_prompts_in_pieces_and_preempted_requests_give_every_row_once(
 ) -> None:
     asks = [replace(ask, max_tokens=60, ignore_eos=True) for ask in ASKS]
     before = tight.call("preemptions")
-    found = _capture(tight, asks, kind, tmp_path)
+    found = capture(tight, asks, kind, tmp_path)
     assert tight.call("preemptions") > before
-    _check(reference, kind, asks, found)
+    check(reference, kind, asks, found)
 
 
 def test_answers_are_unchanged_by_capture(capturing: Engine, engine: Engine, tmp_path: Path) -> None:
     expected = [answer.tokens for answer in engine.ask(ASKS)]
-    assert [rows.tokens for rows in _capture(capturing, ASKS, "all", tmp_path)] == expected
+    assert [rows.tokens for rows in capture(capturing, ASKS, "all", tmp_path)] == expected
     assert [answer.tokens for answer in capturing.ask(ASKS)] == expected
     full = [replace(ask, full=True, max_tokens=2, extra={"capture": {"positions": "all"}}) for ask in ASKS]
     for ask, captured in zip(full, capturing.ask(full), strict=True):
@@ -184,7 +97,7 @@ def test_a_steered_request_hands_out_what_the_next_layer_reads(
     capturing: Engine, registry: Any, tmp_path: Path
 ) -> None:
     plain, steered = ASKS[0], ASKS[0].steered({"profile": "coarse-middle-all", "alpha": 0.5})
-    before, after = (_capture(capturing, [replace(ask, max_tokens=1)], "all", tmp_path)[0] for ask in (plain, steered))
+    before, after = (capture(capturing, [replace(ask, max_tokens=1)], "all", tmp_path)[0] for ask in (plain, steered))
     vector = registry["coarse-middle-all"].tensors[MIDDLE].named["vector"]
     np.testing.assert_allclose(after.layers[0], before.layers[0], rtol=0, atol=1e-5)
     np.testing.assert_allclose(
@@ -194,7 +107,7 @@ def test_a_steered_request_hands_out_what_the_next_layer_reads(
 
 def test_rows_are_kept_until_they_are_taken_and_go_with_an_aborted_request(capturing: Engine, tmp_path: Path) -> None:
     assert capturing.call("kept") == {}
-    _capture(capturing, ASKS, "all", tmp_path)
+    capture(capturing, ASKS, "all", tmp_path)
     assert capturing.call("kept") == {}
     asks = [replace(ask, extra={"capture": {"positions": "all"}}, max_tokens=30, ignore_eos=True) for ask in ASKS]
     before, after = capturing.call("abandon", asks=[ask.to_json() for ask in asks], steps=4)
@@ -206,7 +119,7 @@ def test_rows_are_kept_until_they_are_taken_and_go_with_an_aborted_request(captu
 
 def test_a_failed_capture_leaves_nothing_behind(capturing: Engine, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="n at 1"):
-        _capture(capturing, [*ASKS, replace(ASKS[0], n=2)], "all", tmp_path)
+        capture(capturing, [*ASKS, replace(ASKS[0], n=2)], "all", tmp_path)
     assert capturing.call("kept") == {}
     assert len(capturing.ask(ASKS)) == len(ASKS)
 
@@ -288,7 +201,7 @@ def test_a_picture_of_any_kind_gives_the_rows_of_represent(
             asks.append(Ask("how many balls?", url=url, max_tokens=4))
             file.write(json.dumps({"id": name, "question": asks[-1].text, "image": name}) + "\n")
     represent(reference.reader, tmp_path / "data.jsonl", LastPrompt(), (MIDDLE, LAST), tmp_path / "offline")
-    captured = _capture(capturing, asks, "last_prompt", tmp_path / "served")
+    captured = capture(capturing, asks, "last_prompt", tmp_path / "served")
     for layer in (MIDDLE, LAST):
         offline = load_states(tmp_path / "offline", layer)
         assert offline.sample_ids == tuple(ODD)
@@ -299,14 +212,14 @@ def test_a_picture_of_any_kind_gives_the_rows_of_represent(
 
 
 @pytest.mark.parametrize("kind", ["all", "answer"])
-def test_a_compiled_engine_in_another_process_hands_out_the_same_rows(
-    compiled: Engine, reference: Reference, kind: str, tmp_path: Path
+def test_an_engine_in_another_process_hands_out_the_same_rows(
+    apart: Engine, reference: Reference, kind: str, tmp_path: Path
 ) -> None:
-    compiled.forget()
-    found = _capture(compiled, ASKS, kind, tmp_path)
-    _check(reference, kind, ASKS, found)
-    assert [rows.tokens for rows in found] == [answer.tokens for answer in compiled.ask(ASKS)]
-    assert compiled.call("kept") == {}
+    apart.forget()
+    found = capture(apart, ASKS, kind, tmp_path)
+    check(reference, kind, ASKS, found)
+    assert [rows.tokens for rows in found] == [answer.tokens for answer in apart.ask(ASKS)]
+    assert apart.call("kept") == {}
 
 
 def test_model_runner_v2_hands_out_the_same_rows(
@@ -316,5 +229,5 @@ def test_model_runner_v2_hands_out_the_same_rows(
     with Engine(tmp_path_factory.mktemp("log") / "capturing-v2.log", model, None, capture=LAYERS, env=V2) as v2:
         v2.ask(asks[:1])
         for kind in ("all", "answer"):
-            _check(reference, kind, asks, _capture(v2, asks, kind, tmp_path))
+            check(reference, kind, asks, capture(v2, asks, kind, tmp_path))
         assert v2.call("kept") == {}

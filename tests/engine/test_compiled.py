@@ -1,4 +1,7 @@
-"""Compiled: the same laws, and neither a new profile nor another alpha compiles anything."""
+"""Compiled: the same laws, and neither a new profile nor another alpha compiles anything.
+
+The one compiled engine of `make test` steers and captures, since compiling takes longer than all that is asked of it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.engine import captured
 from tests.engine.asking import Ask, caption, questions, yes_no
 from tests.engine.conftest import BOTH_WAYS, LAST, MIDDLE
 from tests.engine.engine import Engine, RefusedError
+from tests.engine.reference import Reference
 from trimtab.offline.concepts import class_means
 from trimtab.offline.states import LayerStates
 from trimtab.offline.steering import coarse_profile, fine_profile
@@ -22,7 +28,11 @@ pytestmark = pytest.mark.engine
 
 ASKS = [caption(1, max_tokens=12), *questions("number", 2), *questions("other", 2), *yes_no("yes", 3)]
 SPARE = 80
-ARM = {"rows": SPARE, "layers": [MIDDLE + 1]}
+SERVED: dict[str, Any] = {
+    "arm": {"rows": SPARE, "layers": [MIDDLE + 1]},
+    "capture": captured.LAYERS,
+    "enforce_eager": False,
+}
 STEERINGS = [
     "coarse-middle-all",
     {"profile": "fine-middle-answer", "alpha": 0.5},
@@ -42,19 +52,16 @@ def compiled(
     model: Path, profiles: Path, cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
     log = tmp_path_factory.mktemp("log") / "compiled.log"
-    with Engine(log, model, profiles, arm=ARM, env=cache, enforce_eager=False) as running:
+    with Engine(log, model, profiles, env=cache, **SERVED) as running:
         yield running
 
 
 def test_a_compiled_engine_gives_unsteered_requests_the_tokens_of_one_without_the_plugin(
-    compiled: Engine, model: Path, cache: dict[str, str], tmp_path: Path
+    compiled: Engine, plain: Engine
 ) -> None:
     assert _has_compiled(compiled)
-    unsteered = [answer.tokens for answer in compiled.ask([ask.steered("none") for ask in ASKS])]
-    with Engine(tmp_path / "plain.log", model, None, plugin=False, env=cache, enforce_eager=False) as plain:
-        assert _has_compiled(plain)
-        expected = [answer.tokens for answer in plain.ask(ASKS)]
-    assert unsteered == expected
+    expected = [answer.tokens for answer in plain.ask(ASKS)]
+    assert [answer.tokens for answer in compiled.ask([ask.steered("none") for ask in ASKS])] == expected
     for name in ("coarse-middle-all", "fine-middle-all", "coarse-last-all", "fine-last-all"):
         zero = {"profile": name, "alpha": 0}
         assert [answer.tokens for answer in compiled.ask([ask.steered(zero) for ask in ASKS])] == expected
@@ -65,6 +72,14 @@ def test_a_compiled_engine_gives_unsteered_requests_the_tokens_of_one_without_th
 def test_a_compiled_engine_steers_as_an_eager_one(compiled: Engine, engine: Engine, steering: object) -> None:
     asks = [ask.steered(steering) for ask in ASKS]
     assert [answer.tokens for answer in compiled.ask(asks)] == [answer.tokens for answer in engine.ask(asks)]
+
+
+@pytest.mark.parametrize("kind", ["all", "answer"])
+def test_a_compiled_engine_captures_the_states_of_transformers(
+    compiled: Engine, reference: Reference, kind: str, tmp_path: Path
+) -> None:
+    compiled.forget()
+    captured.check(reference, kind, captured.ASKS, captured.capture(compiled, captured.ASKS, kind, tmp_path))
 
 
 def test_another_alpha_compiles_nothing(compiled: Engine) -> None:
@@ -138,7 +153,7 @@ def test_a_second_start_with_other_numbers_in_another_folder_compiles_nothing(
     shutil.rmtree(moved / name)
     turned = coarse_profile(name, [rows[LAST]], {"no": "yes"}, alpha=BOTH_WAYS)
     save_profile(turned, moved / name)
-    with Engine(tmp_path / "log", model, moved, arm=ARM, env=cache, enforce_eager=False) as again:
+    with Engine(tmp_path / "log", model, moved, env=cache, **SERVED) as again:
         assert _kernels(cache) == kept
         answers = again.ask([ask.steered(name) for ask in yes_no("no", 12)])
     assert [answer.text.strip() for answer in answers].count("yes") >= 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,13 +30,6 @@ LIGHT = [
     "trimtab.plugin.compat.wrapping",
 ]
 EVERY_OP = [f"{kind}-{where}-all" for kind in ("coarse", "fine") for where in ("middle", "last")]
-
-
-@pytest.fixture(scope="module")
-def plain(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine in a process that loads no plugin."""
-    with Engine(tmp_path_factory.mktemp("log") / "plain.log", model, None, plugin=False) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
