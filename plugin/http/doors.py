@@ -24,7 +24,7 @@ from vllm.exceptions import VLLMNotFoundError
 
 from trimtab.vectors import Profile, Registry
 from trimtab.vectors.asked import MOST_PROFILES, NONE, parse
-from trimtab.vectors.errors import RequestError, UnknownProfileError
+from trimtab.vectors.errors import UnknownProfileError
 
 from ..config import PLUGIN_NAME, SteeringConfig
 from ..errors import StartupError
@@ -89,8 +89,6 @@ async def create_steered_chat_completion(request: SteeredChatCompletionRequest, 
     with refusals():
         chosen = choose(parse(request.steering), _registry(raw_request))
         check_dose(chosen, raw_request.app.state.steering_most)
-        if chosen and request.use_beam_search:
-            raise RequestError("steering is not served with beam search; leave one of the two out")
         for profile, _ in chosen:
             if profile.manifest.positions == "image" and not has_pictures((await raw_request.json())["messages"]):
                 raise no_positions(profile)

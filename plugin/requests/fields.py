@@ -19,7 +19,7 @@ from trimtab.vectors.errors import RequestError
 from ..compat.wrapping import wrap
 from .look_alikes import look_at
 
-__all__ = ["CLASSES", "asked_in", "install"]
+__all__ = ["CLASSES", "asked_in", "install", "no_beams"]
 
 CLASSES = {
     "vllm.entrypoints.openai.chat_completion.protocol": "ChatCompletionRequest",
@@ -56,6 +56,11 @@ def asked_in(request: Any) -> Any:
     return getattr(request, FIELD, None)
 
 
+def no_beams() -> RequestError:
+    """The error for a steered request with `use_beam_search`."""
+    return RequestError("steering is not served with beam search; leave one of the two out")
+
+
 def _with_steering(original: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
     asked = asked_in(request)
     params = original(request, *args, **kwargs)
@@ -69,7 +74,7 @@ def _without_steering(original: Callable[..., Any], request: Any, *args: Any, **
 
     try:
         if parse(asked_in(request)):
-            raise RequestError("steering is not served with beam search; leave one of the two out")
+            raise no_beams()
     except RequestError as error:
         raise VLLMValidationError(str(error), parameter=error.param) from error
     return original(request, *args, **kwargs)

@@ -4,8 +4,12 @@ vLLM's `generate` checks a request when its first output is asked for. A streami
 headers by then, so a refusal could only follow as an event in it. What admission will say is known as soon as the
 prompt is rendered, and is said there.
 
-Leans on vllm/v1/engine/async_llm.py: AsyncLLM.generate, which is called with a rendered prompt, of the form of
-vllm/inputs/engine.py, by all serving classes (0.29 to 0.32).
+What can be told without the prompt is said before it is rendered, so that its pictures are not taken for sent (see
+`sent_pictures`).
+
+Leans on vllm/renderers/online_renderer.py: OnlineRenderer.preprocess_chat and preprocess_completion, which render for
+all serving classes and get the request first; and on vllm/v1/engine/async_llm.py: AsyncLLM.generate, which is called
+with a rendered prompt, of the form of vllm/inputs/engine.py, by all of them (0.29 to 0.32).
 """
 
 from __future__ import annotations
@@ -14,7 +18,10 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
+from trimtab.vectors.asked import parse
+
 from ..compat.wrapping import wrap
+from ..config import SteeringConfig
 from . import admission, fields
 from .dose import check_dose, largest_addition
 from .kv import WIRE_KEY
@@ -22,15 +29,41 @@ from .positions import pictures
 from .request import choose, resolve
 from .sent_pictures import unsend
 
-__all__ = ["check_rendered", "install"]
+__all__ = ["check_rendered", "check_request", "install"]
 
 
 def install() -> None:
     """Let a front end read the field from every request class, and refuse before it begins to answer."""
+    from vllm.renderers.online_renderer import OnlineRenderer
     from vllm.v1.engine.async_llm import AsyncLLM
 
     fields.install()
+    wrap(OnlineRenderer, "preprocess_chat", _render)
+    wrap(OnlineRenderer, "preprocess_completion", _render)
     wrap(AsyncLLM, "generate", _generate)
+
+
+def _render(original: Callable[..., Any], renderer: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+    if hasattr(request, "to_sampling_params"):  # else its answer is not generated
+        check_request(request, renderer.renderer.config)
+    return original(renderer, request, *args, **kwargs)
+
+
+def check_request(request: Any, vllm_config: Any) -> None:
+    """Refuse what admission would refuse whatever the prompt is, and beam search.
+
+    request: one of `fields.CLASSES`. vllm_config: of the engine that it is rendered for.
+
+    Raises:
+        VLLMValidationError: a 400 over HTTP.
+    """
+    if SteeringConfig.of(vllm_config) is None:
+        return
+    with admission.refusals():
+        chosen = choose(parse(fields.asked_in(request)), admission.registry_of(vllm_config))
+        check_dose(chosen, largest_addition(vllm_config.model_config.dtype))
+        if chosen and getattr(request, "use_beam_search", False):
+            raise fields.no_beams()
 
 
 # The names are vLLM's, because callers of its Python API write them out.

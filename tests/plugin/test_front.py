@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.inputs import PlaceholderRange
+from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from trimtab.plugin.config import SteeringConfig
 from trimtab.plugin.requests import admission, front
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.manifest import Positions
+
+STEERS = SteeringConfig(profiles="p", digest="digest", rows={1: 4}, slots=3).to_additional_config()
+TURNS = [{"role": "user", "content": "x"}]
+REQUESTS: dict[Any, dict[str, Any]] = {
+    ChatCompletionRequest: {"messages": TURNS},
+    CompletionRequest: {"prompt": "x"},
+    ResponsesRequest: {"input": "x"},
+}
 
 
 class Cache:
@@ -37,6 +52,80 @@ def engine(model: ModelIdentity, monkeypatch: pytest.MonkeyPatch) -> Any:
     front.install()  # and wraps once
     config = SimpleNamespace(model_config=SimpleNamespace(dtype=torch.float16))
     return SimpleNamespace(vllm_config=config, renderer=SimpleNamespace(mm_processor_cache=Cache()))
+
+
+class Rendering(Exception):
+    """vLLM began to render."""
+
+
+class Untouched:
+    """Has nothing but a configuration, and tells of anything else that is asked of it."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def __getattr__(self, name: str) -> Any:
+        raise Rendering
+
+
+@pytest.fixture
+def online(engine: Any) -> OnlineRenderer:
+    """What renders for the serving classes of an engine that steers."""
+
+    online = object.__new__(OnlineRenderer)
+    config = SimpleNamespace(additional_config=STEERS, model_config=engine.vllm_config.model_config)
+    online.renderer = cast(Any, Untouched(config))
+    online.model_config = cast(Any, Untouched(None))
+    online.trust_request_mm_kwargs = False
+    return online
+
+
+def render(online: Any, kind: Any, **more: Any) -> None:
+    request = kind.model_validate({"model": "m", **REQUESTS.get(kind, {"messages": TURNS}), **more})
+    if kind is CompletionRequest:
+        asyncio.run(online.preprocess_completion(request, request.prompt, None))
+    else:
+        asyncio.run(online.preprocess_chat(request, [], None, "auto", None))
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"steering": "imag"}, "steering.profile"),
+        ({"steering": 7}, "steering"),
+        ({"steering": {"profile": "image", "alpha": 99}}, "steering.alpha"),
+        ({"steering": [{"profile": "image", "alpha": 4e4}, {"profile": "text", "alpha": 4e4}]}, "steering.alpha"),
+        ({"stearing": "image"}, "stearing"),
+        ({"vllm_xargs": {"steering": "image"}}, "vllm_xargs.steering"),
+        ({"steering": "image", "use_beam_search": True}, "steering"),
+    ],
+)
+def test_what_no_prompt_could_mend_is_refused_before_it_is_rendered(
+    online: Any, kind: Any, more: dict[str, Any], param: str
+) -> None:
+    if kind is ResponsesRequest and "use_beam_search" in more:
+        pytest.skip("it has no beam search")
+    with pytest.raises(VLLMValidationError) as caught:
+        render(online, kind, **more)
+    assert caught.value.parameter == param
+    online.renderer.config.additional_config = {"other": 1}
+    with pytest.raises(Rendering):  # an engine that did not ask
+        render(online, kind, **more)
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize(
+    "more", [{}, {"steering": "none", "use_beam_search": True}, {"steering": "image"}, {"use_beam_search": True}]
+)
+def test_what_can_be_served_is_rendered(online: Any, kind: Any, more: dict[str, Any]) -> None:
+    with pytest.raises(Rendering):
+        render(online, kind, **more)
+
+
+def test_what_generates_nothing_is_rendered(online: Any) -> None:
+    with pytest.raises(Rendering):
+        render(online, TokenizeChatRequest, steering="imag")
 
 
 def ask(engine: Any, steering: object, prompt: Any) -> Any:
