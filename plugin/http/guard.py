@@ -105,7 +105,8 @@ class _Reading:
                 return
             if start or self._looked:
                 await asyncio.sleep(0)
-            self._keys.feed(body[start : start + _SLICE])
+            for _ in self._keys.feed(body[start : start + _SLICE]):
+                await asyncio.sleep(0)
             self._looked = True
         if not more:
             self._keys.end()

@@ -10,16 +10,20 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Iterator
 
 from trimtab.vectors.asked import FIELD
 from trimtab.vectors.errors import RequestError
 
 from ..requests.look_alikes import LIST, Look, looks_in
 
-__all__ = ["MOST_PARTS", "KeyReader"]
+__all__ = ["MOST_PARTS", "TURN_PARTS", "KeyReader"]
 
 MOST_PARTS = 1_000_000
 """Strings, lists and objects that a body may have. Long prompts and pictures are one string each."""
+
+TURN_PARTS = 1000
+"""After how many of them other requests have their turn: a few milliseconds."""
 
 _KEY_PARTS = 50  # what it takes to look at a key, in parts
 _SAME_KEY_PARTS = 5  # at one that was there before: messages have the same few
@@ -33,7 +37,10 @@ _Path = tuple[str, ...]
 
 
 class KeyReader:
-    """Feeds a `Look` with the keys of one body. Call `feed` with its pieces, in order, and `end` after the last."""
+    """Feeds a `Look` with the keys of one body. Run `feed` over its pieces, in order, and call `end` after the last.
+
+    parts: how many the body has had so far. It reads no further than to the first problem that the look finds.
+    """
 
     def __init__(self, look: Look) -> None:
         self._look = look
@@ -46,11 +53,12 @@ class KeyReader:
         self._string: bytearray | None = None  # what was read of a string that is not closed
         self._escape = False  # the next byte of it is escaped
         self._closed: bytes | None = None  # a string that is a key if a colon comes next
-        self._parts = 0
+        self.parts = 0
+        self._turn = TURN_PARTS  # how many there are when it is the turn of others
         self._known: set[bytes] = set()
 
-    def feed(self, data: bytes) -> None:
-        """Read the next piece.
+    def feed(self, data: bytes) -> Iterator[None]:
+        """Read the next piece, and yield whenever others should have their turn: every TURN_PARTS parts.
 
         Raises:
             RequestError: the body has more than MOST_PARTS parts.
@@ -60,12 +68,13 @@ class KeyReader:
             if len(self._head) < 4:
                 return
             data = self._begin()
-        self._read(self._as_utf8(data))
+        yield from self._read(self._as_utf8(data))
 
     def end(self) -> None:
         """Say that the body is complete."""
-        if not self._started:
-            self._read(self._as_utf8(self._begin()))
+        if not self._started:  # it has less than 4 bytes
+            for _ in self._read(self._as_utf8(self._begin())):
+                pass
         self._look.end()
 
     def _begin(self) -> bytes:
@@ -78,9 +87,12 @@ class KeyReader:
     def _as_utf8(self, data: bytes) -> bytes:
         return data if self._decoder is None else self._decoder.decode(data).encode("utf-8", "replace")
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: bytes) -> Iterator[None]:
         at, end = 0, len(data)
-        while at < end:
+        while at < end and self._look.problem is None:
+            if self.parts >= self._turn:
+                self._turn = self.parts + TURN_PARTS
+                yield
             if self._string is not None:
                 at = self._in_string(data, at)
             elif self._closed is not None:
@@ -156,8 +168,8 @@ class KeyReader:
             self._leave()
 
     def _count(self, parts: int) -> None:
-        self._parts += parts
-        if self._parts > MOST_PARTS:
+        self.parts += parts
+        if self.parts > MOST_PARTS:
             raise RequestError(
                 f"the body has more than {MOST_PARTS:,} strings, lists and objects (a field counts {_KEY_PARTS}), "
                 f"which is more than is looked through for {FIELD!r}; send a smaller one",
@@ -178,7 +190,7 @@ class KeyReader:
             return None
         step = () if in_list else (self._key or "",)
         if path[:1] == (FIELD,) and in_list:  # objects of the field's list are told apart
-            return None if is_list else (*path, str(self._parts))
+            return None if is_list else (*path, str(self.parts))
         if in_list and not is_list:
             return path
         inside = (*path, *step, LIST) if is_list else (*path, *step)

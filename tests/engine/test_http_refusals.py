@@ -31,6 +31,8 @@ TYPOS: dict[str, tuple[dict[str, Any], str]] = {
     "another tool's vectors": ({"steering": {"vectors": [[1.0]]}}, "steering.vectors"),
     "a slip": ({"stearing": NAME}, "stearing"),
     "metadata": ({"metadata": {"steering": NAME}}, "metadata.steering"),
+    "metadata, in a list": ({"metadata": {"of": [{"steering": NAME}]}}, "metadata.of[].steering"),
+    "a message": ({"messages": [{**TURNS[0], "steering": NAME}]}, "messages[].steering"),
     "its parts": ({"profile": NAME}, "profile"),
     "its strength": ({"steering": NAME, "alpha": 1}, "alpha"),
 }
@@ -59,6 +61,17 @@ def test_bad_input_is_a_400_that_names_the_field(server: Server, case: str) -> N
 def test_a_misspelt_or_smuggled_field_is_a_400(server: Server, case: str) -> None:
     more, param = TYPOS[case]
     assert "steering" in _error(server.chat(Ask("who?"), **more), param)
+
+
+@pytest.mark.parametrize("route", [CHAT, *ELSEWHERE])
+def test_a_header_or_a_url_that_is_meant_to_steer_is_a_400(server: Server, route: str) -> None:
+    plain = {"model": MODEL_NAME, "messages": TURNS, "max_tokens": 2, **ELSEWHERE.get(route, {})}
+    reply = server.http.post(route, json=plain, headers={"X-Steering-Profile": NAME})
+    assert "write the top-level field 'steering'" in _error(reply, "x-steering-profile")
+    reply = server.http.post(route, json=plain, params={"steering": NAME})
+    assert "is not taken from the URL" in _error(reply, "steering")
+    reply = server.http.post(route, json=plain, headers={"X-Traffic-Steering": "eu"}, params={"trace": "steering"})
+    assert reply.status_code == 200
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from trimtab.plugin.asking import SWITCH
+from trimtab.plugin.http import keys
 from trimtab.plugin.requests.look_alikes import CHAT_ROUTE
 
 TURNS = [{"role": "user", "content": "x"}]
@@ -62,9 +65,50 @@ def test_the_field_is_a_400_where_it_is_not_served(client: TestClient, route: st
     assert CHAT_ROUTE in answer.json()["error"]["message"]
 
 
-def test_a_hostile_body_for_a_route_that_reads_none_is_answered_at_once(client: TestClient) -> None:
-    assert client.post("/health", content=b'{"\\u0041":[' + b"[],[]," * 1_000_000).status_code == 405
-    assert client.post("/no-such-route", content=b'{"steering": 1}').status_code == 404
+def asked(client: TestClient, path: str, body: Iterator[bytes]) -> list[Message]:
+    """What the application answers to a POST whose body comes in pieces, as far as it reads it."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": next(body), "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+    asyncio.run(client.app(scope, receive, send))
+    return sent
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health", 405), ("/no-such-route", 404)])
+def test_of_a_hostile_body_for_a_route_that_reads_none_not_a_byte_is_read(
+    client: TestClient, path: str, status: int
+) -> None:
+    def never() -> Iterator[bytes]:
+        raise AssertionError("it must not be read")
+        yield b""
+
+    assert asked(client, path, never())[0]["status"] == status
+
+
+@pytest.mark.parametrize("route", GENERATING)
+def test_a_hostile_body_is_read_no_further_than_its_most_parts(
+    client: TestClient, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "MOST_PARTS", 20_000)
+    read = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal read
+        yield b'{"\\u0041":['
+        while read < 100_000:
+            read += 600
+            yield b"[],[]," * 100
+        raise AssertionError("it must not be read")
+
+    assert asked(client, route, pieces())[0]["status"] == 413
+    assert 29_000 <= read <= 31_000  # two parts in three bytes
 
 
 def test_the_openapi_document_holds_what_vllms_does_and_the_field(client: TestClient) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -18,8 +18,10 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from trimtab.plugin.http import guard
+from trimtab.plugin.http import guard, keys
 from trimtab.plugin.http.guard import RefuseMisplacedSteering
+from trimtab.plugin.http.keys import TURN_PARTS, KeyReader
+from trimtab.plugin.requests.look_alikes import Look
 
 COVERED = "/v1/chat/completions"
 ELSEWHERE = "/v1/completions"
@@ -30,8 +32,12 @@ async def echo(request: Request) -> Response:
     return Response(await request.body(), media_type="application/octet-stream")
 
 
+def unguarded() -> Starlette:
+    return Starlette(routes=[Route(path, echo, methods=["POST", "PUT", "GET"]) for path in (COVERED, ELSEWHERE, BATCH)])
+
+
 def app_at(prefix: str = "") -> Starlette:
-    app = Starlette(routes=[Route(path, echo, methods=["POST", "PUT", "GET"]) for path in (COVERED, ELSEWHERE, BATCH)])
+    app = unguarded()
     app.add_middleware(RefuseMisplacedSteering, covered=frozenset({COVERED}))
     return Starlette(routes=[Mount(prefix, app)]) if prefix else app
 
@@ -94,7 +100,7 @@ def test_an_escape_hides_nothing(key: str, client: TestClient) -> None:
 def test_a_body_in_chunks_hides_nothing() -> None:
     chunks = (b'{"prompt": "x", "ste', b"", b'ering": "polite"}')
     came = [{"type": "http.request", "body": body, "more_body": not body.endswith(b"}")} for body in chunks]
-    assert asyncio.run(asked(iter(came), app_at()))[0]["status"] == 400
+    assert asyncio.run(asked(iter(came), unguarded()))[0]["status"] == 400
 
 
 @pytest.mark.parametrize(
@@ -236,28 +242,80 @@ def test_an_endless_body_is_not_read_for_ever(
 ) -> None:
     monkeypatch.setattr(guard, "MOST_BYTES", 1 << 20)
     monkeypatch.setattr(guard, "_MOST_AFTER", 1 << 20)
-    sent = asyncio.run(asked(chain(chunks_of(head, 1), chunks_of(piece)), app_at()))
+    monkeypatch.setattr(keys, "MOST_PARTS", 20_000)
+    sent = asyncio.run(asked(chain(chunks_of(head, 1), chunks_of(piece)), unguarded()))
     assert sent[0]["status"] == status
 
 
-def test_other_requests_have_their_turn_while_a_hostile_body_is_looked_at() -> None:
-    """However large a piece: the most that is looked through in one go is a slice."""
-    turns = 0
+HOSTILE = {
+    "lists": b'{"\\u0041":[' + b"[],[]," * 20_000,
+    "objects": b'{"a":' + b'{"a":' * 20_000,
+    "keys": b"{" + b",".join(b'"sterin%d":1' % number for number in range(5000)) + b"}",
+    "one string": b'{"a": "' + b"A" * 300_000,
+}
+
+
+@pytest.mark.parametrize("size", [500, 60_000, 1 << 20])
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_other_requests_have_their_turn_while_a_hostile_body_is_looked_at(
+    shape: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces of any size: between two turns a slice of it is looked through at most, and TURN_PARTS of its parts."""
+    body = HOSTILE[shape]
+    turns = [(0, 0)]
+    looked = 0
+
+    class Counted(KeyReader):
+        def __init__(self, look: Look) -> None:
+            super().__init__(look)
+            readers.append(self)
+
+        def feed(self, data: bytes) -> Iterator[None]:
+            nonlocal looked
+            looked += len(data)
+            return super().feed(data)
+
+    readers: list[Counted] = []
+    monkeypatch.setattr(guard, "KeyReader", Counted)
 
     async def others() -> None:
-        nonlocal turns
         while True:
-            turns += 1
+            turns.extend((looked, reader.parts) for reader in readers)
             await asyncio.sleep(0)
 
     async def ask() -> None:
         task = asyncio.create_task(others())
-        body = b'{"\\u0041":[' + b"[],[]," * 20_000
-        await asked(iter([{"type": "http.request", "body": body, "more_body": False}]), app_at())
+        pieces = [body[start : start + size] for start in range(0, len(body), size)]
+        came = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+        await asked(iter([*came, {"type": "http.request", "body": b"", "more_body": False}]), unguarded())
         task.cancel()
 
     asyncio.run(ask())
-    assert turns >= 120_000 // guard._SLICE
+    turns.append((looked, readers[0].parts))
+    assert (looked == len(body)) is (shape != "keys")
+    assert max(after[0] - before[0] for before, after in pairwise(turns)) <= 8192
+    assert max(after[1] - before[1] for before, after in pairwise(turns)) <= TURN_PARTS + 50  # a key counts 50
+
+
+def test_nothing_is_looked_through_once_a_body_is_known_to_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[bytes] = []
+
+    class Noting(KeyReader):
+        def feed(self, data: bytes) -> Iterator[None]:
+            fed.append(data)
+            return super().feed(data)
+
+    monkeypatch.setattr(guard, "KeyReader", Noting)
+    first, last = b'{"steering": 1, "a": [' + b"[]," * 5000, b"1]}"
+    came = [
+        {"type": "http.request", "body": first, "more_body": True},
+        {"type": "http.request", "body": b"[]," * 100, "more_body": True},
+        {"type": "http.request", "body": last, "more_body": False},
+    ]
+    left = iter(came)
+    assert asyncio.run(asked(left, unguarded()))[0]["status"] == 400
+    assert fed == [first[:8192]]
+    assert next(left, None) is None  # the client has sent it all, and is there to read the answer
 
 
 def test_other_methods_are_not_looked_at(client: TestClient) -> None:

@@ -128,7 +128,7 @@ def read(body: bytes, sizes: list[int], *, serves: bool = True) -> str | None:
     reader = KeyReader(look)
     while body:
         size = sizes.pop() if sizes else len(body)
-        reader.feed(body[:size])
+        list(reader.feed(body[:size]))
         body = body[size:]
     reader.end()
     return None if look.problem is None else str(look.problem)
