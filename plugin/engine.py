@@ -33,7 +33,7 @@ from .http import attached
 from .model import arming
 from .requests import admission, dose, front, kv
 from .requests.sent_pictures import unsend
-from .runners import handshake, seeds, v1, v2
+from .runners import handshake, lost, seeds, v1, v2
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -60,6 +60,7 @@ def install() -> None:
     wrap(InputProcessor, "process_inputs", _admit)
     kv.install()
     handshake.install()
+    lost.end_lost()
     capture_runners.install()
 
 

@@ -4,12 +4,14 @@
 
 A gate decides in float64, see `trimtab.vectors.nearest`: no choice differs from the exact one. A custom op, so that
 torch.compile and CUDA graphs see one opaque node whose shape depends on nothing but its input's. Its only side effects
-are on `decided`, where a gate that decides once for a whole answer leaves its choice, and on `lost`. A coarse profile
-has one row, which is never scored. [T, K, D] is never built. The CPU form, in op_cpu.cpp, looks at active entries
-alone; the CUDA form is the kernel in `op_triton`.
+are on `decided`, where a gate that decides once for a whole answer leaves its choice, and on `lost`, which `steps.lost`
+reads. A coarse profile has one row, which is never scored. [T, K, D] is never built. The CPU form, in op_cpu.cpp, looks
+at active entries alone; the CUDA form is the kernel in `op_triton`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ __all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"
 _LIBRARY = torch.library.Library("trimtab", "DEF")
 _LIBRARY.define(
     "steer(Tensor hidden, Tensor residual, Tensor entries, Tensor slots, Tensor limits, Tensor bias, Tensor rows, "
-    "Tensor(a!) decided, Tensor(b!) lost) -> Tensor"
+    "Tensor(a!) decided, Tensor(b!) lost, bool opens=True) -> Tensor"
 )
 
 
@@ -34,6 +36,7 @@ def steer(
     rows: torch.Tensor,
     decided: torch.Tensor,
     lost: torch.Tensor,
+    opens: bool = True,
 ) -> torch.Tensor:
     """What to add to `residual`.
 
@@ -44,22 +47,25 @@ def steer(
         limits: float64 [S], the largest distance (inclusive) at which a fine profile adds; squared if Euclidean.
         bias: float64 [R], ½‖c‖² of rows that are centroids. rows: float32 [R, D].
         decided: int32 [P′], rows that gates chose for whole answers; read and written here.
-        lost: int32 [1], counts the tokens whose sum was not finite in the dtype of `residual`: they get zeros.
+        lost: uint8 [≥ T], 1 marks a token whose sum was not finite in the dtype of `residual`: it gets zeros.
+        opens: whether this is the first layer of a step, which takes away the marks of the step before.
 
     Returns:
         [T, D] in the dtype of `residual`: accumulated in float32, cast once, finite.
     """
-    delta: torch.Tensor = torch.ops.trimtab.steer(hidden, residual, entries, slots, limits, bias, rows, decided, lost)
+    delta: torch.Tensor = torch.ops.trimtab.steer(
+        hidden, residual, entries, slots, limits, bias, rows, decided, lost, opens
+    )
     return delta
 
 
 @torch.library.impl(_LIBRARY, "steer", "CUDA")
-def _steer_cuda(*tensors: torch.Tensor) -> torch.Tensor:
+def _steer_cuda(*arguments: Any) -> torch.Tensor:
     from .op_triton import launch
 
-    return launch(*tensors)
+    return launch(*arguments)
 
 
 @torch.library.register_fake("trimtab::steer", lib=_LIBRARY)
-def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor, *rest: Any) -> torch.Tensor:
     return torch.empty_like(residual)

@@ -110,7 +110,7 @@ bool rounded(const float* sum, scalar_t* out, int64_t size) {
 
 template <typename scalar_t>
 void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& entries, const Table& table,
-                  at::Tensor& delta, int* lost) {
+                  at::Tensor& delta, uint8_t* lost) {
   const int64_t size = table.size, parts = entries.size(2);
   const scalar_t *hidden_at = hidden.const_data_ptr<scalar_t>(), *residual_at = residual.const_data_ptr<scalar_t>();
   scalar_t* out = delta.mutable_data_ptr<scalar_t>();
@@ -148,7 +148,7 @@ void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at
     scalar_t* const mine = out + t * size;
     if (added && rounded(sum.data(), mine, size)) continue;
     std::fill(mine, mine + size, static_cast<scalar_t>(0.0f));
-    *lost += added;
+    if (added) lost[t] = 1;
   }
 }
 
@@ -163,7 +163,9 @@ bool anything_acts(const at::Tensor& entries, int64_t count) {
 
 at::Tensor steer(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& entries,
                  const at::Tensor& slots, const at::Tensor& limits, const at::Tensor& bias, const at::Tensor& rows,
-                 at::Tensor& decided, at::Tensor& lost) {
+                 at::Tensor& decided, at::Tensor& lost, bool opens) {
+  uint8_t* const marks = lost.mutable_data_ptr<uint8_t>();
+  if (opens) std::memset(marks, 0, residual.size(0));
   if (!anything_acts(entries, residual.size(0))) {
     at::Tensor delta = at::empty_like(residual);
     std::memset(delta.mutable_data_ptr(), 0, delta.nbytes());  // all bits zero is zero in every float dtype
@@ -175,7 +177,7 @@ at::Tensor steer(const at::Tensor& hidden, const at::Tensor& residual, const at:
   const at::Tensor h = hidden.contiguous(), r = residual.contiguous();
   at::Tensor delta = at::empty_like(r);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, residual.scalar_type(), "trimtab::steer",
-                                  [&] { steer_tokens<scalar_t>(h, r, entries, table, delta, lost.mutable_data_ptr<int>()); });
+                                  [&] { steer_tokens<scalar_t>(h, r, entries, table, delta, marks); });
   return delta;
 }
 

@@ -155,7 +155,7 @@ def _row(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _steer(  # type: ignore[no-untyped-def]
-    hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost, hidden_stride, residual_stride,
+    hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost, opens, hidden_stride, residual_stride,
     D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
@@ -178,8 +178,10 @@ def _steer(  # type: ignore[no-untyped-def]
         tl.store(delta + d, rounded, mask=d < D)
         wide = rounded.to(tl.float32)
         wrong += (wide - wide != 0).to(tl.int32)  # NaN where a number is not finite
-    if tl.sum(wrong, axis=0) > 0:
-        tl.atomic_add(lost, 1)
+    is_lost = tl.sum(wrong, axis=0) > 0
+    if opens | is_lost:
+        tl.store(lost + token, is_lost.to(tl.uint8))
+    if is_lost:
         for d0 in range(0, D, BLOCK_D):
             d = d0 + tl.arange(0, BLOCK_D)
             tl.store(delta + d, tl.zeros((BLOCK_D,), delta.dtype.element_ty), mask=d < D)
@@ -202,13 +204,14 @@ def launch(
     rows: torch.Tensor,
     decided: torch.Tensor,
     lost: torch.Tensor,
+    opens: bool = True,
 ) -> torch.Tensor:
     """As `op.steer`, whose arguments these are; the last dimension of every tensor is contiguous."""
     size = residual.shape[-1]
     delta = torch.empty(residual.shape, dtype=residual.dtype, device=residual.device)
     if len(residual):
         _steer[(len(residual),)](
-            hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost,
+            hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost, opens,
             hidden.stride(0), residual.stride(0),
             D=size, BLOCK_K=_BLOCK_K, BLOCK_D=min(_BLOCK_D, triton.next_power_of_2(size)),
         )  # fmt: skip

@@ -38,21 +38,20 @@ class LayerTable(nn.Module):
     slots: torch.Tensor
     limits: torch.Tensor
     decided: torch.Tensor
-    lost: torch.Tensor
 
     def __init__(
-        self, layer: int, rows: int, slots: int, decisions: int, hidden_size: int, tokens: TokenEntries
+        self, layer: int, rows: int, slots: int, decisions: int, hidden_size: int, tokens: TokenEntries, *, opens: bool
     ) -> None:
         super().__init__()
         self.layer = layer
         self.tokens = tokens
+        self.opens = opens
         for name, shape, dtype in (
             ("rows", (rows, hidden_size), torch.float32),
             ("bias", (rows,), torch.float64),
             ("slots", (slots, 3), torch.int32),
             ("limits", (slots,), torch.float64),
             ("decided", (decisions,), torch.int32),
-            ("lost", (1,), torch.int32),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
         self.slots[:, FIRST] = NOT_HERE
@@ -64,7 +63,8 @@ class LayerTable(nn.Module):
         """What steering adds to the residual stream: [T, D], the stream's dtype."""
         return steer(
             *(hidden, residual, self.tokens.entries),
-            *(self.slots, self.limits, self.bias, self.rows, self.decided, self.lost),
+            *(self.slots, self.limits, self.bias, self.rows, self.decided),
+            *(self.tokens.lost, self.opens),
         )
 
     def check_room(self, profile: Profile) -> None:
@@ -135,10 +135,10 @@ class SteeringTables(nn.Module):
         self.registry_digest = registry_digest
         self.tokens = TokenEntries(tokens)
         decisions = 1 + MOST_PROFILES * requests
+        mine = sorted(layer for layer in rows if here is None or layer in here)
         self.layers = {
-            layer: LayerTable(layer, n, slots, decisions, hidden_size, self.tokens)
-            for layer, n in rows.items()
-            if here is None or layer in here
+            layer: LayerTable(layer, rows[layer], slots, decisions, hidden_size, self.tokens, opens=layer == mine[0])
+            for layer in mine
         }
         self.slots: dict[str, int] = {}
         self.probe_slot = slots - 1
@@ -173,9 +173,9 @@ class SteeringTables(nn.Module):
             table.put(slot, profile)
         self.slots[profile.digest] = slot
 
-    def take(self, steering: Steering) -> SteeredRequest:
-        """A request that arrives; what admission has resolved is loaded."""
-        return SteeredRequest(steering, self.slots)
+    def take(self, steering: Steering, name: str = "") -> SteeredRequest:
+        """A request that arrives, and its id in the engine; what admission has resolved is loaded."""
+        return SteeredRequest(steering, self.slots, name)
 
     def step(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:
         """Set the entries of a step from its final batch; the arguments are those of `TokenEntries.fill`."""
@@ -183,11 +183,6 @@ class SteeringTables(nn.Module):
         self.tokens.fill(batch, computed, scheduled)
         if self._decisions.assigned:
             self._decisions.note_made(batch, computed + scheduled)
-
-    @property
-    def lost(self) -> int:
-        """How many additions were not finite and have been left out, over all layers. Waits for the device."""
-        return sum(int(table.lost) for table in self.layers.values())
 
     @property
     def nbytes(self) -> int:

@@ -25,6 +25,7 @@ from ..config import SteeringConfig
 from . import admission, fields
 from .dose import check_dose, largest_addition
 from .kv import WIRE_KEY
+from .lost import raise_if_lost
 from .positions import pictures
 from .request import choose, resolve
 from .sent_pictures import unsend
@@ -73,6 +74,7 @@ def _generate(
     extra_args = getattr(sampling_params, "extra_args", None) or {}
     if admission.ASKED_KEY in extra_args or WIRE_KEY in extra_args:
         check_rendered(engine, prompt, extra_args)
+        return raise_if_lost(generate(engine, prompt, sampling_params, *args, **kwargs))
     return generate(engine, prompt, sampling_params, *args, **kwargs)
 
 

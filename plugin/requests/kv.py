@@ -30,7 +30,7 @@ from ..compat.versions import OP_VERSION
 from ..compat.wrapping import wrap
 from .positions import clipped
 
-__all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_keys", "install", "kv_key"]
+__all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_keys", "first_keyed", "install", "kv_key"]
 
 WIRE_KEY = "trimtab"
 """Where a resolved request carries its steering in `SamplingParams.extra_args`. Reserved: nobody else may write it."""
@@ -64,6 +64,12 @@ def block_keys(extra_args: dict[str, Any] | None, start: int, end: int) -> tuple
     # Sorted, because the sum does not depend on the order of its parts.
     keys = sorted((part["kv_key"], clipped(part["spans"], start, end)) for part in parts if part["kv_key"] is not None)
     return tuple((WIRE_KEY, (key, spans)) for key, spans in keys if spans)
+
+
+def first_keyed(params: Any) -> int | None:
+    """The first position whose block has a key of ours, for the sampling parameters of a request; None for no such."""
+    parts = (params.extra_args or {}).get(WIRE_KEY, ()) if params is not None else ()
+    return min((part["spans"][0][0] for part in parts if part["kv_key"] is not None), default=None)
 
 
 def install() -> None:

@@ -16,6 +16,7 @@ from ..requests.kv import WIRE_KEY
 from ..requests.request import Steering
 from ..steps.batch import Ints
 from ..steps.decisions import SteeredRequest
+from . import lost
 
 __all__ = ["on_step", "steer_step"]
 
@@ -36,6 +37,7 @@ def on_step(listener: Listener) -> None:
         _listeners.append(listener)
     wrap(GPUModelRunner, "_prepare_inputs", _prepare_inputs)
     wrap(GPUModelRunner, "_dummy_run", _dummy_run)
+    lost.watch(GPUModelRunner)
 
 
 def _prepare_inputs(
@@ -76,7 +78,7 @@ def steer_step(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:
         tables = tables_of(runner.get_model())
         if tables is None:
             return
-        requests = tuple(_steered(tables, runner.requests[name]) for name in names)
+        requests = tuple(_steered(tables, name, runner.requests[name]) for name in names)
         batch = _Batch(tables, names[:], requests, any(requests))
         setattr(runner, _BATCH, batch)
     elif not batch.steered:
@@ -84,12 +86,12 @@ def steer_step(runner: Any, scheduler_output: Any, scheduled: Ints) -> None:
     batch.tables.step(batch.requests, runner.input_batch.num_computed_tokens_cpu[: len(names)], scheduled)
 
 
-def _steered(tables: SteeringTables, request: Any) -> SteeredRequest | None:
+def _steered(tables: SteeringTables, name: str, request: Any) -> SteeredRequest | None:
     """A request as we hold it, on the runner's own record of it, which stays through preemption and ends with it."""
     try:
         held: SteeredRequest | None = request.trimtab
     except AttributeError:
         params = request.sampling_params  # None for pooling requests
         wire = params.extra_args.get(WIRE_KEY) if params is not None and params.extra_args else None
-        held = request.trimtab = None if wire is None else tables.take(Steering.of_wire(wire))
+        held = request.trimtab = None if wire is None else tables.take(Steering.of_wire(wire), name)
     return held

@@ -20,6 +20,7 @@ from ..model.tables import SteeringTables
 from ..requests.kv import WIRE_KEY
 from ..requests.request import Steering
 from ..steps.decisions import SteeredRequest
+from . import lost
 
 __all__ = ["steered_model_state"]
 
@@ -94,7 +95,8 @@ class _Requests:
 
     def add(self, req_id: str, wire: Any) -> None:
         if wire is not None and self._tables is not None:
-            held = self._waiting.pop(req_id) if req_id in self._waiting else self._tables.take(Steering.of_wire(wire))
+            if (held := self._waiting.pop(req_id, None)) is None:
+                held = self._tables.take(Steering.of_wire(wire), req_id)
             self._running[req_id] = held
         self._names = []
 
@@ -120,6 +122,7 @@ def _tell_what_ends() -> None:
     from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 
     wrap(GPUModelRunner, "finish_requests", _finish_requests)
+    lost.watch(GPUModelRunner)
 
 
 def _finish_requests(original: Callable[..., None], self: Any, scheduler_output: Any) -> None:

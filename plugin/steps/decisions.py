@@ -21,11 +21,12 @@ __all__ = ["Decisions", "SteeredRequest"]
 class SteeredRequest:
     """From a request's arrival at the worker to its end. Compared by identity."""
 
-    __slots__ = ("_slots", "_steering", "decided", "decision_slots", "gates", "kept", "spans")
+    __slots__ = ("_slots", "_steering", "decided", "decision_slots", "gates", "kept", "name", "spans")
 
-    def __init__(self, steering: Steering, slots: Mapping[str, int]) -> None:
+    def __init__(self, steering: Steering, slots: Mapping[str, int], name: str = "") -> None:
         self._steering = steering
         self._slots = slots
+        self.name = name
         self.gates = sum(part.once for part in steering.parts)
         """How many of its parts decide once for the whole answer."""
         self.decision_slots: tuple[int, ...] = ()

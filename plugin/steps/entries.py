@@ -16,21 +16,26 @@ from trimtab.vectors.asked import MOST_PROFILES
 
 from .batch import ALPHA, SLOT, UNSTEERED, Ints, decodes, fill_entries
 from .decisions import SteeredRequest
+from .lost import StepMarks
 
 __all__ = ["TokenEntries"]
 
 
 class TokenEntries(nn.Module):
-    """entries: int32 [T_max, 3, MOST_PROFILES], see `batch.Entries`. Those past the step's own are 0."""
+    """entries: int32 [T_max, 3, MOST_PROFILES], see `batch.Entries`. Those past the step's own are 0.
+    lost: uint8 [T_max], where the op marks tokens, see `op.steer`."""
 
     entries: torch.Tensor
+    lost: torch.Tensor
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.register_buffer("entries", torch.zeros(capacity, 3, MOST_PROFILES, dtype=torch.int32), persistent=False)
+        self.register_buffer("lost", torch.zeros(capacity, dtype=torch.uint8), persistent=False)
         self._staged = np.zeros((capacity, 3, MOST_PROFILES), np.int32)
         self._used = 0
         self._repeatable: tuple[Sequence[SteeredRequest | None], Ints] | None = None
+        self._acting: tuple[Sequence[SteeredRequest | None], Ints] = ((), np.zeros(0, np.int32))
         self._probing = False
 
     def fill(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:
@@ -63,6 +68,17 @@ class TokenEntries(nn.Module):
                 self.entries[:used].copy_(torch.from_numpy(self._staged[:used]).pin_memory(), non_blocking=True)
         self._clear_from(used)
         self._repeatable = (batch, computed.copy()) if repeats else None
+        self._acting = (batch, scheduled.copy())
+
+    def marks(self) -> StepMarks | None:
+        """What the layers of this step have marked, or will have by the step's end on a GPU; None for nothing."""
+        if not self._used:
+            return None
+        marks = self.lost[: self._used]
+        if marks.device.type == "cpu":
+            return StepMarks(marks.clone(), *self._acting) if marks.numpy().any() else None
+        # The copy follows the layers, and comes before that of the step's tokens, which vLLM waits for.
+        return StepMarks(marks.to("cpu", non_blocking=True), *self._acting)
 
     def clear(self) -> None:
         """Let nothing act, as a batch that no step describes needs it: a dummy run would decide for the last step's

@@ -68,7 +68,8 @@ class Answer:
     """An answer.
 
     prompt: its tokens, image placeholders included. cached: how many of them came from the prefix cache. all_tokens: of
-    each of the n answers. logprobs: of each step of the first answer, by token id; None unless asked for.
+    each of the n answers. logprobs: of each step of the first answer, by token id; None unless asked for. error: what
+    it ended with instead of an answer.
     """
 
     prompt: list[int]
@@ -78,6 +79,7 @@ class Answer:
     logprobs: list[list[float]]
     prompt_logprobs: list[list[float]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    error: str | None = None
 
     @property
     def tokens(self) -> list[int]:

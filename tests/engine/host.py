@@ -73,6 +73,7 @@ class Host:
 
             llm |= capture_args(capture, model=model, additional_config=llm.get("additional_config"))
         self.llm: Any = LLM(model, **llm)
+        self.damaged: list[tuple[Any, Any]] = []
 
     def ask(self, asks: list[dict[str, Any]], preempt: Sequence[int] = ()) -> list[dict[str, Any]]:
         """Put every request to the engine at its step, and run it until all are answered or refused.
@@ -246,6 +247,27 @@ class Host:
         setattr(admission, "registry_of", lambda vllm_config: larger)  # noqa: B010
         return profile.digest
 
+    def damage(self, digest: str) -> None:
+        """Put an infinity into all that a profile adds, on the device, as no profile that loads has it."""
+        from trimtab.plugin.model.arming import tables_of
+
+        def hit(model: Any) -> None:
+            tables = tables_of(model)
+            assert tables is not None
+            for table in tables.layers.values():
+                first, count, _ = table.slots[tables.slots[digest]].tolist()
+                added = table.rows[first + count : first + count + max(count, 1)] if first >= 0 else table.rows[:0]
+                self.damaged.append((added, added.clone()))
+                added[:, 0] = float("inf")
+
+        self.llm.apply_model(hit)
+
+    def mend(self) -> None:
+        """End all damage."""
+        while self.damaged:
+            added, before = self.damaged.pop()
+            added.copy_(before)
+
     def compilations(self) -> dict[str, Any]:
         """Everything that vLLM and torch count when they compile."""
         from torch._dynamo.utils import counters
@@ -344,6 +366,7 @@ def _answer(output: Any) -> Answer:
         logprobs=list(_by_token(first.logprobs or [])),
         prompt_logprobs=list(_by_token((output.prompt_logprobs or [])[1:])),
         texts=[one.text for one in output.outputs],
+        error=str(first.stop_reason) if first.finish_reason == "error" else None,
     )
 
 

@@ -32,14 +32,17 @@ class Case:
     rows: torch.Tensor
     decided: torch.Tensor
     lost: torch.Tensor
+    opens: bool = True
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__ if name != "opens")
 
     def of_tokens(self, order: Sequence[int]) -> Case:
         """The same for some of its tokens, in another order."""
         at = torch.tensor(list(order), dtype=torch.int64)
-        return replace(self, hidden=self.hidden[at], residual=self.residual[at], tokens=self.tokens[at])
+        return replace(
+            self, hidden=self.hidden[at], residual=self.residual[at], tokens=self.tokens[at], lost=self.lost[at]
+        )
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def run(case: Case) -> Answer:
     decided, lost = case.decided.clone(), case.lost.clone()
-    return steer(*replace(case, decided=decided, lost=lost).tensors()), decided, lost
+    return steer(*replace(case, decided=decided, lost=lost).tensors(), case.opens), decided, lost
 
 
 def halves(rng: np.random.Generator, *shape: int) -> torch.Tensor:
@@ -100,14 +103,16 @@ def make_case(
         rows=torch.cat(rows),
         # Of places that nobody has decided at, too: they hold what a former holder left.
         decided=torch.from_numpy(rng.integers(NOT_HERE, first, 1 + acting.size).astype(np.int32)),
-        lost=torch.tensor([seed % 5], dtype=torch.int32),
+        lost=torch.from_numpy(rng.integers(0, 2, tokens).astype(np.uint8)),  # of a former step
     )
 
 
 def expected(case: Case) -> Answer:
     """Nearest by squared distance in float64, the lowest index of equals; parts summed in float32, cast once, and left
-    out and counted where that is not finite."""
+    out and marked where that is not finite."""
     delta, decided, lost = torch.zeros_like(case.residual), case.decided.clone(), case.lost.clone()
+    if case.opens:
+        lost[: len(delta)] = 0
     h = (case.hidden.float() + case.residual.float()).double()
     for token in range(len(delta)):
         total = np.zeros(h.shape[1], np.float32)
@@ -120,7 +125,7 @@ def expected(case: Case) -> Answer:
         if rounded.isfinite().all():
             delta[token] = rounded
         else:
-            lost += 1
+            lost[token] = 1
     return delta, decided, lost
 
 

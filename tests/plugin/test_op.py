@@ -84,7 +84,7 @@ def test_the_delta_is_linear_in_alpha(case: Case, factor: float) -> None:
 def test_permuted_tokens_get_permuted_deltas(case: Case, permutation: list[int]) -> None:
     order = [token for token in permutation if token < len(case.residual)]
     delta, decided, lost = run(case)
-    assert equal(run(case.of_tokens(order)), (delta[order], decided, lost))
+    assert equal(run(case.of_tokens(order)), (delta[order], decided, lost[order]))
 
 
 @given(cases)
@@ -144,7 +144,7 @@ def one_token(
         torch.cat([torch.from_numpy(half_squares(c.numpy())), torch.zeros(k)]),
         torch.cat([c, vectors]),
         decided,
-        torch.zeros(1, dtype=torch.int32),
+        torch.zeros(1, dtype=torch.uint8),
     )
     assert (delta == delta[0, 0]).all()
     return int(delta[0, 0]), int(decided[1])
@@ -224,7 +224,7 @@ def test_the_delta_is_rounded_once(dtype: torch.dtype) -> None:
         (torch.float32, [3e36, 0.0, 0.0, 0.0], True),
     ],
 )
-def test_an_addition_that_is_not_finite_is_left_out_and_counted(
+def test_an_addition_that_is_not_finite_is_left_out_and_marked(
     dtype: torch.dtype, alphas: list[float], kept: bool
 ) -> None:
     case = make_case(0, tokens=3, size=40, slots=[Slot()], dtype=dtype, spare=0)
@@ -237,4 +237,15 @@ def test_an_addition_that_is_not_finite_is_left_out_and_counted(
     assert bool(delta[0].any()) is kept
     assert delta.isfinite().all()
     assert delta[2, 37] == 400
-    assert int(lost - case.lost) == (0 if kept else 1)
+    assert lost.tolist() == [not kept, 0, 0]
+
+
+def test_the_first_layer_of_a_step_takes_old_marks_away_and_later_ones_leave_those_of_the_first() -> None:
+    case = make_case(0, tokens=3, size=4, slots=[Slot()], dtype=torch.float32, parts=1, spare=0)
+    case.tokens[:, SLOT] = torch.tensor([1, 0, 0, 0])
+    case.tokens[1, ALPHA, 0] = int(np.float32(np.inf).view(np.int32))
+    former = replace(case, lost=torch.tensor([1, 0, 0], dtype=torch.uint8))
+    assert run(former)[2].tolist() == [0, 1, 0]
+    assert run(replace(former, opens=False))[2].tolist() == [1, 1, 0]
+    case.tokens[:, SLOT] = 0
+    assert run(former)[2].tolist() == [0, 0, 0]

@@ -45,7 +45,7 @@ def deciding(data: Data, metric: int = 0, limit: float = 0.0) -> Case:
         bias=bias,
         rows=rows,
         decided=torch.full((n + 1,), 99, dtype=torch.int32),
-        lost=torch.zeros(1, dtype=torch.int32),
+        lost=torch.zeros(n, dtype=torch.uint8),
     )
 
 
@@ -63,7 +63,7 @@ def choices(case: Case, answer: Answer) -> list[int]:
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     pytest.importorskip("triton")
     folder = tmp_path_factory.mktemp("kernel")
-    torch.save([deciding(few(data)).tensors() for data in KINDS.values()], folder / "given.pt")
+    torch.save([(deciding(few(data)).tensors(), True) for data in KINDS.values()], folder / "given.pt")
     child("answer", str(folder / "given.pt"), str(folder / "answered.pt"), TRITON_INTERPRET="1")
     return dict(zip(KINDS, torch.load(folder / "answered.pt"), strict=True))
 

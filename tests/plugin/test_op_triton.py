@@ -67,6 +67,9 @@ CASES = {
     "nobody steered": case(8, 4, 8),
     "all four coarse": case(9, 8, 24, Slot(), dtype=torch.float16),
     "too large": overflowing(case(11, 6, 700, Slot(), Slot(), Slot(5), dtype=torch.float16)),
+    "too large, at a later layer": replace(
+        overflowing(case(12, 6, 8, Slot(), Slot(3), dtype=torch.float16)), opens=False
+    ),
     "strided": strided(case(10, 6, 24, Slot(9), Slot(), dtype=torch.bfloat16)),
 }
 
@@ -88,7 +91,7 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     """What the kernel answers, by the name of the case."""
     folder = tmp_path_factory.mktemp("kernel")
     cases = {**CASES, "not finite": not_finite(CASES["K of 9, float32"])}
-    torch.save([case.tensors() for case in cases.values()], folder / "given.pt")
+    torch.save([(case.tensors(), case.opens) for case in cases.values()], folder / "given.pt")
     child("answer", str(folder / "given.pt"), str(folder / "answered.pt"), TRITON_INTERPRET="1")
     return dict(zip(cases, torch.load(folder / "answered.pt"), strict=True))
 

@@ -14,12 +14,13 @@ from trimtab.plugin.model import op_triton
 
 def answer(given: str, answered: str) -> None:
     """The kernel's delta, under the interpreter, and `decided` and `lost` after it, for the cases of a file."""
-    torch.save([(op_triton.launch(*case), *case[-2:]) for case in torch.load(given)], answered)
+    torch.save([(op_triton.launch(*case, opens), *case[-2:]) for case, opens in torch.load(given)], answered)
 
 
 def build(stream: str, size: int) -> None:
     """Compiles the kernel down to machine code, which needs no GPU."""
-    types = dict.fromkeys(("entries", "slots", "decided", "lost"), "*i32")
+    types = dict.fromkeys(("entries", "slots", "decided"), "*i32")
+    types |= {"lost": "*u8", "opens": "u1"}
     types |= dict.fromkeys(("hidden", "residual", "delta"), stream)
     types |= dict.fromkeys(("limits", "bias"), "*fp64")
     types["rows"] = "*fp32"

@@ -1,0 +1,34 @@
+"""The error of a request whose steering was lost while it was served: what the engine says, and what a caller is told.
+
+Leans on vllm/v1/engine/output_processor.py, which hands the `stop_reason` of an `EngineCoreOutput` to the caller, and
+on vllm/exceptions.py: GenerationError, which every door answers with a 500 or an error event (0.29 to 0.32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+__all__ = ["LOST", "raise_if_lost"]
+
+LOST = (
+    "the steering of this request was lost: what a profile adds was not a finite number in the model's dtype, so the "
+    "answer would not have been steered; ask again with a lower alpha, and restart the server if that fails too"
+)
+"""The `stop_reason` of such a request, whose `finish_reason` is "error"."""
+
+
+async def raise_if_lost(outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """The `RequestOutput`s of one request as they come.
+
+    Raises:
+        GenerationError: it says LOST; vLLM's own would only say that something is wrong with the server.
+    """
+    async with aclosing(outputs):
+        async for output in outputs:
+            if any(completion.stop_reason == LOST for completion in output.outputs):
+                from vllm.exceptions import GenerationError
+
+                raise GenerationError(LOST)
+            yield output
