@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-_FORKS, _FRESH = (multiprocessing.get_context(method) for method in ("forkserver", "spawn"))
+_FORKS, _FRESH = multiprocessing.get_context("forkserver"), multiprocessing.get_context("spawn")
 _READ_BY_IMPORTS = {"TRITON_INTERPRET", "VLLM_CPU_OMP_THREADS_BIND"}
 
 
@@ -32,7 +32,8 @@ def start(
     env = {**_unasked(), **usual, **other}
     fresh = not _READ_BY_IMPORTS.isdisjoint(other)
     with _environment(env if fresh else {**_unasked(), **usual}):
-        process = (_FRESH if fresh else _FORKS).Process(target=_run, args=(theirs, dict(options), env, str(log)))
+        make = _FRESH.Process if fresh else _FORKS.Process
+        process: BaseProcess = make(target=_run, args=(theirs, dict(options), env, str(log)))
         process.start()
     theirs.close()
     return process, ours
