@@ -1,7 +1,7 @@
-"""Memory and speed of a dictionary from more rows than memory holds: `python bench/dictionary.py`.
+"""Memory and speed of a dictionary from more states than memory holds: `python bench/dictionary.py`.
 
-A million rows of size 4096 are 16 GB. They are made up as they are read, shard by shard, the same ones in every pass:
-20 planted concepts with noise around them. What is measured is `mini_batch_kmeans`; making the rows is timed
+A million states of size 4096 are 16 GB. They are made up as they are read, shard by shard, the same ones in every pass:
+20 planted concepts with noise around them. What is measured is `mini_batch_kmeans`; making the states is timed
 apart, and stands for reading them from a disk.
 """
 
@@ -30,7 +30,7 @@ LIMIT = 2 << 30
 
 
 class MadeStates:
-    """So many rows around planted concepts, in shards, as often as one likes; `seconds` is what making them took."""
+    """So many states around planted concepts, in shards, as often as one likes; `seconds` is what making them took."""
 
     def __init__(self, rows: int, size: int, shard: int, seed: int = 0) -> None:
         self.rows, self.size, self.shard, self.seed = rows, size, shard, seed
@@ -76,7 +76,7 @@ class MadeStates:
 
 
 def measure(rows: MadeStates, k: int) -> dict[str, float]:
-    """Seconds, rows a second without the time that making them took, peak memory in bytes, and what was found."""
+    """Seconds, states per second without the time that making them took, peak memory in bytes, and what was found."""
     began = time.perf_counter()
     found = mini_batch_kmeans(rows, k, progress=True)
     took = time.perf_counter() - began
@@ -96,13 +96,13 @@ def measure(rows: MadeStates, k: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python bench/dictionary.py", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--states", type=int, default=1_000_000)
     parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--shard", type=int, default=10_000, help="rows of a shard")
+    parser.add_argument("--shard", type=int, default=10_000, help="states of a shard")
     parser.add_argument("--k", type=int, default=PLANTED)
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured")
     asked = parser.parse_args()
-    found = measure(MadeStates(asked.rows, asked.size, asked.shard), asked.k)
+    found = measure(MadeStates(asked.states, asked.size, asked.shard), asked.k)
     table = Table("what", "measured", title="mini-batch K-Means from shards")
     for name, value in found.items():
         table.add_row(name.replace("_", " "), f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")

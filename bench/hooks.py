@@ -61,9 +61,9 @@ CASES = (
     Case("answers of 1 token", "answers", 1, steered=True),
     Case("answers of 32 tokens", "answers", 32, steered=True, target=TARGET),
     Case("answers of 32 tokens, a picture each", "answers", 32, steered=True, apart=True),
-    Case("rows of the last prompt position", "rows", 1, steered=False, target=TARGET),
-    Case("rows of the last prompt position, a picture each", "rows", 1, steered=False, apart=True),
-    Case("rows of answers of 32 tokens", "rows", 32, steered=False, target=TARGET),
+    Case("states of the last prompt position", "rows", 1, steered=False, target=TARGET),
+    Case("states of the last prompt position, a picture each", "rows", 1, steered=False, apart=True),
+    Case("states of answers of 32 tokens", "rows", 32, steered=False, target=TARGET),
 )
 NOISE = Case("ours against ours, answers of 32 tokens", "answers", 32, steered=True)
 
