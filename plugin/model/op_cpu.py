@@ -65,7 +65,8 @@ def load() -> None:
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise StartupError(
             "the CPU form of trimtab's operator cannot be built; install a C++ compiler (g++), which vLLM's own "
-            f"compilation on a CPU needs as well, and see that {tempfile.gettempdir()} can be written ({error})"
+            "compilation on a CPU needs as well, and set TMPDIR to a folder that this user can write "
+            f"({error})"
         ) from error
 
 

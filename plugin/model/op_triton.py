@@ -16,16 +16,20 @@ second by more than twice that, it is the exact one; only tokens where it does n
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import torch
 import triton
 import triton.language as tl
 
 from trimtab.vectors.asked import MOST_PROFILES
 
+from ..errors import StartupError
 from ..steps.batch import ALPHA, DECISION, SLOT
 from .fields import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE
 
-__all__ = ["launch"]
+__all__ = ["check_cache", "launch"]
 
 _BLOCK_K = 8
 _BLOCK_D = 512
@@ -192,6 +196,24 @@ def _added(token, part, row, rows, d, D: tl.constexpr):  # type: ignore[no-untyp
     alpha = tl.load(token + _ALPHA * _PARTS + part).to(tl.float32, bitcast=True)
     end = tl.where(row == _NOT_HERE, 0, D)
     return alpha * tl.load(rows + row.to(tl.int64) * D + d, mask=d < end, other=0.0)
+
+
+def check_cache() -> None:
+    """Before anything is served: see that the compiled kernel can be kept, without which Triton compiles none.
+
+    Raises:
+        StartupError: with the folder and the variable that names another.
+    """
+    folder = Path(triton.knobs.cache.dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StartupError(
+            f"Triton cannot keep the kernel of trimtab's operator in {folder} ({error.strerror}); set TRITON_CACHE_DIR "
+            "to a folder that this user can write"
+        ) from error
 
 
 def launch(

@@ -57,6 +57,10 @@ class LayerTable(nn.Module):
         self.slots[:, FIRST] = NOT_HERE
         if self.rows.device.type == "cpu":
             op_cpu.load()
+        elif self.rows.device.type == "cuda":
+            from .op_triton import check_cache  # Triton is there where a GPU is
+
+            check_cache()
         self._free_row = _PROBE_ROW + 1
 
     def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:

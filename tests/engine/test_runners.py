@@ -11,6 +11,8 @@ import pytest
 
 from tests.engine.asking import Answer, Ask, caption, questions, yes_no
 from tests.engine.engine import V2, Engine
+from trimtab.plugin.requests.lost import LOST
+from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine
 
@@ -74,3 +76,16 @@ def test_v2_keeps_blocks_apart_too(v2: Engine) -> None:
     )
     assert (first, unsteered) == (0, 0)
     assert same > 0
+
+
+def test_v2_ends_a_lost_request_too_and_no_other(v2: Engine, registry: Registry) -> None:
+    lost, other = _NUMBER.steered("coarse-middle-answer"), _OTHER.steered("fine-last-answer")
+    v2.forget()
+    v2.call("damage", digest=registry["coarse-middle-answer"].digest)
+    try:
+        (alone,) = v2.ask([other])
+        answers = v2.ask([lost, other, replace(lost, steering=None, max_tokens=1)])
+    finally:
+        v2.call("mend")
+    assert [answer.error for answer in answers] == [LOST, None, None]
+    assert answers[1].tokens == alone.tokens

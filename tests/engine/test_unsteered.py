@@ -19,6 +19,8 @@ ASKS = [
         *questions("number", 2),
         *questions("other", 2),
         *yes_no("yes", 1),
+        # Drawn at random, from a generator that is ours in an engine that was asked to steer.
+        caption(2, max_tokens=12, ignore_eos=True, sampling={"temperature": 1.0, "seed": 11}),
         Ask("who is there? " * 12, max_tokens=5, ignore_eos=True),
     )
 ]
