@@ -147,6 +147,7 @@ class SteeringTables(nn.Module):
         self.slots: dict[str, int] = {}
         self.probe_slot = slots - 1
         self._armed = tuple(rows)
+        self._decide_once = False
         self._decisions = Decisions([table.decided for table in self.layers.values()], decisions)
 
     def load(self, profile: Profile) -> None:
@@ -179,11 +180,14 @@ class SteeringTables(nn.Module):
 
     def take(self, steering: Steering, name: str = "") -> SteeredRequest:
         """A request that arrives, and its id in the engine; what admission has resolved is loaded."""
-        return SteeredRequest(steering, self.slots, name)
+        request = SteeredRequest(steering, self.slots, name)
+        self._decide_once = self._decide_once or request.gates > 0
+        return request
 
     def step(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:
         """Set the entries of a step from its final batch; the arguments are those of `TokenEntries.fill`."""
-        self._decisions.assign(batch)
+        if self._decide_once:  # a look at every request, which few servers need
+            self._decisions.assign(batch)
         self.tokens.fill(batch, computed, scheduled)
         if self._decisions.assigned:
             self._decisions.note_made(batch, computed + scheduled)

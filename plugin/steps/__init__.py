@@ -1,1 +1,1 @@
-"""What acts on the tokens of one step: batch, entries, decisions."""
+"""What acts on the tokens of one step: segments of each request, batch, entries, decisions."""

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ..requests.request import Steering
-from .batch import Ints, spans_of
+from .batch import Ints
+from .segments import segments_of
 
 __all__ = ["Decisions", "SteeredRequest"]
 
@@ -21,7 +22,7 @@ __all__ = ["Decisions", "SteeredRequest"]
 class SteeredRequest:
     """From a request's arrival at the worker to its end. Compared by identity."""
 
-    __slots__ = ("_slots", "_steering", "decided", "decision_slots", "gates", "kept", "name", "spans")
+    __slots__ = ("_slots", "_steering", "decided", "decision_slots", "gates", "kept", "name", "segments")
 
     def __init__(self, steering: Steering, slots: Mapping[str, int], name: str = "") -> None:
         self._steering = steering
@@ -42,11 +43,11 @@ class SteeredRequest:
         return next(part.spans[0][0] for part in self._steering.parts if part.once)
 
     def note(self) -> None:
-        """Write its spans again, after its decision slots or `decided` changed."""
+        """Write its segments again, after its decision slots or `decided` changed."""
         slots = iter(self.decision_slots or (0,) * self.gates)
         sign = 1 if self.decided else -1
         decisions = [sign * next(slots) if part.once else 0 for part in self._steering.parts]
-        self.spans = spans_of(self._steering, self._slots, decisions)
+        self.segments = segments_of(self._steering, self._slots, decisions)
 
 
 class Decisions:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,11 +15,24 @@ from torch import nn
 
 from trimtab.vectors.asked import MOST_PROFILES
 
-from .batch import ALPHA, SLOT, UNSTEERED, Ints, decodes, fill_entries
+from .batch import ALPHA, SLOT, Ints, decodes, fill_entries, whole
 from .decisions import SteeredRequest
 from .lost import StepMarks
 
 __all__ = ["TokenEntries"]
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What stands in the entries: apart from the module, whose every assignment goes through torch and takes 3 µs."""
+
+    used: int = 0
+    """How many may act."""
+    repeatable: tuple[Sequence[SteeredRequest | None], Ints] | None = None
+    """The batch that may find its own entries there, and the tokens that it must have reached."""
+    acting: tuple[Sequence[SteeredRequest | None], Ints] = ((), np.zeros(0, np.int32))
+    """The batch whose entries they are, and the tokens that each request has there."""
+    probing: bool = False
 
 
 class TokenEntries(nn.Module):
@@ -32,11 +46,9 @@ class TokenEntries(nn.Module):
         super().__init__()
         self.register_buffer("entries", torch.zeros(capacity, 3, MOST_PROFILES, dtype=torch.int32), persistent=False)
         self.register_buffer("lost", torch.zeros(capacity, dtype=torch.uint8), persistent=False)
-        self._staged = np.zeros((capacity, 3, MOST_PROFILES), np.int32)
-        self._used = 0
-        self._repeatable: tuple[Sequence[SteeredRequest | None], Ints] | None = None
-        self._acting: tuple[Sequence[SteeredRequest | None], Ints] = ((), np.zeros(0, np.int32))
-        self._probing = False
+        on_host = self.entries.device.type == "cpu"
+        self._staged = None if on_host else torch.zeros_like(self.entries, device="cpu")
+        self._standing = _Standing()
 
     def fill(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:
         """Set this step's entries from its final batch of N requests.
@@ -49,60 +61,57 @@ class TokenEntries(nn.Module):
             computed: int [N], tokens of each request that lie before this step.
             scheduled: int [N], tokens of each request in this step.
         """
-        if self._probing:
+        standing = self._standing
+        if standing.probing:
             return
         if not any(batch):
             self.clear()
             return
-        if self._repeatable is not None:
-            before, reached = self._repeatable
+        if standing.repeatable is not None:
+            before, reached = standing.repeatable
             if before is batch and decodes(computed, scheduled, reached):
                 return
-        spans = [UNSTEERED if request is None else request.spans for request in batch]
-        if self.entries.device.type == "cpu":
-            used, repeats = fill_entries(self.entries.numpy(), spans, computed, scheduled)
-        else:
-            used, repeats = fill_entries(self._staged, spans, computed, scheduled)
-            if used:
-                # A pageable copy would wait for the step before to end.
-                self.entries[:used].copy_(torch.from_numpy(self._staged[:used]).pin_memory(), non_blocking=True)
+        staged = self.entries if self._staged is None else self._staged
+        used, repeats = fill_entries(whole(staged.numpy()), batch, computed, scheduled)
+        if used and self._staged is not None:
+            # A pageable copy would wait for the step before to end.
+            self.entries[:used].copy_(staged[:used].pin_memory(), non_blocking=True)
         self._clear_from(used)
-        self._repeatable = (batch, computed.copy()) if repeats else None
-        self._acting = (batch, scheduled.copy())
+        standing.repeatable = (batch, computed.copy()) if repeats else None
+        standing.acting = (batch, scheduled.copy())
 
     def marks(self) -> StepMarks | None:
         """What the layers of this step have marked, or will have by the step's end on a GPU; None for nothing."""
-        if not self._used:
+        used = self._standing.used
+        if not used:
             return None
-        marks = self.lost[: self._used]
+        marks = self.lost[:used]
         if marks.device.type == "cpu":
-            return StepMarks(marks.clone(), *self._acting) if marks.numpy().any() else None
+            return StepMarks(marks.clone(), *self._standing.acting) if marks.numpy().any() else None
         # The copy follows the layers, and comes before that of the step's tokens, which vLLM waits for.
-        return StepMarks(marks.to("cpu", non_blocking=True), *self._acting)
+        return StepMarks(marks.to("cpu", non_blocking=True), *self._standing.acting)
 
     def clear(self) -> None:
         """Let nothing act, as a batch that no step describes needs it: a dummy run would decide for the last step's
         requests once more, over what its own tokens hold. Not while probing."""
-        if not self._probing:
-            self._repeatable = None
+        if not self._standing.probing:
+            self._standing.repeatable = None
             self._clear_from(0)
 
     def _clear_from(self, used: int) -> None:
         """Clear what the last step left beyond this step's entries, which a padded batch would read."""
-        if self._used > used:
-            self.entries[used : self._used].zero_()
-        self._used = used
+        if self._standing.used > used:
+            self.entries[used : self._standing.used].zero_()
+        self._standing.used = used
 
     @contextmanager
     def probing(self, slot: int) -> Iterator[None]:
         """For the self-check: let a slot act with strength 1 on every token of dummy batches."""
-        self._probing = True
+        self._standing.probing = True
         self.entries[:, SLOT, 0] = slot
         self.entries[:, ALPHA, 0] = int(np.float32(1).view(np.int32))
         try:
             yield
         finally:
             self.entries.zero_()
-            self._used = 0
-            self._repeatable = None
-            self._probing = False
+            self._standing = _Standing()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.plugin.asked import SLOTS, Cell, part, row_at, steerings
 from trimtab.plugin.requests.positions import END
 from trimtab.plugin.requests.request import Steering
-from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT, UNSTEERED, fill_entries, spans_of
+from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT, fill_entries, whole
+from trimtab.plugin.steps.segments import segments_of
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,21 @@ class Share:
     scheduled: int
 
 
+class Held:
+    """A request whose gates have decided so."""
+
+    def __init__(self, steering: Steering, decisions: tuple[int, ...]) -> None:
+        self.segments = segments_of(steering, SLOTS, decisions)
+
+
 def entries_of(batch: list[Share]) -> list[list[Cell]]:
     """(slot, alpha, decision) of every part of every row."""
-    spans = [
-        UNSTEERED if share.steering is None else spans_of(share.steering, SLOTS, share.decisions) for share in batch
-    ]
+    held = [None if share.steering is None else Held(share.steering, share.decisions) for share in batch]
     computed = np.array([share.computed for share in batch], np.int32)
     scheduled = np.array([share.scheduled for share in batch], np.int32)
     total = int(scheduled.sum())
     rows = np.full((total + 2, 3, 4), 99, np.int32)
-    used, _ = fill_entries(rows, spans, computed, scheduled)
+    used, _ = fill_entries(whole(rows), held, computed, scheduled)
     assert used == (total if rows[:total, SLOT].any() else 0)
     assert (rows[total:] == 99).all()
     rows = rows[:total]
@@ -128,6 +134,6 @@ def test_where_a_step_says_that_it_repeats_every_later_token_has_the_same_entry(
 ) -> None:
     chosen = chosen[: len(steering.parts)]
     one = np.ones(1, np.int32)
-    _, repeats = fill_entries(np.zeros((1, 3, 4), np.int32), [spans_of(steering, SLOTS, chosen)], one * position, one)
+    _, repeats = fill_entries(whole(np.zeros((1, 3, 4), np.int32)), [Held(steering, chosen)], one * position, one)
     here, *later = (one_by_one(Share(steering, chosen, at, 1)) for at in range(position, position + 20))
     assert repeats == (min(chosen) >= 0 and all(one == here for one in later))

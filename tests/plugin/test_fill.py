@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.plugin.asked import SLOTS, part, steerings
 from trimtab.plugin.requests.positions import END
 from trimtab.plugin.requests.request import Steering
-from trimtab.plugin.steps.batch import ALPHA, SLOT, UNSTEERED, fill_entries
+from trimtab.plugin.steps.batch import ALPHA, SLOT, fill_entries, whole
 from trimtab.plugin.steps.decisions import Decisions, SteeredRequest
 from trimtab.plugin.steps.entries import TokenEntries
 
@@ -34,9 +34,8 @@ def check_step(
     """Do a step as `SteeringTables` does, and hold its entries to those of a step without a past."""
     before, new = np.array(computed, np.int32), np.array(scheduled, np.int32)
     decisions.assign(batch)
-    spans = [UNSTEERED if request is None else request.spans for request in batch]
     expected = np.zeros((sum(scheduled), 3, 4), np.int32)
-    fill_entries(expected, spans, before, new)
+    fill_entries(whole(expected), batch, before, new)
     entries.fill(batch, before, new)
     decisions.note_made(batch, before + new)
     acting = expected[:, SLOT] != 0
