@@ -90,6 +90,9 @@ def test_an_encoding_hides_nothing(encoding: str, client: TestClient) -> None:
     body = json.dumps({"steering": "polite"}).encode(encoding)
     assert json.loads(body) == {"steering": "polite"}  # so a route would read it
     assert client.post(ELSEWHERE, content=body).status_code == 400
+    pieces = [{"type": "http.request", "body": body[at : at + 1], "more_body": True} for at in range(len(body))]
+    last = {"type": "http.request", "body": b"", "more_body": False}
+    assert asyncio.run(asked(iter([*pieces, last]), unguarded()))[0]["status"] == 400
 
 
 @pytest.mark.parametrize("key", ['"\\u0073teering"', '"s\\u0074eering"', '"\\u0053teering"', '"\\u0073\\u0074eer"'])
