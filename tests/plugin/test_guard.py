@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from trimtab.plugin.http import guard, keys
 from trimtab.plugin.http.guard import RefuseMisplacedSteering
@@ -210,6 +211,19 @@ async def asked(came: Iterator[Message], app: Any, path: str = ELSEWHERE) -> lis
         {"type": "http", "method": "POST", "path": path}, receive, send
     )
     return sent
+
+
+def test_a_route_that_handles_no_errors_is_answered_for_and_its_own_error_is_not_hidden() -> None:
+    async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise HTTPException(418)
+
+    def came(body: bytes) -> Iterator[Message]:
+        return iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    assert asyncio.run(asked(came(b'{"steering": "polite"}'), bare))[0]["status"] == 400
+    with pytest.raises(HTTPException, match="418"):
+        asyncio.run(asked(came(b'{"user": "polite"}'), bare))
 
 
 def chunks_of(piece: bytes, count: int | None = None) -> Iterator[Message]:
