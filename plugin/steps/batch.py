@@ -73,8 +73,9 @@ def fill_entries(entries: Whole, batch: Sequence[Held | None], computed: Ints, s
 
 def _tokens_in(segments: npt.NDArray[np.void], computed: Ints, reached: Ints) -> Ints:
     """How many tokens of a step, computed ≤ p < reached of each segment's request, lie in the segment: int [S]."""
-    counts = np.minimum(segments["end"], reached) - np.maximum(segments["start"], computed)
-    return np.maximum(counts, 0, out=counts)
+    counts: Ints = np.minimum(segments["end"], reached) - np.maximum(segments["start"], computed)
+    np.maximum(counts, 0, out=counts)
+    return counts
 
 
 def decodes(computed: Ints, scheduled: Ints, reached: Ints) -> bool:

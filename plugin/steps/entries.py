@@ -46,8 +46,10 @@ class TokenEntries(nn.Module):
         super().__init__()
         self.register_buffer("entries", torch.zeros(capacity, 3, MOST_PROFILES, dtype=torch.int32), persistent=False)
         self.register_buffer("lost", torch.zeros(capacity, dtype=torch.uint8), persistent=False)
-        on_host = self.entries.device.type == "cpu"
-        self._staged = None if on_host else torch.zeros_like(self.entries, device="cpu")
+        self._on_host = self.entries.device.type == "cpu"
+        # On a CPU the host writes where the layers read.
+        self._staged = self.entries if self._on_host else torch.zeros_like(self.entries, device="cpu")
+        self._whole = whole(self._staged.numpy())
         self._standing = _Standing()
 
     def fill(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:
@@ -71,11 +73,8 @@ class TokenEntries(nn.Module):
             before, reached = standing.repeatable
             if before is batch and decodes(computed, scheduled, reached):
                 return
-        staged = self.entries if self._staged is None else self._staged
-        used, repeats = fill_entries(whole(staged.numpy()), batch, computed, scheduled)
-        if used and self._staged is not None:
-            # A pageable copy would wait for the step before to end.
-            self.entries[:used].copy_(staged[:used].pin_memory(), non_blocking=True)
+        used, repeats = fill_entries(self._whole, batch, computed, scheduled)
+        self._send(used)
         self._clear_from(used)
         standing.repeatable = (batch, computed.copy()) if repeats else None
         standing.acting = (batch, scheduled.copy())
@@ -98,6 +97,12 @@ class TokenEntries(nn.Module):
             self._standing.repeatable = None
             self._clear_from(0)
 
+    def _send(self, used: int) -> None:
+        """Bring to the device what the host has written."""
+        if used and not self._on_host:
+            # A pageable copy would wait for the step before to end.
+            self.entries[:used].copy_(self._staged[:used].pin_memory(), non_blocking=True)
+
     def _clear_from(self, used: int) -> None:
         """Clear what the last step left beyond this step's entries, which a padded batch would read."""
         if self._standing.used > used:
@@ -106,12 +111,15 @@ class TokenEntries(nn.Module):
 
     @contextmanager
     def probing(self, slot: int) -> Iterator[None]:
-        """For the self-check: let a slot act with strength 1 on every token of dummy batches."""
+        """For the self-check: let a slot act with strength 1 on every token of dummy batches. It comes to the layers as
+        the entries of steps do, so that the check is of that too."""
         self._standing.probing = True
-        self.entries[:, SLOT, 0] = slot
-        self.entries[:, ALPHA, 0] = int(np.float32(1).view(np.int32))
+        self._staged[:, SLOT, 0] = slot
+        self._staged[:, ALPHA, 0] = int(np.float32(1).view(np.int32))
+        self._send(len(self._staged))
         try:
             yield
         finally:
-            self.entries.zero_()
+            self._staged.zero_()
+            self._send(len(self._staged))
             self._standing = _Standing()

@@ -114,3 +114,10 @@ def test_while_probing_one_slot_acts_everywhere_and_steps_change_nothing() -> No
     assert not entries.entries.any()
     entries.fill(batch, one * 3, one)  # nothing is taken to stand there from before
     assert entries.entries[:, SLOT, 0].tolist() == [1, 0, 0, 0]
+
+
+def test_what_the_check_at_start_sees_came_by_the_way_of_a_steps_entries() -> None:
+    entries = TokenEntries(4)
+    entries.entries = entries.entries.clone()  # as if torch had moved it: steps would not arrive any more
+    with entries.probing(9):
+        assert not entries.entries.any()
