@@ -33,27 +33,34 @@ def fitting(left: float, start: float, step: Mapping[int, float]) -> Size:
     """The largest size that is measured in `left` seconds, the engines having started once in `start` seconds.
 
     Pairs over all starts count first, then tokens, then the concurrencies beside the headline's. Where nothing fits,
-    the smallest size.
+    the size that takes the least, which starts no engine again.
     """
     sizes = [
         Size(starts, pairs, elsewhere, tokens)
         for starts, pairs, elsewhere, tokens in product((2, 1), _PAIRS, (1, 0), _TOKENS)
     ]
     sizes.sort(key=lambda s: (s.tokens >= _LEAST_TOKENS, s.starts * s.pairs, s.tokens, s.elsewhere), reverse=True)
-    fit = (s for s in sizes if (s.starts - 1) * start + s.starts * seconds_of(s, step) <= left)
-    return next(fit, min(sizes, key=lambda s: seconds_of(s, step)))
+
+    def takes(size: Size) -> float:
+        return (size.starts - 1) * start + size.starts * seconds_of(size, step)
+
+    return next((size for size in sizes if takes(size) <= left), min(sizes, key=takes))
 
 
 def said(size: Size) -> str:
     """What a size cost in certainty, beside a whole quick run."""
     if size == QUICK:
-        return f"whole quick run: {size.starts} starts of {size.pairs} pairs, {size.tokens} tokens per answer"
+        return f"whole quick run: {_starts(size)} of {size.pairs} pairs, {size.tokens} tokens per answer"
     wider = math.sqrt(QUICK.starts * QUICK.pairs / (size.starts * size.pairs))
     cut = (
-        f"cut to fit {SECONDS:.0f} s on this machine: {size.starts} starts of {size.pairs} pairs, {size.tokens} tokens "
+        f"cut to fit {SECONDS:.0f} s on this machine: {_starts(size)} of {size.pairs} pairs, {size.tokens} tokens "
         f"per answer (whole: {QUICK.starts} of {QUICK.pairs}, {QUICK.tokens}); intervals are about {wider:.1f} times "
         "as wide"
     )
     if size.starts == 1:
         cut += ", and do not hold the difference between two starts of one engine, which is 1 to 2 %"
     return cut + ("" if size.elsewhere else "; only the headline's concurrencies were measured")
+
+
+def _starts(size: Size) -> str:
+    return "1 start" if size.starts == 1 else f"{size.starts} starts"

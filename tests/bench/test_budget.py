@@ -27,6 +27,12 @@ def test_what_is_chosen_fits_or_is_the_smallest(times: float, start: float) -> N
     assert size == smallest or (size.starts - 1) * start + size.starts * seconds_of(size, step) <= left
 
 
+@given(st.floats(1, 30), st.floats(20, 2000))
+def test_where_nothing_fits_no_engine_is_started_again(times: float, start: float) -> None:
+    assert fitting(300.0 - start, start, _slower(times)).starts == 1 or start < 300.0
+    assert fitting(0.0, start, _slower(times)).starts == 1
+
+
 @given(st.floats(1, 10), st.floats(1, 3))
 def test_a_slower_machine_never_gets_more_pairs(times: float, more: float) -> None:
     one, other = (fitting(200.0, 60.0, _slower(by)) for by in (times, times * more))
@@ -43,6 +49,6 @@ def test_a_size_without_pairs_elsewhere_still_has_every_headline() -> None:
 
 def test_what_was_cut_is_said_with_what_it_did_to_the_intervals() -> None:
     size = fitting(0.0, 100.0, FAST)
-    assert f"{size.starts} starts of {size.pairs} pairs" in said(size)
+    assert f"1 start of {size.pairs} pairs" in said(size)
     assert "times as wide" in said(size)
     assert "as wide" not in said(QUICK)
