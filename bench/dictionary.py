@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
 
 from bench.machine import machine
 from trimtab.offline.concepts.mini_batch import mini_batch_kmeans

@@ -16,6 +16,7 @@ import json
 import runpy
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -33,6 +34,8 @@ def complaint(words: Sequence[str]) -> str | None:
             return None
         except SystemExit as end:
             return said.getvalue().strip() or f"exit code {end.code}" if end.code else None  # 0: it was asked for help
+        except ImportError as error:
+            return str(error)
     return "began without reading its command line"
 
 
@@ -45,8 +48,20 @@ def _start(words: Sequence[str]) -> None:
         sys.argv = [words[2], *words[3:]]
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     else:
-        sys.argv = list(words[1:])
-        runpy.run_path(words[1], run_name="__main__")
+        _start_file(words[1:])
+
+
+def _start_file(words: Sequence[str]) -> None:
+    """As `python FILE` does: what FILE imports is looked for in its own folder, not in the one that python runs in."""
+    path = list(sys.path)
+    sys.path[:] = [str(Path(words[0]).parent), *(place for place in path if Path(place).resolve() != Path.cwd())]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bench"]:
+        del sys.modules[name]
+    sys.argv = list(words)
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    finally:
+        sys.path[:] = path
 
 
 def main() -> None:
@@ -56,7 +71,7 @@ def main() -> None:
         read(self, args, namespace)
         raise Read
 
-    argparse.ArgumentParser.parse_args = stop  # type: ignore[assignment, method-assign]  # every program's last step here
+    argparse.ArgumentParser.parse_args = stop  # type: ignore[method-assign]  # every program's last step here
     out, sys.stdout = sys.stdout, sys.stderr
     answers = [complaint(words) for words in json.load(sys.stdin)]
     print(json.dumps(answers), file=out)

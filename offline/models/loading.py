@@ -104,7 +104,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise ModelError(f"{folder}: holds adapters, which need peft; install it with `pip install peft`") from error
+        raise ModelError(f"{folder}: holds adapters, which need peft; run: pip install 'trimtab[offline]'") from error
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
         return adapted.merge_and_unload(safe_merge=True)
