@@ -114,7 +114,7 @@ class _Reading:
 
 def _look_around(scope: Scope, look: Look) -> None:
     for name, _ in scope.get("headers", ()):
-        look.header(name.decode("latin-1").lower())
+        look.header(name.decode("latin-1"))
     with suppress(ValueError):  # more fields than anybody writes
         for key, _ in parse_qsl(scope.get("query_string", b"").decode("latin-1"), True, max_num_fields=100):
             look.query(key)

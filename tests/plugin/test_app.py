@@ -65,6 +65,11 @@ def test_the_field_is_a_400_where_it_is_not_served(client: TestClient, route: st
     assert CHAT_ROUTE in answer.json()["error"]["message"]
 
 
+def test_the_field_is_let_through_where_it_is_served(client: TestClient) -> None:
+    answer = client.post(CHAT_ROUTE, json={"model": "m", "messages": TURNS, "steering": "polite"})
+    assert "started without steering profiles" in answer.json()["error"]["message"]  # no engine, no profiles
+
+
 def asked(client: TestClient, path: str, body: Iterator[bytes]) -> list[Message]:
     """What the application answers to a POST whose body comes in pieces, as far as it reads it."""
     sent: list[Message] = []

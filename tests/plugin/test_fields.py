@@ -42,7 +42,8 @@ def params_of(kind: Any, **more: Any) -> Any:
 
 @pytest.mark.parametrize("kind", REQUESTS)
 @pytest.mark.parametrize(
-    "steering", ["polite", {"profile": "polite", "alpha": 0.5}, ["polite", {"profile": "brief", "alpha": 2}], "none"]
+    "steering",
+    ["polite", {"profile": "polite", "alpha": 0.5}, ["polite", {"profile": "brief", "alpha": 2}], "none", "", [], 0],
 )
 def test_the_field_reaches_the_sampling_parameters(kind: Any, steering: object) -> None:
     assert params_of(kind, steering=steering, vllm_xargs={"top": 1}).extra_args == {"top": 1, "steering": steering}
@@ -70,8 +71,9 @@ def test_without_the_field_nothing_is_added(kind: Any) -> None:
     ],
 )
 def test_what_was_meant_to_be_the_field_is_refused(kind: Any, more: dict[str, Any]) -> None:
-    with pytest.raises(VLLMValidationError, match="steering"):
+    with pytest.raises(VLLMValidationError, match="steering") as caught:
         params_of(kind, **more)
+    assert str(caught.value.parameter).partition(".")[0].partition("[")[0] in more
 
 
 @pytest.mark.parametrize("kind", [ChatCompletionRequest, SteeredChatCompletionRequest, ResponsesRequest])
@@ -93,8 +95,9 @@ def test_beam_search_is_refused_with_the_field_and_served_without(kind: Any) -> 
     ):
         request = kind.model_validate({"model": "m", **REQUESTS[kind], "use_beam_search": True, **more})
         if refused:
-            with pytest.raises(VLLMValidationError):
+            with pytest.raises(VLLMValidationError) as caught:
                 request.to_beam_search_params(16, {})
+            assert caught.value.parameter == "steering"
         else:
             request.to_beam_search_params(16, {})
 

@@ -20,6 +20,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from trimtab.plugin.config import SteeringConfig
 from trimtab.plugin.requests import admission, front
+from trimtab.plugin.requests.kv import WIRE_KEY
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.manifest import Positions
 
@@ -46,7 +47,8 @@ def engine(model: ModelIdentity, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What of an AsyncLLM is read before its own part begins."""
     vectors = [SteeringVector(0, [1.0] * 4)]
     kinds: tuple[Positions, ...] = ("image", "prompt", "text")
-    registry = Registry([Profile.coarse(at, vectors, model=model, positions=at) for at in kinds])
+    loud = Profile.coarse("loud", [SteeringVector(0, [6e4] * 4)], model=model)
+    registry = Registry([loud, *(Profile.coarse(at, vectors, model=model, positions=at) for at in kinds)])
     monkeypatch.setattr(admission, "registry_of", lambda config: registry)
     front.install()
     front.install()  # and wraps once
@@ -95,7 +97,7 @@ def render(online: Any, kind: Any, **more: Any) -> None:
         ({"steering": "imag"}, "steering.profile"),
         ({"steering": 7}, "steering"),
         ({"steering": {"profile": "image", "alpha": 99}}, "steering.alpha"),
-        ({"steering": [{"profile": "image", "alpha": 4e4}, {"profile": "text", "alpha": 4e4}]}, "steering.alpha"),
+        ({"steering": {"profile": "loud", "alpha": 1.99}}, "steering.alpha"),  # in its range, and too much in float16
         ({"stearing": "image"}, "stearing"),
         ({"vllm_xargs": {"steering": "image"}}, "vllm_xargs.steering"),
         ({"steering": "image", "use_beam_search": True}, "steering"),
@@ -150,6 +152,7 @@ def with_picture(count: int, offset: int, length: int) -> dict[str, Any]:
         ("prompt", {"type": "embeds", "prompt_embeds": torch.zeros(1, 4)}, "send a longer prompt"),
         ("imag", tokens(5), "did you mean 'image'"),
         (7, tokens(5), "not int"),
+        ({"profile": "loud", "alpha": 2}, with_picture(5, 1, 2), "may add"),
     ],
 )
 def test_a_refusal_comes_before_the_first_output_is_asked_for(
@@ -168,12 +171,18 @@ def test_a_refusal_comes_before_the_first_output_is_asked_for(
         ("prompt", tokens(2)),
         ("none", tokens(1)),
         ("image", "a prompt that is not rendered yet"),
+        ("image", {"prompt": "one that is not rendered either"}),
     ],
 )
 def test_what_can_be_served_goes_on_to_vllm(engine: Any, steering: object, prompt: Any) -> None:
     answer = ask(engine, steering, prompt)
     assert hasattr(answer, "__anext__")  # vLLM's generator, which has not begun
     assert not engine.renderer.mm_processor_cache.emptied
+
+
+def test_the_resolved_form_is_not_taken_from_a_caller(engine: Any) -> None:
+    with pytest.raises(VLLMValidationError, match="is reserved"):
+        AsyncLLM.generate(engine, tokens(1), SamplingParams(extra_args={WIRE_KEY: []}), "r")
 
 
 def test_a_request_that_mentions_nothing_is_not_looked_at(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

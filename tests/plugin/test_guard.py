@@ -189,6 +189,9 @@ def test_headers_and_urls_that_mean_something_else_pass(headers: dict[str, str],
     body = b'{"messages": []}'
     assert client.post(f"{ELSEWHERE}?trace=steering&stream=1", content=body, headers=headers).content == body
     assert client.get(f"{ELSEWHERE}?steering=1").status_code == 200
+    assert (
+        client.post(ELSEWHERE + "?" + "&".join(f"f{number}=1" for number in range(200)), content=body).content == body
+    )
 
 
 def test_a_file_that_is_uploaded_is_not_looked_at(client: TestClient) -> None:
