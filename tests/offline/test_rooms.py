@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
 from operator import attrgetter
+from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
@@ -33,6 +35,22 @@ def test_the_top_level_hands_on_what_the_rooms_hold() -> None:
         assert getattr(trimtab.offline, name) is getattr(import_module(f"trimtab.offline.{room}"), name)
     with pytest.raises(AttributeError, match="has no attribute 'readers'"):
         attrgetter("readers")(trimtab.offline)
+
+
+@pytest.mark.parametrize("package", ["trimtab.offline", "trimtab.offline.models", "trimtab.offline.states"])
+def test_what_a_type_checker_sees_of_a_package_is_what_it_hands_out(package: str) -> None:
+    """The lazy names are written twice, since a checker follows imports only and Python must not."""
+    tree = ast.parse(Path(str(import_module(package).__file__)).read_text())
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    found = {
+        (alias.name, node.module) for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    handed = import_module(package)
+    for name, module in found:
+        assert name in handed.__all__
+        assert getattr(handed, name) is getattr(import_module(f"{package}.{module}"), name)
+    eager = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {*handed.__all__} <= {name for name, _ in found} | eager
 
 
 def test_dictionaries_profiles_and_evaluation_need_no_torch() -> None:
