@@ -11,8 +11,6 @@ at active entries alone; the CUDA form is the kernel in `op_triton`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from .fields import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE
@@ -22,7 +20,7 @@ __all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"
 _LIBRARY = torch.library.Library("trimtab", "DEF")
 _LIBRARY.define(
     "steer(Tensor hidden, Tensor residual, Tensor entries, Tensor slots, Tensor limits, Tensor bias, Tensor rows, "
-    "Tensor(a!) decided, Tensor(b!) lost, bool opens=True) -> Tensor"
+    "Tensor(a!) decided, Tensor(b!) lost, *, bool opens=True) -> Tensor"
 )
 
 
@@ -36,6 +34,7 @@ def steer(
     rows: torch.Tensor,
     decided: torch.Tensor,
     lost: torch.Tensor,
+    *,
     opens: bool = True,
 ) -> torch.Tensor:
     """What to add to `residual`.
@@ -54,18 +53,18 @@ def steer(
         [T, D] in the dtype of `residual`: accumulated in float32, cast once, finite.
     """
     delta: torch.Tensor = torch.ops.trimtab.steer(
-        hidden, residual, entries, slots, limits, bias, rows, decided, lost, opens
+        hidden, residual, entries, slots, limits, bias, rows, decided, lost, opens=opens
     )
     return delta
 
 
 @torch.library.impl(_LIBRARY, "steer", "CUDA")
-def _steer_cuda(*arguments: Any) -> torch.Tensor:
+def _steer_cuda(*tensors: torch.Tensor, opens: bool = True) -> torch.Tensor:
     from .op_triton import launch
 
-    return launch(*arguments)
+    return launch(*tensors, opens=opens)
 
 
 @torch.library.register_fake("trimtab::steer", lib=_LIBRARY)
-def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor, *rest: Any) -> torch.Tensor:
+def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor, *rest: torch.Tensor, opens: bool = True) -> torch.Tensor:
     return torch.empty_like(residual)

@@ -226,6 +226,7 @@ def launch(
     rows: torch.Tensor,
     decided: torch.Tensor,
     lost: torch.Tensor,
+    *,
     opens: bool = True,
 ) -> torch.Tensor:
     """As `op.steer`, whose arguments these are; the last dimension of every tensor is contiguous."""

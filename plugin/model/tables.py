@@ -68,7 +68,8 @@ class LayerTable(nn.Module):
         return steer(
             *(hidden, residual, self.tokens.entries),
             *(self.slots, self.limits, self.bias, self.rows, self.decided),
-            *(self.tokens.lost, self.opens),
+            self.tokens.lost,
+            opens=self.opens,
         )
 
     def check_room(self, profile: Profile) -> None:

@@ -60,7 +60,7 @@ Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def run(case: Case) -> Answer:
     decided, lost = case.decided.clone(), case.lost.clone()
-    return steer(*replace(case, decided=decided, lost=lost).tensors(), case.opens), decided, lost
+    return steer(*replace(case, decided=decided, lost=lost).tensors(), opens=case.opens), decided, lost
 
 
 def halves(rng: np.random.Generator, *shape: int) -> torch.Tensor:

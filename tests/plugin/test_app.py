@@ -82,7 +82,11 @@ def asked(client: TestClient, path: str, body: Iterator[bytes]) -> list[Message]
 
     headers = [(b"content-type", b"application/json")]
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
-    asyncio.run(client.app(scope, receive, send))
+
+    async def answer() -> None:
+        await client.app(scope, receive, send)
+
+    asyncio.run(answer())
     return sent
 
 

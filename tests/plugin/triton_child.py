@@ -14,7 +14,7 @@ from trimtab.plugin.model import op_triton
 
 def answer(given: str, answered: str) -> None:
     """The kernel's delta, under the interpreter, and `decided` and `lost` after it, for the cases of a file."""
-    torch.save([(op_triton.launch(*case, opens), *case[-2:]) for case, opens in torch.load(given)], answered)
+    torch.save([(op_triton.launch(*case, opens=opens), *case[-2:]) for case, opens in torch.load(given)], answered)
 
 
 def build(stream: str, size: int) -> None:
