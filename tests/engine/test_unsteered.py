@@ -12,6 +12,8 @@ from tests.engine.engine import Engine
 
 pytestmark = pytest.mark.engine
 
+# At random, from a generator that is ours in an engine that was asked to steer.
+DRAWN = [{"temperature": 2.0, "seed": seed} for seed in (11, 12)]
 ASKS = [
     replace(ask, full=True)
     for ask in (
@@ -19,8 +21,7 @@ ASKS = [
         *questions("number", 2),
         *questions("other", 2),
         *yes_no("yes", 1),
-        # Drawn at random, from a generator that is ours in an engine that was asked to steer.
-        caption(2, max_tokens=12, ignore_eos=True, sampling={"temperature": 1.0, "seed": 11}),
+        *(caption(2, max_tokens=12, ignore_eos=True, sampling=drawn) for drawn in DRAWN),
         Ask("who is there? " * 12, max_tokens=5, ignore_eos=True),
     )
 ]
@@ -53,6 +54,11 @@ def test_an_engine_that_did_not_ask_is_plain_vllm(model: Path, expected: list[An
         assert not any("trimtab" in layer for layer in bare.call("armed")["layers"])
     assert [answer.tokens for answer in answers] == [answer.tokens for answer in [*expected, expected[0]]]
     assert [answer.logprobs for answer in answers[:-1]] == [answer.logprobs for answer in expected]
+
+
+def test_the_drawn_answers_hang_on_their_seeds(expected: list[Answer]) -> None:
+    one, other = (answer for ask, answer in zip(ASKS, expected, strict=True) if ask.sampling in DRAWN)
+    assert one.tokens != other.tokens
 
 
 @pytest.mark.parametrize("steering", [None, "none"])
