@@ -1,12 +1,13 @@
-"""A request that has lost what it was to be given ends with an error, and no other request does.
+"""A request that has lost what it was to be given ends with an error, and so does who may have read what it wrote.
 
 A worker reads the marks of a step (`steps.lost`) where the step's tokens are sampled, and lets its output carry the
-names of the requests. The scheduler ends them when it reads that output. It also takes their blocks out of the prefix
-cache, which would be found under the keys of steering that they do not hold, and ends who shares such a block already.
+names of the requests. The scheduler ends them when it reads that output. What they wrote in the step lies in blocks
+whose keys say that they are steered. So all blocks leave the prefix cache, and whoever holds one of these ends too. It
+takes damaged memory or a bug to get here: what is simple and sure comes before what is spared.
 
 vLLM has no official way to end one request from a worker; its own errors (of a grammar, of a KV transfer) end in
-`Scheduler.finish_requests` as well. With pipeline parallelism only the last stage has an output: what another one loses
-is logged, and not ended.
+`Scheduler.finish_requests` as well. With pipeline parallelism only the last stage has an output that can name a
+request: a loss on another one ends the engine.
 
 Leans on vllm/v1/worker/gpu_model_runner.py and vllm/v1/worker/gpu/model_runner.py: GPUModelRunner.sample_tokens, which
 follows the layers of each step, and on vllm/v1/core/sched/scheduler.py: Scheduler.update_from_output, finish_requests
@@ -15,10 +16,12 @@ follows the layers of each step, and on vllm/v1/core/sched/scheduler.py: Schedul
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
+
+import torch
 
 from ..compat.wrapping import wrap
 from ..model.arming import tables_of
@@ -46,21 +49,36 @@ def _sample(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) 
     if marks is None:
         return output
     if hasattr(output, "get_output"):  # its tokens, and our marks, are still on their way from the device
-        output.get_output = partial(_awaited, output.get_output, marks)
-        return output
+        return _awaiting()(output, marks)
     return _noted(output, marks)
 
 
-def _awaited(get_output: Callable[[], Any], marks: StepMarks) -> Any:
-    return _noted(get_output(), marks)
+@functools.cache
+def _awaiting() -> type:
+    from vllm.v1.outputs import AsyncModelRunnerOutput
+
+    class Awaiting(AsyncModelRunnerOutput):
+        """An output that is waited for, and the marks that come with it."""
+
+        def __init__(self, output: Any, marks: StepMarks) -> None:
+            self._output, self._marks = output, marks
+
+        def get_output(self) -> Any:
+            return _noted(self._output.get_output(), self._marks)
+
+    return Awaiting
 
 
 def _noted(output: Any, marks: StepMarks) -> Any:
+    last_stage = bool(getattr(output, "req_ids", None))
+    if not last_stage and torch.accelerator.is_available():
+        torch.accelerator.synchronize()  # nothing else has waited for the marks
     if names := marks.names():
         for name in names:
             logger.error("trimtab: request %s: %s", name, LOST)
-        if getattr(output, "req_ids", None):  # the last stage of a pipeline; others share one empty output
-            setattr(output, _NAMES, names)
+        if not last_stage:
+            raise RuntimeError(f"trimtab: on a pipeline stage that cannot end a request alone, {LOST}")
+        setattr(output, _NAMES, names)
     return output
 
 
@@ -72,32 +90,63 @@ def end_lost() -> None:
 
 
 def _update(original: Callable[..., Any], self: Any, scheduler_output: Any, output: Any) -> Any:
-    names = getattr(output, _NAMES, None)
-    if names is None:
+    # A request that is ended may be in a step that runs already, whose output names it once more.
+    ended_before: set[str] = self.__dict__.setdefault("trimtab_ended", set())
+    names = set(getattr(output, _NAMES, ())) - ended_before
+    if not names:
         return original(self, scheduler_output, output)
-    blocks = _blocks(self, names)
-    sharers = [name for name in self.requests if name not in names and blocks & _blocks(self, [name])]
+    written = _written(self, names, scheduler_output)
     ended = [
         request
-        for name in (*names, *sharers)
-        if (request := self.requests.get(name)) is not None and not request.is_finished()
+        for name, request in self.requests.items()
+        if name in names or (_is_keyed(request) and (written is None or not written.isdisjoint(_blocks(self, name))))
     ]
     results = original(self, scheduler_output, output)
-    self.kv_cache_manager.evict_blocks(blocks)
+    self.kv_cache_manager.evict_blocks(set(range(self.kv_cache_manager.block_pool.num_gpu_blocks)))
+    for sharer in {request.request_id for request in ended} - names:
+        logger.error("trimtab: request %s ends too: it holds blocks that may not be steered", sharer)
+    ended_before.update(names, (request.request_id for request in ended))
     return _with_errors(self, results, ended)
 
 
-def _blocks(scheduler: Any, names: Iterable[str]) -> set[int]:
-    """The blocks of requests whose keys say that they are steered."""
+def _written(scheduler: Any, names: Iterable[str], scheduler_output: Any) -> set[int] | None:
+    """The blocks that requests may have written in a step under keys of steering; None if nobody knows them any more.
+
+    A request that was aborted or sent back while the step ran has no blocks: they are free, and still cached.
+    """
     found: set[int] = set()
     for name in names:
         request = scheduler.requests.get(name)
-        start = None if request is None else first_keyed(request.sampling_params)
-        if start is not None:
-            groups = scheduler.kv_cache_config.kv_cache_groups
-            for blocks, group in zip(scheduler.kv_cache_manager.get_block_ids(name), groups, strict=True):
-                found.update(blocks[start // group.kv_cache_spec.block_size :])
+        if request is not None and not _is_keyed(request):
+            continue
+        blocks = [] if request is None else _blocks(scheduler, name, _first_position(scheduler_output, name))
+        if not blocks:
+            return None
+        found.update(blocks)
+    found.discard(scheduler.kv_cache_manager.block_pool.null_block.block_id)  # many hold it, and nobody reads it
     return found
+
+
+def _blocks(scheduler: Any, name: str, start: int = 0) -> list[int]:
+    """The blocks that a request holds, from one before that of position `start`: drafts may have moved it back."""
+    groups = scheduler.kv_cache_config.kv_cache_groups
+    of_groups = zip(scheduler.kv_cache_manager.get_block_ids(name), groups, strict=True)
+    return [
+        block for blocks, group in of_groups for block in blocks[max(0, start // group.kv_cache_spec.block_size - 1) :]
+    ]
+
+
+def _first_position(scheduler_output: Any, name: str) -> int:
+    """Where the tokens of a request begin in a step."""
+    for new in scheduler_output.scheduled_new_reqs:
+        if new.req_id == name:
+            return int(new.num_computed_tokens)
+    cached = scheduler_output.scheduled_cached_reqs
+    return int(cached.num_computed_tokens[cached.req_ids.index(name)])
+
+
+def _is_keyed(request: Any) -> bool:
+    return first_keyed(request.sampling_params) is not None
 
 
 def _with_errors(scheduler: Any, results: Any, ended: Iterable[Any]) -> Any:

@@ -19,7 +19,8 @@ class Ask:
     instead. steering: the value under `extra_args["steering"]`, None for no such key. extra: other `extra_args`.
     full: give the whole distribution of every step, and no text. late: the step of the engine at which it arrives.
     sampling: further arguments of `SamplingParams`, which win over those made of the fields above. lora: folder of an
-    adapter. priority: lower goes first, where the engine schedules by it. abort: the step at which it is taken back.
+    adapter. priority: lower goes first, where the engine schedules by it. abort: the step at which it is taken back,
+    leaves: the step during which it is, so that the engine hears of it before it reads what came of that step.
     scenes: seeds of further pictures; with `ids`, each picture has one placeholder there. salt: keeps its cached blocks
     apart from those of other salts; with `ids` only. url: a picture as a data URL, decoded by vLLM as a server's is.
     """
@@ -38,6 +39,7 @@ class Ask:
     lora: str | None = None
     priority: int = 0
     abort: int | None = None
+    leaves: int | None = None
     scenes: tuple[int, ...] = ()
     salt: str | None = None
     url: str | None = None

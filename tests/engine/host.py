@@ -83,6 +83,7 @@ class Host:
         waiting = [(number, Ask.of_json(found)) for number, found in enumerate(asks)]
         numbers: dict[str, int] = {}
         replies: dict[int, Any] = {}
+        leaving: list[str] = []
         step = 0
         while waiting or self.llm.llm_engine.has_unfinished_requests():
             for number, ask in [entry for entry in waiting if entry[1].late <= step]:
@@ -95,13 +96,22 @@ class Host:
                 if ask.abort == step:
                     self.llm.llm_engine.abort_request([name for name, known in numbers.items() if known == number])
                     replies[number] = Refusal("Aborted", f"at step {step}")
+                if ask.leaves == step:
+                    leaving += [name for name, known in numbers.items() if known == number]
+                    replies[number] = Refusal("Aborted", f"in step {step}")
             if step in preempt:
                 self._preempt()
             step += 1
             if step > _MOST_STEPS:
                 raise RuntimeError("the engine has requests that it never finishes")
-            for output in self.llm.llm_engine.step():
-                if output.finished:
+            core = self.llm.llm_engine.engine_core.engine_core
+            core.aborts_queue.put_nowait(
+                [name for name in self._scheduler.requests if name.partition("-")[0] in leaving]
+            )
+            outputs = self.llm.llm_engine.step()
+            self.llm.llm_engine.abort_request(leaving)
+            for output in outputs:
+                if output.finished and output.request_id not in leaving:
                     replies[numbers[output.request_id]] = _answer(output)
         return [asdict(replies[number]) for number in range(len(asks))]
 

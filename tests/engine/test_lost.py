@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.engine.asking import Answer
+from tests.engine.asking import Answer, Refusal
 from tests.engine.engine import Engine
 from tests.engine.lawbook import prompt
 from trimtab.plugin.requests.lost import LOST
@@ -68,6 +68,36 @@ def test_what_was_written_to_the_cache_unsteered_is_not_found_there(damaged: Eng
     ask = replace(prompt(2 * BLOCK + 1, 8), steering="coarse-middle-prompt")
     first, together = damaged.ask([ask])[0], damaged.ask([ask, ask])
     assert [answer.error for answer in (first, *together)] == [LOST] * 3
+    damaged.call("mend")
+    (after,) = damaged.ask([ask])
+    damaged.forget()
+    assert after.cached == 0
+    assert bits([after]) == bits(damaged.ask([ask]))
+
+
+def test_what_another_one_computed_over_it_is_not_found_either(damaged: Engine, law: Registry) -> None:
+    # The second finds the picture of the first in the cache. Its own words are not steered, and fill blocks too.
+    damaged.call("damage", digest=law["coarse-middle-image"].digest)
+    words = tuple(range(310, 310 + 2 * BLOCK))
+    first, second = (
+        replace(prompt(9, 3), steering="coarse-middle-image", scene=4, ids=(4, *more)) for more in (words[-2:], words)
+    )
+    assert [answer.error for answer in damaged.ask([first, second])] == [LOST] * 2
+    damaged.call("mend")
+    damaged.ask([second])
+    next_turn = replace(second, ids=(*(second.ids or ()), 301))
+    (after,) = damaged.ask([next_turn])
+    damaged.forget()
+    assert after.cached > 0
+    assert bits([after]) == bits(damaged.ask([next_turn]))
+
+
+def test_a_client_that_leaves_meanwhile_leaves_nothing_unsteered_behind(damaged: Engine) -> None:
+    ask = replace(prompt(2 * BLOCK + 1, 8), steering="coarse-middle-prompt")
+    gone, bystander = damaged.try_all([replace(ask, leaves=0), prompt(40, 1)])
+    assert isinstance(gone, Refusal)
+    assert isinstance(bystander, Answer)
+    assert bystander.error is None
     damaged.call("mend")
     (after,) = damaged.ask([ask])
     damaged.forget()
