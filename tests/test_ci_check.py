@@ -47,7 +47,7 @@ def demo() -> Demo:
             "coarse": {"alpha": 1.0, "converted": 100, "deleted": 3, "other_facts_changed": 20},
             "fine": {"alpha": 1.0, "converted": 130, "deleted": 1, "other_facts_changed": 4},
         },
-        "throughput": {"plain": 100.0, "steered": 95.0, "ratio": 0.95},
+        "throughput": {"plain": 100.0, "steered": 95.0, "ratio": 0.94, "pairs": [0.9, 0.94, 0.95]},
     }
 
 
@@ -120,8 +120,8 @@ def test_no_conversion_at_all_fails(check: Check, demo: Demo) -> None:
 
 
 def test_slow_steering_fails(check: Check, demo: Demo) -> None:
-    demo["throughput"]["ratio"] = 0.949
-    assert fails_with("throughput: ratio is 0.949, below 0.95", check(demo))
+    demo["throughput"]["pairs"] = [0.9, 0.949]
+    assert fails_with("throughput: the ratios of all pairs are below 0.95: [0.9, 0.949]", check(demo))
 
 
 def test_a_missing_baseline_fails(check: Check, demo: Demo) -> None:
