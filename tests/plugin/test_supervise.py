@@ -49,7 +49,14 @@ sys.exit(supervise("program", serve, grace=float(sys.argv[2])))
 class Supervised:
     def __init__(self, server: str, grace: float = 60) -> None:
         command = [sys.executable, "-c", PROGRAM, SERVERS[server].strip("\n"), str(grace)]
-        self.parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.parent = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Tests that run in the background may have been told to ignore it, and would hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         assert self.parent.stdout is not None
         words = iter(self.parent.stdout.readline, "ready\n")
         self.processes = [psutil.Process(int(word)) for word in words]
