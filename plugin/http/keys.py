@@ -171,7 +171,7 @@ class KeyReader:
         self.parts += parts
         if self.parts > MOST_PARTS:
             raise RequestError(
-                f"the body has more than {MOST_PARTS:,} strings, lists and objects (a field counts {_KEY_PARTS}), "
+                f"the body has more than {MOST_PARTS:,} strings, lists and objects (a new field counts {_KEY_PARTS}), "
                 f"which is more than is looked through for {FIELD!r}; send a smaller one",
                 param="body",
             )

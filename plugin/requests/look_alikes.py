@@ -24,6 +24,7 @@ _FREE = frozenset({
     "messages", "input", "prompt", "prompts", "queries", "documents", "data", "tools", "functions",
     "tool_choice", "function_call", "text", "reasoning", "response_format", "structured_outputs", "guided_json",
     "json_schema", "logit_bias", "prediction", "suffix", "system", "instructions",
+    "state", "questions", "criteria",
 })
 # fmt: on
 _TURNS = frozenset({"messages", "input"})

@@ -77,13 +77,6 @@ def test_a_chat_route_of_another_plugin_stops_the_start() -> None:
         check_route(app)
 
 
-def test_beam_search_is_refused_with_steering(client: TestClient) -> None:
-    """At the door: once vLLM has rendered the prompt, it takes its pictures for sent."""
-    asked = {"model": "m", "messages": MESSAGES, "use_beam_search": True, "steering": "polite"}
-    with pytest.raises(VLLMValidationError, match="not served with beam search"):
-        client.post(CHAT_ROUTE, json=asked)
-
-
 @pytest.mark.parametrize(
     ("steering", "profiles", "alphas"),
     [

@@ -92,6 +92,7 @@ def test_a_part_of_the_field_beside_a_prompt_is_refused(key: str, prompt: str) -
 @pytest.mark.parametrize(
     "data",
     [
+        {"state": {"vehicle": {"steering": "left"}}, "questions": {"steering": "?"}},
         {"tools": [{"type": "function", "function": {"parameters": {"properties": {"steering": {"type": "number"}}}}}]},
         {"response_format": {"json_schema": {"schema": {"properties": {"steering": {}, "alpha": {}}}}}},
         {"messages": [{"role": "tool", "content": {"steering": 1}, "tool_calls": [{"steering": {"profile": 1}}]}]},
@@ -217,6 +218,6 @@ def test_a_body_of_countless_parts_is_not_read_on(monkeypatch: pytest.MonkeyPatc
     assert read(b'{"a": [' + b"1," * 10_000 + b"1]}", []) is None
     with pytest.raises(RequestError, match="more than 1,000 strings, lists and objects"):
         read(b'{"\\u0041":[' + b"[],[]," * 1000, [64] * 99)
-    with pytest.raises(RequestError, match="a field counts 50"):
+    with pytest.raises(RequestError, match="a new field counts 50"):
         read(b"{" + b",".join(b'"%d": 1' % number for number in range(30)) + b"}", [])
     assert read(b'{"messages":[' + b",".join([b'{"role":"user"}'] * 100) + b"]}", []) is None  # a key again costs less
