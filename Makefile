@@ -3,7 +3,7 @@
 # make study      concepts, shift and steering in depth; writes out/study/run/report.html
 # make test       the tests
 # make conformance  500 random batches against each request alone; writes docs/conformance.md
-# make smoke      the few tests that show most of it, in about a minute
+# make smoke      the few tests that show most of it, in a few minutes
 # make compat     those few on the oldest vLLM that trimtab serves with, in .venv-oldest
 # make bench      what steering costs beside plain vLLM, in five minutes (see bench/README.md)
 # make serve      the demo's model and profiles on PORT
@@ -62,18 +62,19 @@ study: install
 
 # Two tests at a time: an engine of the tests keeps one core busy. Each takes up to 3 GiB.
 WORKERS ?= 2
+PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest $(PARALLEL)
 
 conformance: install
 	$(BIN)/python -m tests.conformance.run
 
 smoke: install
-	$(BIN)/python -m pytest -m smoke
+	$(BIN)/python -m pytest $(PARALLEL) -m smoke
 
 compat: .venv-oldest/.installed
-	@.venv-oldest/bin/python -m pytest -m smoke \
+	@.venv-oldest/bin/python -m pytest $(PARALLEL) -m smoke \
 	    && echo 'compat: passed with $(OLDEST)' || { echo 'compat: failed with $(OLDEST)'; exit 1; }
 
 OLDEST := $(shell grep ^vllm tests/oldest.txt)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from vllm.renderers.chat_utils import _get_full_multimodal_text_prompt
 from vllm.renderers.hf import _detect_content_format, resolve_chat_template_kwargs
 from vllm.transformers_utils import chat_templates
 
+from tests.chat_utils import CHAT_UTILS
 from tests.offline.test_other_models import save_qwen2_vl
 from tests.offline.worlds import TEMPLATE, questions, write_data
 from trimtab.offline import Reader
@@ -74,7 +74,7 @@ def served(tokenizer: Any, template: str, text: str, mark: str | None, **argumen
     if _detect_content_format(template, default="string") == "openai":
         content: Any = [*([{"type": "image"}] if mark else []), {"type": "text", "text": text}]
     else:
-        content = _get_full_multimodal_text_prompt({"image": [mark]}, [text], False) if mark else text
+        content = CHAT_UTILS._get_full_multimodal_text_prompt({"image": [mark]}, [text], False) if mark else text
     given = resolve_chat_template_kwargs(tokenizer, template, {"add_generation_prompt": True, **arguments})
     turn = [{"role": "user", "content": content}]
     return str(tokenizer.apply_chat_template(turn, chat_template=template, tokenize=False, **given))

@@ -13,8 +13,8 @@ from vllm.entrypoints.openai.chat_completion import api_router
 from vllm.entrypoints.openai.chat_completion.api_router import router as vllm_chat
 from vllm.exceptions import VLLMValidationError
 from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
-from vllm.renderers.chat_utils import MM_PARSER_MAP
 
+from tests.chat_utils import CHAT_UTILS
 from trimtab.plugin.asking import SWITCH
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.http.doors import (
@@ -155,10 +155,10 @@ def test_the_parts_of_a_message_tell_whether_there_is_a_picture(content: Any, fo
 
 
 def test_every_part_of_vllms_for_pictures_and_videos_is_known() -> None:
-    for name in MM_PARSER_MAP:
+    for name in CHAT_UTILS.MM_PARSER_MAP:
         if name.startswith(("image", "video", "input_image")):
             assert has_pictures([{"content": [{"type": name}]}])
-    assert not any(has_pictures([{"content": [{"type": name}]}]) for name in MM_PARSER_MAP if "text" in name)
+    assert not any(has_pictures([{"content": [{"type": name}]}]) for name in CHAT_UTILS.MM_PARSER_MAP if "text" in name)
 
 
 def test_discovery_lists_every_profile_by_name(client: TestClient, registry: Registry) -> None:
