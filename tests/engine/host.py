@@ -104,10 +104,9 @@ class Host:
             step += 1
             if step > _MOST_STEPS:
                 raise RuntimeError("the engine has requests that it never finishes")
-            core = self.llm.llm_engine.engine_core.engine_core
-            core.aborts_queue.put_nowait(
-                [name for name in self._scheduler.requests if name.partition("-")[0] in leaving]
-            )
+            if leaving:
+                gone = [name for name in self._scheduler.requests if name.partition("-")[0] in leaving]
+                self.llm.llm_engine.engine_core.engine_core.aborts_queue.put_nowait(gone)
             outputs = self.llm.llm_engine.step()
             self.llm.llm_engine.abort_request(leaving)
             for output in outputs:
