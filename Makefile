@@ -29,12 +29,12 @@ unexport PYTHONDONTWRITEBYTECODE
 install: $(INSTALLED)
 
 # One call, so that vLLM's pin decides which torch is installed. uv reads no configuration of pip's and takes the CPU build
-# of torch from PyTorch's own index; where it cannot, pip may. pip would spend most of its time on byte code, which Python
-# writes anyway when it is needed. The build leaves trimtab.egg-info behind: its entry points would hide those of a later
-# install from every Python that runs in this folder.
+# of torch from PyTorch's own index; where it cannot, pip may: today's, since the one that Python 3.11 brings takes a minute
+# longer. pip would spend most of its time on byte code, which Python writes anyway when it is needed. The build leaves
+# trimtab.egg-info behind: its entry points would hide those of a later install from every Python that runs in this folder.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv --upgrade-deps .venv
 	@{ command -v uv >/dev/null && set -x \
 	    && uv pip install --python $(BIN)/python $(UV_TORCH) -e '.[$(BACKEND),dev]'; } \
 	|| { set -x; $(BIN)/python -m pip install --no-compile -e '.[$(BACKEND),dev]'; }
@@ -80,7 +80,7 @@ compat: .venv-oldest/.installed
 OLDEST := $(shell grep ^vllm tests/oldest.txt)
 
 .venv-oldest/.installed: pyproject.toml tests/oldest.txt
-	$(PYTHON) -m venv --clear .venv-oldest
+	$(PYTHON) -m venv --clear --upgrade-deps .venv-oldest
 	.venv-oldest/bin/python -m pip install --no-compile --constraint tests/oldest.txt -e '.[cpu,dev]'
 	@rm -rf trimtab.egg-info
 	@touch $@
