@@ -156,7 +156,7 @@ SEAMS = (
     Seam("v1/core/sched/output.py", "NewRequestData", "req_id num_computed_tokens", "read", "runners.lost"),
     Seam("v1/core/sched/output.py", "CachedRequestData", "req_ids num_computed_tokens", "read", "runners.lost"),
     Seam("v1/kv_cache_interface.py", "KVCacheSpec", "block_size", "read", "runners.lost"),
-    Seam("v1/request.py", "Request", "client_index request_id sampling_params", "read", "runners.lost"),
+    Seam("v1/request.py", "Request", "client_index is_finished request_id sampling_params", "read", "runners.lost"),
     Seam("v1/request.py", "RequestStatus", "FINISHED_ERROR", "read", "runners.lost"),
     Seam("v1/engine", "FinishReason", "ERROR", "read", "runners.lost"),
     Seam("v1/engine", "EngineCoreOutputs", "outputs", "read", "runners.lost"),

@@ -90,9 +90,10 @@ def end_lost() -> None:
 
 
 def _update(original: Callable[..., Any], self: Any, scheduler_output: Any, output: Any) -> Any:
-    # A request that is ended may be in a step that runs already, whose output names it once more.
+    # A request that is ended may be in a step that runs already, whose output names it once more. One that lives is
+    # another of the same name: vLLM can be told to add nothing to a client's request id.
     ended_before: set[str] = self.__dict__.setdefault("trimtab_ended", set())
-    names = set(getattr(output, _NAMES, ())) - ended_before
+    names = {name for name in getattr(output, _NAMES, ()) if name not in ended_before or _lives(self, name)}
     if not names:
         return original(self, scheduler_output, output)
     written = _written(self, names, scheduler_output)
@@ -143,6 +144,11 @@ def _first_position(scheduler_output: Any, name: str) -> int:
             return int(new.num_computed_tokens)
     cached = scheduler_output.scheduled_cached_reqs
     return int(cached.num_computed_tokens[cached.req_ids.index(name)])
+
+
+def _lives(scheduler: Any, name: str) -> bool:
+    request = scheduler.requests.get(name)
+    return request is not None and not request.is_finished()
 
 
 def _is_keyed(request: Any) -> bool:

@@ -12,6 +12,8 @@ import pytest
 from tests.engine.asking import Ask, caption
 from tests.engine.engine import Engine
 from tests.engine.test_tight import STEERINGS
+from trimtab.plugin.requests.lost import LOST
+from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine
 
@@ -82,3 +84,18 @@ def test_a_name_that_is_used_again_brings_nothing_of_its_former_steering(engine:
         told += [answer.tokens for answer in tight.ask([ask.steered(steering)])]
     assert told == [answer.tokens for answer in engine.ask_alone([ask.steered(steering) for steering in steerings])]
     assert len({tuple(tokens) for tokens in told}) >= 3
+
+
+def test_a_request_under_the_name_of_one_that_was_lost_is_not_answered_unsteered_either(
+    tight: Engine, registry: Registry
+) -> None:
+    lost = caption(5, max_tokens=4, steering="coarse-middle-answer")
+    tight.call("damage", digest=registry["coarse-middle-answer"].digest)
+    try:
+        told = []
+        for _ in range(2):
+            tight.call("reuse_names")
+            told += [answer.error for answer in tight.ask([lost])]
+    finally:
+        tight.call("mend")
+    assert told == [LOST] * 2
