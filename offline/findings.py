@@ -15,7 +15,7 @@ Files of pictures are named relative to RUN. Rates come with 95 % intervals.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
@@ -30,6 +30,8 @@ __all__ = [
     "ConceptShift",
     "ConceptsFound",
     "DriftFound",
+    "Effect",
+    "Example",
     "Finding",
     "Measured",
     "ShiftFound",
@@ -75,13 +77,23 @@ class AboutFound(Finding):
 
 
 class Concept(_Frozen):
-    """words: from the unembedding, best first. images: of the samples that activate it most, best first."""
+    """words: from the unembedding, best first. images: of the samples that activate it most, best first.
+
+    questions: what was asked about each of `images`; empty where that was not kept.
+    """
 
     label: str
     rows: NonNegativeInt
     purity: Annotated[Real, Field(ge=0, le=1)]
     words: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if self.questions and len(self.questions) != len(self.images):
+            raise ValueError(f"questions has {len(self.questions)} entries; expected one for each of the images")
+        return self
 
 
 class ConceptsFound(Finding):
@@ -153,11 +165,28 @@ class DriftFound(Finding):
         return self
 
 
+class Effect(_Frozen):
+    """What a steering did, beside the same model unsteered on the same samples. None: cannot be told of these answers.
+
+    turned: of the answers that were meant to turn, those that did. unchanged: of the same answers, those that turned
+    and kept every word that was not meant to turn. strayed: of the same answers, those that became something else.
+    off_target: of all other answers, those that changed. stutter, stutter_before: of all answers, those that repeat
+    themselves, with and without the steering.
+    """
+
+    turned: Measured | None = None
+    unchanged: Measured | None = None
+    strayed: Measured | None = None
+    off_target: Measured | None = None
+    stutter: Measured | None = None
+    stutter_before: Measured | None = None
+
+
 class SweepPoint(_Frozen):
     """What one strength did.
 
     series: the steering that was varied. gained: share of what should change and did. collateral: share of what should
-    stay and changed.
+    stay and changed. effect: more of what it did.
     """
 
     series: str
@@ -167,6 +196,7 @@ class SweepPoint(_Frozen):
     gained: Measured
     collateral: Measured
     chosen: bool = False
+    effect: Effect | None = None
 
 
 class SweepFound(Finding):
@@ -174,13 +204,39 @@ class SweepFound(Finding):
     points: tuple[SweepPoint, ...]
 
 
+class Example(_Frozen):
+    """The answers to one sample, before and after. Written as a pair [before, after], it has no more than these.
+
+    picture: its file. mark: what is to be said of it, such as "broken".
+    """
+
+    before: str
+    after: str
+    question: str = ""
+    picture: str = ""
+    mark: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_pair(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return dict(zip(("before", "after"), value, strict=True))
+        return value
+
+
 class AnswersFound(Finding):
-    """flow: (original answer, new answer) → how many. examples: original and new text of some samples."""
+    """flow: (original answer, new answer) → how many. examples: some samples, those to look at first in front.
+
+    data: which data set, in a few words. effect: the figures that head its section, and the steering's row in the
+    report's comparison.
+    """
 
     kind: ClassVar[str] = "answers"
     steering: str
     flow: tuple[tuple[str, str, NonNegativeInt], ...]
-    examples: tuple[tuple[str, str], ...] = ()
+    examples: tuple[Example, ...] = ()
+    data: str = ""
+    effect: Effect | None = None
 
 
 class TableFound(Finding):

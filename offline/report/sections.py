@@ -196,7 +196,7 @@ def _(found: AnswersFound, pictures: Pictures) -> list[Part]:
             "answers": column([many for _, many in largest], "count"),
         }
         parts.append(table("Every change", columns, folded=True))
-    return [*parts, *([Examples([_marked(*pair) for pair in found.examples])] if found.examples else [])]
+    return [*parts, *([Examples([_marked(one.before, one.after) for one in found.examples])] if found.examples else [])]
 
 
 def _marked(before: str, after: str) -> tuple[Markup, Markup]:

@@ -28,6 +28,7 @@ from trimtab.offline.findings import (
     ConceptsFound,
     ConceptShift,
     DriftFound,
+    Example,
     Measured,
     ShiftFound,
     SweepFound,
@@ -197,7 +198,7 @@ def _answers(rng: np.random.Generator, scenes: Sequence[Scene]) -> AnswersFound:
         for after in rng.permutation(WORDS)[:2]:
             flow[before, str(after)] = int(rng.integers(1, 30))
     told = [caption(scene) for scene in scenes[:12]]
-    examples = tuple((one, _neutral(one)) for one in told)
+    examples = tuple(Example(before=one, after=_neutral(one)) for one in told)
     return AnswersFound(
         title="Where yes went",
         note=INVENTED,

@@ -26,6 +26,7 @@ from trimtab.offline.findings import (
     ConceptsFound,
     ConceptShift,
     DriftFound,
+    Example,
     Finding,
     Measured,
     ShiftFound,
@@ -109,6 +110,7 @@ def test_no_text_of_a_finding_becomes_markup() -> None:
     )  # fmt: skip
     point = SweepPoint(series=ATTACK, layer=1, alpha=1, split="dev", gained=wide, collateral=wide, chosen=True)
     concept = Concept(label=ATTACK, rows=1, purity=1, words=(ATTACK,), images=(ATTACK,))
+    example = Example(before=ATTACK, after=f"{ATTACK} b", question=ATTACK, picture=ATTACK, mark=ATTACK)
     told = {"title": ATTACK, "note": ATTACK}
     both = {ATTACK: wide, "b": wide}
     page = page_of(
@@ -117,7 +119,7 @@ def test_no_text_of_a_finding_becomes_markup() -> None:
         ShiftFound(**told, layer=1, concepts=(shifted, shifted), correlations=both, controls=both),
         DriftFound(**told, steps=(1, 2), curves={ATTACK: (1, 2), "b": (3, 4)}),
         SweepFound(**told, points=(point,)),
-        AnswersFound(**told, steering=ATTACK, flow=((ATTACK, "b", 2),), examples=((ATTACK, f"{ATTACK} b"),)),
+        AnswersFound(**told, steering=ATTACK, flow=((ATTACK, "b", 2),), examples=(example,), data=ATTACK),
         TableFound(**told, columns=(ATTACK, "b"), rows=((ATTACK, 1),), published=(0,), command=ATTACK),
     )
     seen = Seen(page)
@@ -226,6 +228,15 @@ def test_published_rows_are_marked_as_such() -> None:
         ("ours", ""),
     ]
     assert page.count('<tr class="published">') == 1
+
+
+def test_findings_of_before_keep_loading(tmp_path: Path) -> None:
+    old = '{"title": "t", "note": "", "steering": "s", "flow": [["yes", "no", 2]], "examples": [["a man", "a person"]]}'
+    (tmp_path / "answers-old.json").write_text(old)
+    found = read_findings(tmp_path)["answers-old"]
+    assert isinstance(found, AnswersFound)
+    assert [(one.before, one.after) for one in found.examples] == [("a man", "a person")]
+    assert found.effect is None
 
 
 @pytest.mark.parametrize(
