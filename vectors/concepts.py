@@ -27,7 +27,7 @@ Method = Literal["kmeans", "mini-batch-kmeans", "class-means", "semi-nmf", "pca"
 
 
 class DictionaryManifest(BaseModel):
-    """concepts.json. Version 2 may hold `provenance.chat_template`."""
+    """concepts.json. Version 2 may hold the fields of `Provenance` that are of version 2."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,7 +104,7 @@ class ConceptDictionary:
         folder = Path(folder)
         tensors = save({"centroids": self.centroids, "counts": self.counts, "purity": self.purity})
         manifest = DictionaryManifest(
-            format_version=1 if self.provenance.chat_template is None else 2,
+            format_version=2 if self.provenance.fields_of_version_2 else 1,
             layer=self.layer,
             method=self.method,
             labels=self.labels,

@@ -172,8 +172,11 @@ class Provenance(_Frozen):
 
     dataset_digest: sha256 of the data. rule: which states stand for what (docs/method.md §1). method: how the vectors
     were made. model_id: the model's name on the Hub. source: the file or tool of an import. samples: states by label.
-    versions: of the libraries. evaluation: figures by name, nested as the evaluation likes. chat_template: sha256 of
-    the template that the prompts were written with, see `template_digest` (format version 2).
+    versions: of the libraries. evaluation: figures by name, nested as the evaluation likes.
+
+    Fields of format version 2: chat_template, the sha256 of the template that the prompts were written with, see
+    `template_digest`. prompt: what was asked, with "{question}" for the sample's question; None where it was the
+    question alone. labels: what labelled a state, "truth" or a column of the samples; None for the model's own answer.
     """
 
     dataset_digest: StrictStr | None = None
@@ -186,6 +189,13 @@ class Provenance(_Frozen):
     versions: dict[StrictStr, StrictStr] = Field(default_factory=dict)
     evaluation: dict[StrictStr, JsonValue] = Field(default_factory=dict)
     chat_template: Digest | None = None
+    prompt: StrictStr | None = None
+    labels: StrictStr | None = None
+
+    @property
+    def fields_of_version_2(self) -> tuple[str, ...]:
+        """Those of them that are used."""
+        return tuple(name for name in ("chat_template", "prompt", "labels") if getattr(self, name) is not None)
 
 
 def template_digest(template: str, arguments: Mapping[str, JsonValue] | None = None) -> str:
@@ -197,7 +207,7 @@ def template_digest(template: str, arguments: Mapping[str, JsonValue] | None = N
 class ProfileManifest(_Frozen):
     """profile.json. `sha256` is filled when a profile is saved and demanded when it is loaded.
 
-    Fields of format version 2, all optional: `gate.limits`, `provenance.chat_template`, and
+    Fields of format version 2, all optional: `gate.limits`, those of `Provenance`, and
     shares: by layer, the share of the dictionary's own states that each concept is the nearest to; sums to 1 at most.
     touched: by layer, the share of the served positions that the gate is expected to steer.
     ported_from: the models that the profile was made for before it was ported to `base_model`, the first one first.
@@ -224,7 +234,7 @@ class ProfileManifest(_Frozen):
         """Those of them that are used."""
         values = {
             "gate.limits": self.gate.limits if self.gate else None,
-            "provenance.chat_template": self.provenance.chat_template,
+            **{f"provenance.{name}": name for name in self.provenance.fields_of_version_2},
             "shares": self.shares,
             "touched": self.touched,
             "ported_from": self.ported_from,

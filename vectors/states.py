@@ -41,8 +41,11 @@ class _Frozen(BaseModel):
 class StatesRequest(_Frozen):
     """What was asked for. A run is resumed only with the very same request: otherwise its bytes would differ.
 
-    data: digest of the samples. layers: decoder blocks, 0-based. chat_template: see `template_digest`; None where it
-    was not recorded (format version 2).
+    data: digest of the samples. layers: decoder blocks, 0-based.
+
+    Fields of format version 2: chat_template, see `template_digest`; None where it was not recorded. prompt: what was
+    asked, with "{question}" for the sample's question; None where it was the question alone. labels: what labels a
+    state, "truth" or a column of the samples; None for the model's own answer.
     """
 
     model: ModelIdentity
@@ -55,6 +58,14 @@ class StatesRequest(_Frozen):
     shard_size: Positive
     max_new_tokens: Natural
     chat_template: Digest | None = None
+    prompt: StrictStr | None = None
+    labels: StrictStr | None = None
+
+    @property
+    def format_version(self) -> Literal[1, 2]:
+        """The oldest format version that can say all of this."""
+        later = (self.chat_template, self.prompt, self.labels)
+        return 1 if all(value is None for value in later) else 2
 
     @model_validator(mode="after")
     def _has_layers(self) -> StatesRequest:
@@ -149,8 +160,7 @@ def write_states_manifest(folder: Path, manifest: StatesManifest) -> StatesManif
     Raises:
         FormatError: a label or another text holds control characters.
     """
-    version = 1 if manifest.request.chat_template is None else 2
-    manifest = manifest.model_copy(update={"format_version": version})
+    manifest = manifest.model_copy(update={"format_version": manifest.request.format_version})
     check_text(manifest.model_dump(), f"{folder.name}/{MANIFEST_FILE}")
     write_whole(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1, exclude_none=True) + "\n").encode())
     return manifest

@@ -64,6 +64,8 @@ def assemble(
             dataset_digest=request.data,
             rule=request.rule,
             chat_template=request.chat_template,
+            prompt=request.prompt,
+            labels=request.labels,
             method=method,
             seed=seed,
             samples=dict(sorted(samples.items())),

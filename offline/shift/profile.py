@@ -34,6 +34,8 @@ def profile_of_shift(
         dataset_digest=request.data,
         rule=request.rule,
         chat_template=request.chat_template,
+        prompt=request.prompt,
+        labels=request.labels,
         method="mean shift",
         source=f"weights {pairs.b.manifest.request.model.fingerprint}",
         samples={"pairs": len(pairs)},

@@ -28,6 +28,8 @@ from ..images import UnreadableImage, open_image
 from ..models.chat import ChatTemplate
 from ..models.reader import Precision, Question, Reader, Reading, UnreadError
 from ..progress import progress as shown
+from .labels import ANSWER, check_labels, label_of
+from .prompts import QUESTION, filled, prompt_for, recorded
 from .rules import LastPrompt, Rule
 from .samples import Sample, check_pictures, read_samples
 from .store import MANIFEST, Float32, check_shard, open_manifest
@@ -47,6 +49,8 @@ def represent(
     dtype: Precision = "float32",
     device: str | None = None,
     template: ChatTemplate | None = None,
+    prompt: str | None = None,
+    labels: str = ANSWER,
     max_new_tokens: int | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -56,14 +60,15 @@ def represent(
     model: a model folder, or a `Reader` of it (whose dtype, device and template then count). data: see `read_samples`.
     layers: decoder blocks, 0-based. out: a new folder; with `resume` also one that an interrupted run left, which is
     continued to the same bytes that an uninterrupted run writes (given the same machine and number of threads, on which
-    the last bits of any model's numbers depend). max_new_tokens: where an answer is cut; None lets the rule say.
+    the last bits of any model's numbers depend). prompt: what is asked, see `prompt_for`. labels: what labels a state,
+    see `label_of`. max_new_tokens: where an answer is cut; None lets the rule say.
     Everything is streamed: at most one shard (8 batches) is in memory.
 
     max_new_tokens 0 is for last-prompt alone: the prompt is read and nothing is generated, which takes a tenth of the
     time; the states then have no label.
 
-    A batch that does not fit in memory is read in halves. A picture that cannot be read, a sample that does not fit by
-    itself, and an answer without a state are recorded in the manifest as skipped, with the reason.
+    A batch that does not fit in memory is read in halves. A picture that cannot be read, a sample without a label, one
+    that does not fit by itself, and an answer without a state are recorded in the manifest as skipped, with the reason.
 
     Raises:
         DataError: the samples, a folder that exists, no picture at all, no state at all. ModelError. SettingError:
@@ -76,8 +81,10 @@ def represent(
             f"batch size {batch_size} and {max_new_tokens} new tokens asked for; the rule {rule} needs 1 or more and "
             f"{fewest} or more"
         )
+    prompt = prompt_for(data, prompt)
     file = read_samples(data, limit)
     check_pictures(file)
+    check_labels(file.samples, labels, data)
     if (out / MANIFEST).exists() and not resume:
         raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")
     reader = model if isinstance(model, Reader) else Reader(model, dtype, device, template=template)
@@ -92,6 +99,8 @@ def represent(
         shard_size=batch_size * _BATCHES_PER_SHARD,
         max_new_tokens=max_new_tokens,
         chat_template=reader.chat.digest,
+        prompt=recorded(prompt),
+        labels=None if labels == ANSWER else labels,
     )
     manifest = _begin(out, request)
     with shown("represent", request.samples, manifest.done, show=progress) as advance:
@@ -206,19 +215,24 @@ def _read_batch(
     """Read one batch and put its states, answers and skips into the draft."""
     asked: list[tuple[int, Question]] = []
     ids = {number: sample.id for number, sample in batch}
+    prompt, labels = request.prompt or QUESTION, request.labels or ANSWER
+    given = {number: label_of(sample, labels) for number, sample in batch}
     for number, sample in batch:
+        if given[number] == "":
+            draft.skipped[number] = SkippedSample(id=sample.id, reason=f"no label: the sample has no {labels!r}")
+            continue
         try:
             image = None if sample.image is None else open_image(sample.image)
         except UnreadableImage as error:
             draft.skipped[number] = SkippedSample(id=sample.id, reason=str(error))
             continue
-        asked.append((number, Question(sample.question, image)))
+        asked.append((number, Question(filled(prompt, sample.question), image)))
     for number, reading in _readings(reader, rule, request, asked):
         if isinstance(reading, str):
             draft.skipped[number] = SkippedSample(id=ids[number], reason=reading)
             continue
         draft.answers[number] = reading.answer.text
-        draft.states[number] = _kept(reader, rule, reading)
+        draft.states[number] = _kept(reader, rule, reading, given[number])
         if not draft.states[number]:
             draft.skipped[number] = SkippedSample(
                 id=ids[number], reason="no state: the answer has nothing that the rule keeps"
@@ -248,14 +262,18 @@ def _readings(
     yield from _readings(reader, rule, request, asked[half:])
 
 
-def _kept(reader: Reader, rule: Rule, reading: Reading) -> list[tuple[int, int, str, dict[int, Float32]]]:
-    """For every state of a rule its position (-1: a mean), predicted token, label, and its vector by layer."""
+def _kept(
+    reader: Reader, rule: Rule, reading: Reading, label: str | None
+) -> list[tuple[int, int, str, dict[int, Float32]]]:
+    """For every state of a rule its position (-1: a mean), predicted token, label, and its vector by layer.
+
+    label: of all states, None for the word that each predicts.
+    """
     kept = []
     for one in rule.states(reading.answer, reader.spell):
+        name = one.label if label is None else label
         positions = list(one.positions)
         stream = {layer: states[positions].mean(axis=0, dtype=np.float64) for layer, states in reading.stream.items()}
         position = positions[0] if len(positions) == 1 else -1
-        kept.append(
-            (position, one.token, one.label, {layer: mean.astype(np.float32) for layer, mean in stream.items()})
-        )
+        kept.append((position, one.token, name, {layer: mean.astype(np.float32) for layer, mean in stream.items()}))
     return kept

@@ -23,7 +23,7 @@ from .store import Int64, LayerStates
 __all__ = ["Pairs", "check_comparable", "pair_states"]
 
 Key = tuple[str, str, int]
-_SAME = ("data", "samples", "rule", "dtype", "max_new_tokens")
+_SAME = ("data", "samples", "rule", "dtype", "max_new_tokens", "prompt", "labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,12 @@ def pair_states(a: LayerStates, b: LayerStates) -> Pairs:
                 f"the two sets of states differ in their {name.replace('_', ' ')} ({ours} and {theirs}); "
                 "represent both models with the same samples and settings"
             )
+    if a.manifest.request.labels is not None and _by_word(a):
+        raise SettingError(
+            f"states labelled by {a.manifest.request.labels!r} cannot be paired: the rule "
+            f"{a.manifest.request.rule!r} keeps several states per sample, which their words pair; "
+            "represent with --label answer"
+        )
     place = {key: i for i, key in enumerate(_keys(b))}
     pairs = [(i, place[key]) for i, key in enumerate(_keys(a)) if key in place]
     if not pairs:
@@ -108,12 +114,16 @@ def check_comparable(a: ModelIdentity, b: ModelIdentity) -> None:
             )
 
 
+def _by_word(states: LayerStates) -> bool:
+    return states.manifest.request.rule.startswith("predicts:")
+
+
 def _keys(states: LayerStates) -> Iterator[Key]:
     """For each state its sample, its word, and how often that word came before in the sample.
 
     The word is empty if the rule keeps one state per sample.
     """
-    by_word = states.manifest.request.rule.startswith("predicts:")
+    by_word = _by_word(states)
     seen: Counter[tuple[str, str]] = Counter()
     for sample, label in zip(states.sample_ids, states.labels, strict=True):
         word = label if by_word else ""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataError
 
+_OWN = frozenset({"id", "question", "image", "answer", "type"})
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One question. `image` is absolute or relative to the working directory; None for a question about no picture.
+    """One question.
 
-    `answer` and `type` are the data set's own (the right answer; yes/no, number, other); representing needs neither.
+    image: absolute, or relative to the working directory; None for a question about no picture. answer, type: the data
+    set's own (the right answer; yes/no, number, other); representing needs neither. columns: whatever else the line
+    says of it, as text, by name.
     """
 
     id: str
@@ -22,6 +27,7 @@ class Sample:
     image: Path | None = None
     answer: str = ""
     type: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class SampleFile:
 def read_samples(path: Path, limit: int | None = None) -> SampleFile:
     """Read a JSON-lines file with the keys id, question, and optionally image (relative to the file), answer, type.
 
-    Other keys are ignored, blank lines too. With `limit`, only the first `limit` samples are kept (the digest remains
+    Other keys are columns where they hold text, a number or a boolean (numbers and booleans as JSON writes them), and
+    are ignored elsewhere; so are blank lines. With `limit`, only the first `limit` samples are kept (the digest remains
     that of the whole file).
 
     Raises:
@@ -101,9 +108,19 @@ def _sample(line: str, where: str, folder: Path) -> Sample:
         id=_text(identifier, "id", where),
         question=_text(fields.get("question"), "question", where),
         image=None if image is None else folder / image,
-        answer=str(fields.get("answer", "")),
-        type=str(fields.get("type", "")),
+        answer=_plain(fields.get("answer")) or "",
+        type=_plain(fields.get("type")) or "",
+        columns={
+            name: text for name, value in fields.items() if name not in _OWN and (text := _plain(value)) is not None
+        },
     )
+
+
+def _plain(value: object) -> str | None:
+    """Text, a number or a boolean, as text; None for all else."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 
 def _text(value: object, key: str, where: str) -> str:

@@ -43,7 +43,7 @@ def coarse_profile(
     states of the layer.
 
     Raises:
-        SettingError: a word without states, a word on both sides, or two words that these states cannot tell apart
+        SettingError: a word without states, a word on both sides, or two answers that these states cannot tell apart
             because both begin with the token that the states predict.
     """
     if both := sorted(set(mapping) & set(mapping.values())):
@@ -185,6 +185,8 @@ def _check_words(states: LayerStates, mapping: Mapping[str, str]) -> None:
             raise SettingError(
                 f"no state stands for {word!r}{_meant(word, counts)}; represent more samples, or use another rule"
             )
+    if states.manifest.request.labels is not None:
+        return  # the labels are not the words that the states predict
     for original, target in mapping.items():
         first, second = (
             Counter(states.tokens[states.of({word})].tolist()).most_common(1)[0][0] for word in (original, target)
@@ -212,6 +214,8 @@ def _provenance(states: LayerStates, mapping: Mapping[str, str], method: str, se
         dataset_digest=request.data,
         rule=request.rule,
         chat_template=request.chat_template,
+        prompt=request.prompt,
+        labels=request.labels,
         method=method,
         seed=seed,
         samples={word: counts[word] for word in dict.fromkeys((*mapping, *mapping.values()))},

@@ -91,6 +91,7 @@ def test_what_a_manifest_of_version_2_says_is_understood() -> None:
     assert manifest.shares == {3: (0.5, 0.25, 0.125), 4: (0.75, 0.25)}
     assert manifest.touched == {3: 0.0625, 4: 0.5}
     assert manifest.provenance.chat_template == template_digest("{{ messages }}")
+    assert (manifest.provenance.prompt, manifest.provenance.labels) == ("{question}\nOne word.", "truth")
     assert [model.fingerprint for model in manifest.ported_from or ()] == ["sampled-sha256:" + "01" * 32]
     assert load_profile(GOLDEN / "v2" / "golden-minimal").manifest.fields_of_version_2 == ()
 

@@ -45,9 +45,17 @@ def test_a_manifest_that_is_written_again_is_read_as_it_was(states: Path) -> Non
     assert [path.name for path in states.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_template_makes_it_version_2(states: Path) -> None:
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"chat_template": template_digest("{{ messages }}")},
+        {"prompt": "Pretend you are sad.\n{question}"},
+        {"labels": "truth"},
+    ],
+)
+def test_a_template_a_prompt_or_labels_make_it_version_2(states: Path, field: dict[str, str]) -> None:
     manifest = read_states_manifest(states)
-    request = manifest.request.model_copy(update={"chat_template": template_digest("{{ messages }}")})
+    request = manifest.request.model_copy(update=field)
     write_states_manifest(states, manifest.model_copy(update={"request": request}))
     found = read_states_manifest(states)
     assert (found.format_version, found.request) == (2, request)
