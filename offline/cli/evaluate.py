@@ -1,4 +1,4 @@
-"""`trimtab evaluate`: a data set of the field, asked of an endpoint."""
+"""`trimtab evaluate`: a data set of the field, or samples of one's own, asked of an endpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import SettingError
+from ..errors import DataError, SettingError
 from .console import Plain, display, figure, say
-from .options import Resume, a_folder, parse_mapping
+from .options import Resume, a_folder, parse_mapping, there
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import Benchmark
@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
-Dataset = Literal["vqav2", "coco", "pope", "mm-safetybench"]
+Dataset = Literal["samples", "vqav2", "coco", "pope", "mm-safetybench"]
 
 
 def evaluate(
     dataset: Annotated[
-        Dataset, typer.Argument(metavar="DATASET", help="vqav2, coco, pope or mm-safetybench.", show_choices=False)
+        Dataset,
+        typer.Argument(
+            metavar="DATASET", help="samples (your own), vqav2, coco, pope or mm-safetybench.", show_choices=False
+        ),
     ],
     folder: Annotated[
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="Folder of the data set's files, laid out as docs/evaluation.md says.",
-            callback=a_folder("give the folder of a data set"),
+            help="Folder of the data set's files, laid out as docs/evaluation.md says; with samples, the samples file.",
+            callback=there("give the folder of a data set, or a samples file"),
         ),
     ],
     base_url: Annotated[str, typer.Option(help="Address of the endpoint, up to and including /v1.")],
@@ -149,6 +152,7 @@ def _read(
 ) -> Benchmark:
     from ..evaluation.datasets.coco import read_coco
     from ..evaluation.datasets.mm_safetybench import read_mm_safetybench
+    from ..evaluation.datasets.own import read_own
     from ..evaluation.datasets.pope import read_pope
     from ..evaluation.datasets.vqav2 import read_vqav2
     from ..evaluation.gender import GENDERED, NEUTRAL, Lexicon
@@ -157,6 +161,12 @@ def _read(
         raise SettingError(f"--gendered and --neutral are for captions; leave them out with {dataset}")
     if dataset != "mm-safetybench" and refusals:
         raise SettingError(f"--refusal is for mm-safetybench; leave it out with {dataset}")
+    if dataset == "samples":
+        if images is not None:
+            raise SettingError("--images: a samples file names its pictures itself; leave it out with samples")
+        return read_own(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is no folder; give the folder of the data set {dataset}")
     match dataset:
         case "vqav2":
             return read_vqav2(folder, images)
@@ -221,3 +231,8 @@ def _show(found: Results, path: Path) -> None:
         say(f"warning: {warning}")
     for note in found.content["notes"]:
         say(note)
+    if broken := found.content.get("broken"):
+        say(
+            f"{len(broken):,} answers are broken: they lost or gained other words, or repeat themselves, as "
+            f"{broken[0]}; {path} lists them"
+        )

@@ -39,6 +39,7 @@ __all__ = [
     "a_folder",
     "chat_template",
     "parse_mapping",
+    "there",
 ]
 
 
@@ -50,6 +51,11 @@ def a_folder(otherwise: str) -> Callable[[Any], Any]:
 def a_file(otherwise: str) -> Callable[[Any], Any]:
     """The check of an option that names a file. otherwise: what to do when there is none."""
     return _each(lambda path: path.is_file(), "is no file", otherwise)
+
+
+def there(otherwise: str) -> Callable[[Any], Any]:
+    """The check of an option that names a file or a folder. otherwise: what to do when there is none."""
+    return _each(Path.exists, "", otherwise)
 
 
 def _each(there: Callable[[Path], bool], wrong: str, otherwise: str) -> Callable[[Any], Any]:

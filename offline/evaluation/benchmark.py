@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from ..errors import DataError
 from ..findings import Measured
 from ..states.samples import Sample
+from .effect import Same
 
-__all__ = ["Answers", "Benchmark", "Scores", "digest_of", "one_file", "picture", "read_json"]
+__all__ = ["Answers", "Benchmark", "Same", "Scores", "digest_of", "one_file", "picture", "read_json"]
 
 Answers = Mapping[str, str]
 """What was answered, by the sample's id; a skipped sample has none."""
@@ -51,6 +52,14 @@ class Benchmark(Protocol):
     @property
     def prompt(self) -> str:
         """What is asked unless another prompt is given; "{question}" stands for the question."""
+
+    @property
+    def usual(self) -> Mapping[str, str]:
+        """What a steering is taken to be meant for unless a mapping says so: class → class. Empty: nothing is."""
+
+    @property
+    def same(self) -> Same | None:
+        """Whether two answers are equal in all that no class is told by; None where the class is the whole answer."""
 
     def score(self, answers: Answers) -> Scores:
         """Figures of one run."""

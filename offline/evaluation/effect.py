@@ -8,7 +8,7 @@ from ..findings import Effect
 from ..statistics import rate
 from .repetition import stutters
 
-__all__ = ["broken", "effect_of"]
+__all__ = ["Same", "broken", "effect_of"]
 
 Same = Callable[[str, str], bool]
 

@@ -1,7 +1,9 @@
 """Captions that name a gender, and what a steering toward neutral words did to them (docs/method.md §5).
 
 A caption is *converted* when it had a gendered word, has none after, and has a neutral one. One that merely lost its
-gendered word is a *deletion*, and counted apart.
+gendered word is a *deletion*, and counted apart. A converted caption is *otherwise unchanged* when every word that is
+neither gendered nor neutral is the same; "a" may become "an", and the other way round, directly before such a word. A
+converted caption that changed elsewhere, or repeats itself as it did not before, is *broken*.
 
 Words are whole words: "mango" has no "man". A word counts in its other forms too: with an apostrophe ("man's", "he’s"),
 in the plural ("dancers" where "dancer" is in the list), and at the end of a compound ("policemen", "fire-woman"), for
@@ -18,8 +20,9 @@ from typing import Literal
 from ..findings import Measured
 from ..models.words import find_phrases, words_in
 from ..statistics import rate
+from .effect import broken
 
-__all__ = ["GENDERED", "KINDS", "NEUTRAL", "Lexicon", "converted"]
+__all__ = ["GENDERED", "KINDS", "NEUTRAL", "Lexicon", "converted", "intact"]
 
 _GENDERED = """
     man men woman women boy boys girl girls male males female females guy guys lady ladies gentleman gentlemen
@@ -63,6 +66,26 @@ class Lexicon:
         if self.words(caption):
             return "gendered"
         return "neutral" if find_phrases(self._listed_forms(caption), self.neutral) else "neither"
+
+    def same(self, before: str, after: str) -> bool:
+        """Whether two captions are equal but for the gendered and neutral words in them, and a or an before these."""
+        return self._frame(before) == self._frame(after)
+
+    def _frame(self, caption: str) -> list[str]:
+        """The words of a caption with each listed one left blank, but for what an apostrophe adds to it."""
+        words = [word.text for word in words_in(caption.translate(_APOSTROPHES))]
+        forms = [self._form(word) for word in words]
+        frame, at = [], 0
+        text = " ".join(forms)
+        for found in find_phrases(text, (*self.gendered, *self.neutral)):
+            start = text.count(" ", 0, found.start)
+            frame += words[at:start]
+            if frame and frame[-1] == "an":
+                frame[-1] = "a"
+            at = start + found.text.count(" ") + 1
+            ending = "" if words[at - 1] == forms[at - 1] else words[at - 1].partition("'")[2]
+            frame.append(f"*{ending}")
+        return [*frame, *words[at:]]
 
     @cached_property
     def _listed(self) -> frozenset[str]:
@@ -111,4 +134,20 @@ def converted(before: Mapping[str, str], after: Mapping[str, str], lexicon: Lexi
         "gendered captions with the word deleted": rate(became.count("neither"), len(became)),
         "gendered captions still gendered": rate(became.count("gendered"), len(became)),
         "other captions made gendered": rate(others.count("gendered"), len(others)),
+    }
+
+
+def intact(before: Mapping[str, str], after: Mapping[str, str], lexicon: Lexicon) -> dict[str, Measured]:
+    """How many conversions left the rest of a caption alone, how many broke it, and what the others lost."""
+    shared = sorted(before.keys() & after.keys())
+    sources = [one for one in shared if lexicon.kind(before[one]) == "gendered"]
+    turned = [one for one in sources if lexicon.kind(after[one]) == "neutral"]
+    whole = sum(lexicon.same(before[one], after[one]) for one in turned)
+    hurt = sum(broken(before[one], after[one], True, lexicon.same) for one in turned)
+    others = [one for one in shared if lexicon.kind(before[one]) != "gendered"]
+    moved = sum(not lexicon.same(before[one], after[one]) for one in others)
+    return {
+        "gendered captions converted and otherwise unchanged": rate(whole, len(sources)),
+        "gendered captions converted but broken": rate(hurt, len(sources)),
+        "other captions with another word changed": rate(moved, len(others)),
     }

@@ -1,4 +1,4 @@
-"""What a steering did to answers (docs/method.md §5 and 6).
+"""Which answers became which, and how often a word occurs (docs/method.md §5 and 6).
 
 Words are counted in three ways, side by side: the answer *is* the word, it holds it as a whole word, or it holds its
 letters somewhere ("no" in "snow"). The last is what published counts often are; it is here to be compared with.
@@ -7,14 +7,12 @@ letters somewhere ("no" in "snow"). The last is what published counts often are;
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..findings import Measured
 from ..models.words import find_phrases
-from ..statistics import rate
 
-__all__ = ["Counted", "Flips", "conversions", "flips", "lumped", "occurrences"]
+__all__ = ["Counted", "conversions", "lumped", "occurrences"]
 
 
 @dataclass(frozen=True)
@@ -43,32 +41,6 @@ def conversions(before: Mapping[str, str], after: Mapping[str, str]) -> Counter[
     return Counter((before[one], after[one]) for one in before.keys() & after.keys())
 
 
-@dataclass(frozen=True)
-class Flips:
-    """What became of answers when a steering from `sources` to targets was on.
-
-    turned: of the answers that were a source, those that became its target. strayed: those that became something else.
-    off_target: of all other answers, those that changed.
-    """
-
-    turned: Measured
-    strayed: Measured
-    off_target: Measured
-
-
-def flips(flow: Mapping[tuple[str, str], int], mapping: Mapping[str, str]) -> Flips:
-    """Judge a conversion matrix by what was wanted: original → new answer.
-
-    Without a mapping, every change is off target.
-    """
-    hit = _total(flow, lambda old, new: mapping.get(old) == new)
-    meant = _total(flow, lambda old, new: old in mapping)
-    stray = _total(flow, lambda old, new: old in mapping and new not in (old, mapping[old]))
-    rest = _total(flow, lambda old, new: old not in mapping)
-    moved = _total(flow, lambda old, new: old not in mapping and new != old)
-    return Flips(turned=rate(hit, meant), strayed=rate(stray, meant), off_target=rate(moved, rest))
-
-
 def lumped(
     flow: Mapping[tuple[str, str], int], keep: Collection[str], rest: str = "(other)", another: str = "(another)"
 ) -> list[tuple[str, str, int]]:
@@ -82,7 +54,3 @@ def lumped(
         after = new if new in keep else rest if old in keep or new == old else another
         counted[before, after] += count
     return [(old, new, count) for (old, new), count in sorted(counted.items(), key=lambda one: (-one[1], one[0]))]
-
-
-def _total(flow: Mapping[tuple[str, str], int], wanted: Callable[[str, str], bool]) -> int:
-    return sum(count for (old, new), count in flow.items() if wanted(old, new))

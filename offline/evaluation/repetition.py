@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from ..findings import Measured
 from ..models.words import words_in
+from ..statistics import rate
 
-__all__ = ["distinct", "stutters"]
+__all__ = ["distinct", "repetition", "stutters"]
 
 _TIMES = 3
 _LONGEST = 4
@@ -32,3 +34,10 @@ def stutters(text: str) -> bool:
             if words[at : at + size] * _TIMES == words[at : at + size * _TIMES]:
                 return True
     return False
+
+
+def repetition(texts: Collection[str]) -> tuple[Measured, dict[str, float]]:
+    """The share of answers that stutter; and distinct-1 and -2, where an answer has that many words."""
+    longest = max((len(words_in(text)) for text in texts), default=0)
+    varied = {f"distinct-{n}": distinct(texts, n) for n in (1, 2) if n <= longest}
+    return rate(sum(map(stutters, texts)), len(texts)), varied

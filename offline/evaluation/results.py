@@ -3,6 +3,7 @@
 OUT/results.json            figures, skipped samples, conversion matrix
 OUT/table-*.json            the figures as a table, for the report (see `findings`)
 OUT/answers-*.json          the conversion matrix and some examples, for the report
+OUT/thumbnails/*.png        pictures of the examples
 OUT/<as the data set has it>  answers for its official evaluator
 """
 
@@ -10,29 +11,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, SettingError
 from ..files import write_whole
-from ..findings import AnswersFound, Measured, TableFound, write_finding
+from ..findings import AnswersFound, TableFound, write_finding
 from .answers import Answered, RunRequest, Served, read_answers, texts
 from .benchmark import Answers, Benchmark, Scores
-from .rates import conversions, flips, lumped, occurrences
+from .effect import effect_of
+from .examples import Picked, picked, with_pictures
+from .rates import conversions, lumped, occurrences
+from .repetition import repetition
+from .tables import compared_rows, head_rows, head_sentence, note, rows_of, steering_in_words
 
 __all__ = ["Results", "Run", "check_alike", "compared", "labels_of", "read_run", "results", "write_results"]
 
 _MOST_LABELS = 20
-_EXAMPLES = 12
 _MUST_AGREE = ("format", "data", "samples", "seed", "model", "prompt", "max_tokens", "temperature", "extra")
 _LUMPED = f"The {_MOST_LABELS} most frequent answers; the others are one."
-_FLIPS = {
-    "turned": "turned: source answers that became their target",
-    "strayed": "strayed: source answers that became something else",
-    "off_target": "off target: other answers that changed",
-}
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """content: results.json. The findings are for the report; `flow` is None without a run to compare with."""
+    """content: results.json. The findings are for the report; `flow` is None without a run to compare with.
+
+    shown: the samples of `flow.examples`, whose pictures are written beside it.
+    """
 
     content: dict[str, Any]
     table: TableFound
     flow: AnswersFound | None
     submission: dict[str, str]
+    shown: tuple[Picked, ...] = ()
 
 
 def read_run(folder: Path) -> Run:
@@ -66,19 +69,14 @@ def read_run(folder: Path) -> Run:
 def results(benchmark: Benchmark, run: Run, command: str = "") -> Results:
     """Figures of one run."""
     scores = _scored(benchmark, run)
-    content = _told(run, scores)
-    rows: list[tuple[str | float | None, ...]] = [
-        (name, one.value, _interval(one), float(one.n)) for name, one in scores.measured.items()
-    ]
-    rows += [(name, value, None, None) for name, value in scores.plain.items()]
     table = TableFound(
         title=f"{run.request.format}: {_steering(run)}",
-        note=_note(*scores.notes, warnings=scores.warnings),
+        note=note(*scores.notes, warnings=scores.warnings),
         columns=("figure", "value", "95 % interval", "n"),
-        rows=tuple(rows),
+        rows=rows_of(scores),
         command=command,
     )
-    return Results(content, table, None, scores.submission)
+    return Results(_told(run, scores), table, None, scores.submission)
 
 
 def compared(
@@ -86,60 +84,58 @@ def compared(
 ) -> Results:
     """Figures of a steered run beside those of an unsteered one, and what became of each answer.
 
-    mapping: original → target answer, what the steering was meant to do; without it every change is off target. What
-    only one of the runs has an answer to is left out of both.
+    mapping: original → target answer, what the steering was meant to do; without it what the data set is usually
+    steered for, and where there is no such thing, every change is off target. What only one of the runs has an answer
+    to is left out of both.
 
     Raises:
         SettingError: the two were asked different things, or the mapping has no meaning here (see `labels_of`).
     """
     check_alike(before.request, after.request)
-    meant = labels_of(benchmark, mapping or {}, before)
+    meant = labels_of(benchmark, mapping or {}, before) or dict(benchmark.usual)
     before, after, alone = _both(before, after)
     old, new = before.texts, after.texts
     base, scores = _scored(benchmark, before), _scored(benchmark, after)
     labelled = [{one: benchmark.label(one, text) for one, text in run.items()} for run in (old, new)]
     flow = conversions(*labelled)
-    judged = {name: one for name, one in vars(flips(flow, meant)).items() if one.n}
+    effect = effect_of(old, new, benchmark.label, meant, benchmark.same)
+    examples = picked(benchmark, old, new, meant)
     change = {name: one for name, one in benchmark.compare(old, new).items() if one.n}
     words = sorted({word for pair in (mapping or {}).items() for word in pair})
     content = {
         **_told(after, scores),
         "against": _told(before, base),
         "change": {name: one.model_dump() for name, one in change.items()},
-        "flips": {name: one.model_dump() for name, one in judged.items()},
+        "flips": {name: one for name, one in effect.model_dump().items() if one is not None},
+        "broken": examples.broken,
         "answered_in_one_run_only": alone,
         "occurrences": {word: _counts(word, old, new) for word in words},
         "conversions": [[a, b, n] for (a, b), n in sorted(flow.items(), key=lambda one: (-one[1], one[0]))],
     }
-    rows: list[tuple[str | float | None, ...]] = [
-        (_FLIPS[name], None, None, one.value, _interval(one)) for name, one in judged.items()
-    ]
-    rows += [
-        (name, *_beside(base.measured.get(name), scores.measured.get(name)))
-        for name in dict.fromkeys([*base.measured, *scores.measured])
-    ]
-    rows += [(name, base.plain.get(name), None, scores.plain.get(name), None) for name in scores.plain]
-    rows += [(name, None, None, one.value, _interval(one)) for name, one in change.items()]
     apart = (f"{alone:,} samples that only one of the runs has an answer to are left out of both.",) if alone else ()
     table = TableFound(
         title=f"{after.request.format}: {_steering(before)} and {_steering(after)}",
-        note=_note(*scores.notes, *apart, warnings=scores.warnings),
+        note=note(*scores.notes, *apart, warnings=scores.warnings),
         columns=("figure", _steering(before), "95 % interval", _steering(after), "95 % interval"),
-        rows=tuple(rows),
+        rows=(*head_rows(effect), *compared_rows(base, scores, change)),
         command=command,
     )
     frequent = Counter(label for run in labelled for label in run.values()).most_common(_MOST_LABELS)
     found = AnswersFound(
         title=f"{after.request.format}: what {_steering(after)} made of each answer",
-        note=_note(
-            "; ".join(f"{_FLIPS[name]} {_share(one)}" for name, one in judged.items()) + ".",
+        note=note(
+            head_sentence(effect),
+            *([f"Meant: {', '.join(f'{a} → {b}' for a, b in meant.items())}."] if meant else []),
+            *([f"{len(examples.broken):,} answers are broken; the examples begin with them."] * bool(examples.broken)),
             *([_LUMPED] if len(frequent) == _MOST_LABELS else []),
         ),
         steering=_steering(after),
         flow=tuple(lumped(flow, {label for label, _ in frequent})),
-        examples=_examples(old, new),
+        examples=tuple(one.example for one in examples.shown),
+        data=after.request.format,
+        effect=effect,
     )
-    return Results(content, table, found, scores.submission)
+    return Results(content, table, found, scores.submission, examples.shown)
 
 
 def labels_of(benchmark: Benchmark, mapping: Mapping[str, str], before: Run) -> dict[str, str]:
@@ -173,7 +169,7 @@ def write_results(out: Path, name: str, found: Results) -> Path:
         write_whole(out / file, content.encode())
     write_finding(out, name, found.table)
     if found.flow is not None:
-        write_finding(out, name, found.flow)
+        write_finding(out, name, found.flow.model_copy(update={"examples": with_pictures(found.shown, out)}))
     path = out / "results.json"
     write_whole(path, (json.dumps(found.content, indent=1, ensure_ascii=False) + "\n").encode())
     return path
@@ -189,7 +185,13 @@ def _scored(benchmark: Benchmark, run: Run) -> Scores:
         reasons = sorted({str(one.skipped) for one in run.answered.values()})
         raise DataError(f"no sample was answered: {'; '.join(reasons)}; are the pictures where --images says?")
     scores = benchmark.score(run.texts)
-    return replace(scores, measured={name: one for name, one in scores.measured.items() if one.n})
+    stutter, varied = repetition(run.texts.values())
+    measured = {**scores.measured, "answers that stutter": stutter}
+    return replace(
+        scores,
+        measured={name: one for name, one in measured.items() if one.n},
+        plain={**scores.plain, **varied},
+    )
 
 
 def _both(before: Run, after: Run) -> tuple[Run, Run, int]:
@@ -237,11 +239,6 @@ def _counts(word: str, old: Answers, new: Answers) -> dict[str, dict[str, int]]:
     return {"before": asdict(occurrences(old.values(), word)), "after": asdict(occurrences(new.values(), word))}
 
 
-def _examples(old: Answers, new: Answers) -> tuple[tuple[str, str], ...]:
-    changed = [(old[one], new[one]) for one in sorted(old.keys() & new.keys()) if old[one] != new[one]]
-    return tuple(dict.fromkeys(changed))[:_EXAMPLES]
-
-
 def _empty(run: Run) -> list[str]:
     """What there is to say of answers without text."""
     empty = [one for one in run.answered.values() if one.text is not None and not one.text.strip()]
@@ -256,25 +253,5 @@ def _empty(run: Run) -> list[str]:
     return [f"{len(empty):,} of {len(run.texts):,} answers are empty{why}"]
 
 
-def _note(*sentences: str, warnings: Sequence[str] = ()) -> str:
-    return " ".join([*(f"Warning: {one}." for one in warnings), *sentences])
-
-
-def _share(one: Measured) -> str:
-    return f"{100 * one.value:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f}, n = {one.n:,})"
-
-
-def _beside(*figures: Measured | None) -> Sequence[str | float | None]:
-    return [cell for one in figures for cell in ((None, None) if one is None else (one.value, _interval(one)))]
-
-
-def _interval(one: Measured) -> str:
-    return f"{one.low:.3f} to {one.high:.3f}"
-
-
 def _steering(run: Run) -> str:
-    """A run's steering in words."""
-    if run.served is not None:
-        return f"{run.served.profile} at {run.served.alpha}"
-    asked = run.request.steering
-    return "unsteered" if asked in (None, "none") else json.dumps(asked)
+    return steering_in_words(run.request.steering, run.served)

@@ -17,6 +17,7 @@ from examples.tinyworld.words import neutralised
 from tests.offline.fake_endpoint import FakeEndpoint, picture_of, question_of
 from trimtab.offline.cli.app import app
 from trimtab.offline.findings import AnswersFound, TableFound, read_findings
+from trimtab.offline.states.data_folder import DataFolder, write_data_folder
 
 PROMPTS = {"vqav2": "{question}", "coco": CAPTION_PROMPT, "pope": "{question}", "mm-safetybench": "{question}"}
 
@@ -223,6 +224,144 @@ def test_captions_made_neutral_are_counted_as_converted(server: FakeEndpoint, ho
     change = results(steered)["change"]
     assert change["gendered captions converted"]["value"] == 1
     assert change["gendered captions converted"]["n"] > 0
+
+
+def test_a_conversion_that_broke_its_caption_is_told_apart_and_shown_first_with_its_picture(
+    house: Path, tmp_path: Path
+) -> None:
+    told: dict[str, int] = {}
+
+    def reply(body: dict[str, Any]) -> str:
+        number = told.setdefault(picture_of(body), len(told))
+        broken = "a person near an orange their orange their orange their"
+        return ("a man near an orange", broken if number == 2 else "a person near an orange")[
+            bool(body.get("steering"))
+        ]
+
+    saying = FakeEndpoint(reply)
+    try:
+        assert evaluate(saying, house, "coco", tmp_path / "plain").exit_code == 0
+        result = evaluate(saying, house, "coco", tmp_path / "out", "--steering", "p", "--against", tmp_path / "plain")
+    finally:
+        saying.stop()
+    assert result.exit_code == 0, result.output
+    found = results(tmp_path / "out")
+    asked = found["answered"]
+    assert found["flips"]["turned"]["value"] == 1
+    assert found["flips"]["unchanged"]["value"] == (asked - 1) / asked
+    assert found["flips"]["stutter"]["value"] == 1 / asked
+    assert found["change"]["gendered captions converted but broken"]["value"] == 1 / asked
+    assert len(found["broken"]) == 1
+    assert f"1 answers are broken: they lost or gained other words, or repeat themselves, as {found['broken'][0]}" in (
+        " ".join(result.stderr.split())
+    )
+    written = read_findings(tmp_path / "out")
+    flow, table = written["answers-coco"], written["table-coco"]
+    assert isinstance(flow, AnswersFound)
+    assert isinstance(table, TableFound)
+    first = ["turned", "turned, otherwise unchanged", "strayed", "stutter"]
+    assert [str(row[0]).partition(":")[0] for row in table.rows[:4]] == first
+    assert [one.mark for one in flow.examples] == ["broken", ""]
+    assert flow.examples[0].after.endswith("their orange their")
+    assert all((tmp_path / "out" / one.picture).is_file() for one in flow.examples)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A samples file of one's own: two types, one sample without an answer, one without a picture."""
+    lines = [
+        {"id": "a", "question": "how many?", "answer": "2", "type": "number"},
+        {"id": "b", "question": "is it red?", "answer": "yes", "type": "yes/no"},
+        {"id": "c", "question": "is it blue?", "answer": "yes", "type": "yes/no"},
+        {"id": "d", "question": "what is it?"},
+    ]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def test_samples_of_ones_own_are_evaluated(own: Path, tmp_path: Path) -> None:
+    said = {"how many?": "Two.", "is it red?": "yes", "is it blue?": "no", "what is it?": "a box box box"}
+
+    def reply(body: dict[str, Any]) -> str:
+        answer = said[question_of(body)]
+        return "no" if body.get("steering") and answer == "yes" else answer
+
+    speaking = FakeEndpoint(reply)
+    try:
+        common = ("samples", own, "--base-url", speaking.url, "--served-model-name", "m")
+        plain = CliRunner().invoke(app, ["evaluate", *map(str, (*common, "--out", tmp_path / "plain"))])
+        assert plain.exit_code == 0, plain.output
+        more = ("--out", tmp_path / "out", "--steering", "p", "--against", tmp_path / "plain", "--map", "yes=no")
+        steered = CliRunner().invoke(app, ["evaluate", *map(str, (*common, *more))])
+        assert steered.exit_code == 0, steered.output
+    finally:
+        speaking.stop()
+    assert [question_of(body) for body in speaking.seen if not body.get("steering")].count("how many?") == 1
+    measured = results(tmp_path / "plain")["measured"]
+    assert {name: (one["value"], one["n"]) for name, one in measured.items()} == {
+        "accuracy to the letter, number": (0, 1),
+        "accuracy to the letter, yes/no": (1 / 2, 2),
+        "accuracy to the letter, all": (1 / 3, 3),
+        "accuracy, normalised, number": (1, 1),
+        "accuracy, normalised, yes/no": (1 / 2, 2),
+        "accuracy, normalised, all": (2 / 3, 3),
+        "answers that stutter": (1 / 4, 4),
+    }
+    found = results(tmp_path / "out")
+    assert (found["flips"]["turned"]["value"], found["flips"]["off_target"]["value"]) == (1, 0)
+    assert found["change"]["change of accuracy, normalised, all"]["value"] == pytest.approx(-1 / 3)
+    assert [one for one in found["conversions"] if one[0] in ("yes", "2")] == [["2", "2", 1], ["yes", "no", 1]]
+    assert found["plain"]["distinct-1"] == pytest.approx(4 / 7)
+
+
+def test_samples_of_a_data_folder_are_asked_with_its_prompt(own: Path, tmp_path: Path) -> None:
+    made = DataFolder(
+        source="s",
+        format="csv",
+        digest="sha256:0",
+        prompt="Briefly: {question}",
+        shares=(1, 0, 0),
+        parts={},
+        samples={},
+    )
+    write_data_folder(own.parent, made)
+    speaking = FakeEndpoint(lambda body: "yes")
+    try:
+        common = ("samples", own, "--base-url", speaking.url, "--served-model-name", "m", "--out", tmp_path / "out")
+        assert CliRunner().invoke(app, ["evaluate", *map(str, common)]).exit_code == 0
+    finally:
+        speaking.stop()
+    assert "Briefly: how many?" in [question_of(body) for body in speaking.seen]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--images", "."), "names its pictures itself"),
+        (("--map", "no=yes"), "--map needs --against"),
+        (("--neutral", "person"), "are for captions"),
+    ],
+)
+def test_what_ones_own_samples_have_no_use_for_is_refused(
+    own: Path, server: FakeEndpoint, tmp_path: Path, more: tuple[str, str], sentence: str
+) -> None:
+    before = len(server.seen)
+    common = ("samples", own, "--base-url", server.url, "--served-model-name", "m", "--out", tmp_path / "out")
+    result = CliRunner().invoke(app, ["evaluate", *map(str, (*common, *more))])
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert len(server.seen) == before
+
+
+def test_a_folder_in_place_of_a_samples_file_is_answered_with_what_it_holds(
+    own: Path, server: FakeEndpoint, tmp_path: Path
+) -> None:
+    common = ("samples", own.parent, "--base-url", server.url, "--served-model-name", "m", "--out", tmp_path / "out")
+    result = CliRunner().invoke(app, ["evaluate", *map(str, common)])
+    assert result.exit_code == 1
+    assert "is a folder; give a samples file" in result.stderr
+    assert "mine.jsonl" in result.stderr
 
 
 def test_runs_of_different_questions_are_not_compared(server: FakeEndpoint, house: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.offline.evaluation.rates import Counted, conversions, flips, lumped, occurrences
+from trimtab.offline.evaluation.rates import Counted, conversions, lumped, occurrences
 from trimtab.offline.evaluation.repetition import distinct, stutters
 from trimtab.offline.statistics import mean, rate
 
@@ -49,14 +49,6 @@ def test_the_conversion_matrix_counts_each_shared_sample_once(before: dict[str, 
     flow = conversions(before, after)
     assert sum(flow.values()) == len(before.keys() & after.keys())
     assert conversions(after, before) == Counter({(new, old): count for (old, new), count in flow.items()})
-
-
-def test_flips_tell_what_was_wanted_from_what_was_not() -> None:
-    flow = {("yes", "no"): 6, ("yes", "yes"): 1, ("yes", "3"): 1, ("1", "1"): 8, ("1", "no"): 2, ("no", "no"): 10}
-    found = flips(flow, {"yes": "no"})
-    assert (found.turned.value, found.turned.n) == (6 / 8, 8)
-    assert (found.strayed.value, found.strayed.n) == (1 / 8, 8)
-    assert (found.off_target.value, found.off_target.n) == (2 / 20, 20)
 
 
 def test_rare_answers_are_made_one_without_losing_any() -> None:

@@ -13,7 +13,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,8 @@ from ...errors import DataError, SettingError
 from ...findings import Measured
 from ...states.samples import Sample
 from ...statistics import mean, rate
-from ..benchmark import Answers, Scores, digest_of, one_file, picture, read_json
-from ..gender import KINDS, Lexicon, converted
-from ..repetition import distinct, stutters
+from ..benchmark import Answers, Same, Scores, digest_of, one_file, picture, read_json
+from ..gender import KINDS, Lexicon, converted, intact
 
 __all__ = ["CocoCaptions", "cider_and_bleu", "read_coco", "tokenised"]
 
@@ -69,6 +68,11 @@ class CocoCaptions:
     lexicon: Lexicon
     most_tokens: int = 64
     prompt: str = "Describe the image in one short sentence."
+    usual: Mapping[str, str] = field(default_factory=lambda: {"gendered": "neutral"})
+
+    @property
+    def same(self) -> Same:
+        return self.lexicon.same
 
     def score(self, answers: Answers) -> Scores:
         said = {one.id: answers[one.id] for one in self.samples if one.id in answers}
@@ -81,13 +85,10 @@ class CocoCaptions:
                 "CIDEr": mean(each),
                 "gendered captions": rate(kinds.count("gendered"), len(kinds)),
                 "neutral captions": rate(kinds.count("neutral"), len(kinds)),
-                "captions that stutter": rate(sum(map(stutters, captions)), len(captions)),
             },
             plain={
                 **bleu,
                 "gendered words": float(sum(len(self.lexicon.words(caption)) for caption in captions)),
-                "distinct-1": distinct(captions, 1),
-                "distinct-2": distinct(captions, 2),
             },
             notes=(
                 "CIDEr and BLEU are pycocoevalcap's on words of a tokenizer without Java; the official evaluation's "
@@ -110,7 +111,9 @@ class CocoCaptions:
         return kind
 
     def compare(self, before: Answers, after: Answers) -> dict[str, Measured]:
-        return converted(before, after, self.lexicon)
+        became = converted(before, after, self.lexicon)
+        first = "gendered captions converted"
+        return {first: became.pop(first), **intact(before, after, self.lexicon), **became}
 
 
 def read_coco(folder: Path, images: Path | None = None, lexicon: Lexicon | None = None) -> CocoCaptions:

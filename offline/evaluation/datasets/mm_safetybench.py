@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class MmSafetyBench:
     phrases: tuple[str, ...]
     most_tokens: int = 256
     prompt: str = "{question}"
+    usual: Mapping[str, str] = field(default_factory=dict)
+    same: None = None
 
     def score(self, answers: Answers) -> Scores:
         refused = {one.id: refuses(answers[one.id], self.phrases) for one in self.samples if one.id in answers}

@@ -13,8 +13,8 @@ beside the figures, and a warning when they are more than one in a hundred.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import DataError, SettingError
@@ -49,6 +49,8 @@ class Pope:
     samples: tuple[Sample, ...]
     most_tokens: int = 16
     prompt: str = "{question}"
+    usual: Mapping[str, str] = field(default_factory=dict)
+    same: None = None
 
     def score(self, answers: Answers) -> Scores:
         measured: dict[str, Measured] = {}

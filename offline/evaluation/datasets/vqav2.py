@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class Vqav2:
     given: dict[str, tuple[str, ...]]
     most_tokens: int = 16
     prompt: str = "{question}\nAnswer the question using a single word or phrase."
+    usual: Mapping[str, str] = field(default_factory=dict)
+    same: None = None
 
     def score(self, answers: Answers) -> Scores:
         asked = [one for one in self.samples if one.id in answers]
