@@ -25,6 +25,7 @@ RUN_BY = {
     "trimtab import": ("tests/offline/test_cli.py", '"import"'),
     "trimtab inspect": ("tests/offline/test_cli.py", '"inspect"'),
     "trimtab profile": ("tests/offline/test_cli.py", '"profile"'),
+    "trimtab relabel": ("tests/offline/test_cli.py", '"relabel"'),
     "trimtab report": ("tests/offline/test_report.py", '"report"'),
     "trimtab represent": ("tests/offline/conftest.py", '"represent"'),
     "trimtab shift": ("tests/offline/test_shift_cli.py", '"shift"'),

@@ -46,6 +46,7 @@ from .options import (
     chat_template,
 )
 from .profile import profile
+from .relabel import relabel
 from .report import report
 from .saving import save_and_say, settings_of
 from .shift import shift, shift_profile, watch
@@ -220,7 +221,7 @@ package is not installed. 3 a watched checkpoint is past its threshold.
 """
 
 _COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {
-    "From a model to states": {"represent": represent},
+    "From a model to states": {"represent": represent, "relabel": relabel},
     "From states to concepts": {"dictionary": dictionary, "choose-k": choose_k, "ground": ground},
     "What a fine-tune changes": {"shift": shift, "watch": watch},
     "Steering profiles": {"profile": profile, "shift-profile": shift_profile, "import": import_},

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.manifest import Positions
 
-from ..errors import DataError, SettingError
+from ..errors import SettingError
 from .console import say
 from .options import (
     AlphaDefault,
@@ -22,14 +22,10 @@ from .options import (
     ProfileName,
     RegistryFolder,
     StatesFolder,
-    a_file,
     a_folder,
     parse_mapping,
 )
 from .saving import save_and_say, settings_of
-
-if TYPE_CHECKING:
-    from ..states import LayerStates
 
 __all__ = ["profile"]
 
@@ -58,14 +54,6 @@ def profile(
         Literal["coarse", "fine"] | None,
         typer.Option(help="Kind of the profile, as a check: --dictionary makes it fine, --layer coarse."),
     ] = None,
-    by_type: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DATA",
-            help="Samples file of the states; --map then takes types of samples, as in number=yes/no.",
-            callback=a_file("give the samples file that the states were made from"),
-        ),
-    ] = None,
     positions: Annotated[Positions, typer.Option(help="Which positions are steered.")] = "answer",
     alpha_default: AlphaDefault = 1.0,
     alpha_min: AlphaMin = 0.0,
@@ -77,21 +65,25 @@ def profile(
 
     A coarse profile adds one vector per layer. A fine one has a vector per concept, added where that concept is active.
     """
-    from ..concepts.kinds import relabelled
+    from ..concepts.relabel import relabelled
+    from ..states import load_states
     from ..steering import coarse_profile, fine_profile
 
     words = parse_mapping(mapping)
     _check_kind(kind, layer, dictionary)
     settings = settings_of(positions, alpha_default, alpha_min, alpha_max, description)
     if not dictionary:
-        made = coarse_profile(name, _loaded(states, layer or [], by_type), words, **settings)
+        made = coarse_profile(name, [load_states(states, one) for one in layer or []], words, **settings)
     else:
         loaded = [ConceptDictionary.load(folder) for folder in dictionary]
         if layer and sorted(layer) != sorted(found.layer for found in loaded):
             raise SettingError(f"--layer {layer} differs from the layers of the dictionaries; leave --layer out")
-        pairs = list(zip(_loaded(states, [found.layer for found in loaded], by_type), loaded, strict=True))
-        if by_type is not None:
-            pairs = [(states, relabelled(found, states)) for states, found in pairs]
+        pairs = [(load_states(states, found.layer), found) for found in loaded]
+        # The states may have got other labels since the dictionary was made of them; then so do its concepts.
+        pairs = [
+            (layer, found if found.provenance.labels == layer.manifest.request.labels else relabelled(found, layer))
+            for layer, found in pairs
+        ]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             made = fine_profile(name, pairs, words, **settings)
@@ -107,17 +99,3 @@ def _check_kind(kind: str | None, layer: list[int] | None, dictionary: list[Path
         raise SettingError("a coarse profile takes no --dictionary; leave it out, or leave out --kind coarse")
     if not dictionary and not layer:
         raise SettingError("a profile needs --layer (coarse) or --dictionary (fine); give one of the two")
-
-
-def _loaded(folder: Path, layers: list[int], by_type: Path | None) -> list[LayerStates]:
-    from ..concepts.kinds import by_type as labelled
-    from ..states import load_states
-    from ..states.samples import read_samples
-
-    loaded = [load_states(folder, layer) for layer in layers]
-    if by_type is None:
-        return loaded
-    samples = read_samples(by_type)
-    if samples.digest != loaded[0].manifest.request.data:
-        raise DataError(f"{by_type}: is not the samples file that {folder} was made from; give that one")
-    return [labelled(states, samples.samples) for states in loaded]

@@ -91,6 +91,13 @@ def check_pictures(file: SampleFile) -> None:
         )
 
 
+def plain(value: object) -> str | None:
+    """Text, a number or a boolean, as text; None for all else."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, bool | int | float) else None
+
+
 def _sample(line: str, where: str, folder: Path) -> Sample:
     try:
         fields = json.loads(line)
@@ -108,19 +115,12 @@ def _sample(line: str, where: str, folder: Path) -> Sample:
         id=_text(identifier, "id", where),
         question=_text(fields.get("question"), "question", where),
         image=None if image is None else folder / image,
-        answer=_plain(fields.get("answer")) or "",
-        type=_plain(fields.get("type")) or "",
+        answer=plain(fields.get("answer")) or "",
+        type=plain(fields.get("type")) or "",
         columns={
-            name: text for name, value in fields.items() if name not in _OWN and (text := _plain(value)) is not None
+            name: text for name, value in fields.items() if name not in _OWN and (text := plain(value)) is not None
         },
     )
-
-
-def _plain(value: object) -> str | None:
-    """Text, a number or a boolean, as text; None for all else."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 
 def _text(value: object, key: str, where: str) -> str:

@@ -130,7 +130,9 @@ def test_a_profile_can_lead_from_one_type_of_answer_to_another(study: Path, tmp_
     data, reps = study / "data" / "data.jsonl", study / "reps"
     samples = read_samples(data).samples
     first, second = sorted({sample.type for sample in samples})[:2]
-    common = ("profile", reps, "--map", f"{first}={second}", "--by-type", data, "--registry", tmp_path)
+    done = trimtab("relabel", reps, "--by", "type", "--data", data, "--out", tmp_path / "typed")
+    assert done.exit_code == 0, done.output
+    common = ("profile", tmp_path / "typed", "--map", f"{first}={second}", "--registry", tmp_path / "profiles")
     coarse = trimtab(*common, "-l", 3, "--kind", "coarse", "--name", "c")
     assert coarse.exit_code == 0, coarse.output
     states = load_states(reps, 3)
@@ -139,7 +141,8 @@ def test_a_profile_can_lead_from_one_type_of_answer_to_another(study: Path, tmp_
         states.values[[types[sample] == wanted for sample in states.sample_ids]].mean(axis=0)
         for wanted in (first, second)
     )
-    tensors = load_profile(tmp_path / "c").tensors[3]
+    assert load_profile(tmp_path / "profiles" / "c").manifest.provenance.labels == "type"
+    tensors = load_profile(tmp_path / "profiles" / "c").tensors[3]
     assert isinstance(tensors, CoarseLayer)
     np.testing.assert_allclose(tensors.vector, target - original, atol=1e-4)
     fine = trimtab(*common, "--kind", "fine", "-d", study / "means", "--name", "f")
@@ -148,10 +151,7 @@ def test_a_profile_can_lead_from_one_type_of_answer_to_another(study: Path, tmp_
 
 def test_types_of_another_samples_file_are_refused(study: Path, tmp_path: Path) -> None:
     other = write_data(tmp_path / "other", 3, pictured=False)
-    refused = trimtab(
-        "profile", study / "reps", "-l", 3, "--kind", "coarse", "--name", "c", "--map", "a=b", "--by-type", other,
-        "--registry", tmp_path,
-    )  # fmt: skip
+    refused = trimtab("relabel", study / "reps", "--by", "type", "--data", other, "--out", tmp_path / "out")
     assert refused.exit_code == 1
     assert "is not the samples file" in refused.output
 

@@ -11,6 +11,7 @@ from tests.offline.worlds import states_of
 from trimtab.offline.cli.options import parse_mapping
 from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
+from trimtab.offline.states.relabel import Labels, labelled
 from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.profiles import ConceptWarning, concept_vectors, typical_norm
 from trimtab.vectors import AlphaRange, load_profile, save_profile
@@ -24,6 +25,22 @@ def test_the_coarse_vector_leads_from_the_mean_of_the_original_to_the_mean_of_th
     assert isinstance(tensors, CoarseLayer)
     original, target = (states.values[states.of({word})].mean(axis=0) for word in ("yes", "no"))
     np.testing.assert_allclose(original + tensors.vector, target, atol=1e-5)
+
+
+def test_only_answers_are_refused_for_a_shared_first_token() -> None:
+    states = states_of(np.eye(4), ["sad", "happy", "sad", "happy"], tokens=[7, 7, 7, 8])
+    with pytest.raises(SettingError, match="'sad' and 'happy' begin with the same token"):
+        coarse_profile("cheer", [states], {"sad": "happy"})
+    with pytest.raises(SettingError, match="begin with the same token"):
+        fine_profile("cheer", [(states, class_means(states, min_count=1))], {"sad": "happy"})
+    for labels in ("truth", "mood", "judge.csv sha256:0"):
+        told = labelled(states, Labels(labels, dict(zip(states.sample_ids, states.labels, strict=True))))
+        tensors = coarse_profile("cheer", [told], {"sad": "happy"}).tensors[2]
+        assert isinstance(tensors, CoarseLayer)
+        np.testing.assert_allclose(tensors.vector, [-0.5, 0.5, -0.5, 0.5])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConceptWarning)
+            fine_profile("cheer", [(told, class_means(told, min_count=1))], {"sad": "happy"})
 
 
 def test_several_pairs_make_one_coarse_vector_from_any_original_to_any_target() -> None:

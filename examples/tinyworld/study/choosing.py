@@ -16,10 +16,9 @@ from examples.tinyworld.study.exam import Exam, Server
 from examples.tinyworld.study.figures import Cell, changed
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from trimtab.offline.concepts import kmeans
-from trimtab.offline.concepts.kinds import by_type
 from trimtab.offline.findings import Finding, TableFound
 from trimtab.offline.states import LayerStates
-from trimtab.offline.states.samples import read_samples
+from trimtab.offline.states.relabel import labelled, labels_of_samples
 from trimtab.offline.steering.choose_pair import Judged, Pair, judge, pair_profile, pairs_near, select
 from trimtab.offline.steering.null_control import random_control
 from trimtab.vectors import Profile
@@ -60,7 +59,8 @@ def _candidates(lab: Lab) -> dict[Pair, Profile]:
 
 
 def _of_type_other(lab: Lab, states: LayerStates) -> LayerStates:
-    typed = by_type(states, read_samples(lab.split("train") / "vqa.jsonl").samples)
+    data = states.manifest.request.data
+    typed = labelled(states, labels_of_samples(lab.split("train") / "vqa.jsonl", "type", data))
     return states.at(np.flatnonzero(typed.of({"other"})))
 
 

@@ -10,10 +10,10 @@ from examples.tinyworld.study.figures import TYPES, Cell, accuracies, became, di
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
 from examples.tinyworld.study.trial import Judge, Outcome, Variant, decided
 from trimtab.offline.concepts import class_means, kmeans
-from trimtab.offline.concepts.kinds import by_type, relabelled
+from trimtab.offline.concepts.relabel import relabelled
 from trimtab.offline.evaluation.rates import occurrences
 from trimtab.offline.findings import Finding, Measured, SweepFound, TableFound
-from trimtab.offline.states.samples import read_samples
+from trimtab.offline.states.relabel import labelled, labels_of_samples
 from trimtab.offline.statistics import rate
 from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.null_control import random_control
@@ -33,7 +33,8 @@ COLUMNS = (
 def profiles(lab: Lab) -> list[Profile]:
     """Coarse: from the answers of other types to the mean of the type. Fine: each concept to the nearest of it."""
     plain = lab.states("vqa.jsonl", "last-prompt", LAST)
-    states = by_type(plain, read_samples(lab.split("train") / "vqa.jsonl").samples)
+    data = plain.manifest.request.data
+    states = labelled(plain, labels_of_samples(lab.split("train") / "vqa.jsonl", "type", data))
     means, clusters = (relabelled(one, states) for one in (class_means(plain, min_count=5), kmeans(plain, K)))
     made = []
     for target in TYPES:

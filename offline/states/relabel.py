@@ -1,0 +1,204 @@
+"""Other labels for states that are there already: the truth, a column of the samples, or what a judge says.
+
+A judge's file names samples by id and says one word of each: JSON lines with the keys id and label, or a CSV file with
+these columns. Samples that it does not name are left out, so it can say "these did it, those did not" of a few.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load
+
+from trimtab.vectors.errors import printable
+from trimtab.vectors.states import (
+    SkippedSample,
+    StatesManifest,
+    StatesShard,
+    write_shard,
+    write_states_manifest,
+)
+
+from ..errors import DataError, SettingError
+from .labels import ANSWER, check_labels, label_of, tidy
+from .samples import plain, read_samples
+from .store import MANIFEST, LayerStates, check_shard, open_manifest
+
+__all__ = ["Labels", "labelled", "labels_of_file", "labels_of_samples", "relabel"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A label by sample id. by: how manifests say where the labels come from."""
+
+    by: str
+    of: Mapping[str, str]
+
+
+def labels_of_samples(data: Path, by: str, made_from: str) -> Labels:
+    """The truth, the type or a column of a samples file. made_from: the digest of the file that the states are of.
+
+    Raises:
+        DataError: another file, or no sample has such a label. SettingError: the model's own answers.
+    """
+    if by == ANSWER:
+        raise SettingError("the model's own words come from the rule; use `trimtab represent --label answer`")
+    file = read_samples(data)
+    if file.digest != made_from:
+        raise DataError(f"{data}: is not the samples file that the states were made from; give that one")
+    check_labels(file.samples, by, data)
+    return Labels(by, {one.id: label for one in file.samples if (label := label_of(one, by))})
+
+
+def labels_of_file(path: Path) -> Labels:
+    """What a judge's file says: JSON lines with id and label, or CSV with these columns (told by the ending .csv).
+
+    Raises:
+        DataError: it cannot be read, a line lacks an id or a label, or two lines name one sample; names the line.
+    """
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file of ids and labels") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); expected a file of ids and labels") from error
+    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
+    of: dict[str, str] = {}
+    for where, row in rows:
+        identifier, label = (plain(row.get(key)) or "" for key in ("id", "label"))
+        if not identifier or not tidy(label):
+            raise DataError(f"{where}: needs an id and a label; leave out samples that have no label")
+        if identifier in of:
+            raise DataError(f"{where}: names the sample {identifier!r} for the second time; keep one line per sample")
+        of[identifier] = tidy(label)
+    if not of:
+        raise DataError(f"{path}: names no sample; expected a line with an id and a label for each")
+    return Labels(f"{printable(path.name)} sha256:{hashlib.sha256(content).hexdigest()}", of)
+
+
+def labelled(states: LayerStates, labels: Labels) -> LayerStates:
+    """The states of the samples that have a label, each with the label of its sample.
+
+    Raises:
+        DataError: no sample of the states has a label.
+    """
+    kept = states.at(np.array([i for i, one in enumerate(states.sample_ids) if one in labels.of], np.int64))
+    _check_some(kept.sample_ids, states.sample_ids, labels)
+    request = states.manifest.request.model_copy(update={"labels": labels.by})
+    return replace(
+        kept,
+        labels=tuple(labels.of[one] for one in kept.sample_ids),
+        manifest=states.manifest.model_copy(update={"request": request}),
+    )
+
+
+def relabel(folder: Path, labels: Labels, out: Path) -> StatesManifest:
+    """Write a folder of the same states with other labels; a shard at a time is in memory.
+
+    Samples without a label are left out, and stand in the manifest as skipped. out: a new folder.
+
+    Raises:
+        DataError: `folder` is unfinished or damaged, `out` exists, or no sample has a label.
+    """
+    manifest = open_manifest(folder)
+    if not manifest.complete:
+        raise DataError(f"{folder}: is not finished; finish it with `trimtab represent … --resume`")
+    if (out / MANIFEST).exists():
+        raise DataError(f"{out}: exists already; choose another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror})") from error
+    vocabulary: dict[str, int] = {}
+    shards, seen = [], list[str]()
+    for shard in manifest.shards:
+        check_shard(folder, shard)
+        answers = (folder / f"{shard.name}.jsonl").read_bytes()
+        ids = [json.loads(line)["id"] for line in answers.splitlines()]
+        seen += ids
+        tensors = load((folder / f"{shard.name}.safetensors").read_bytes())
+        kept = _kept(tensors, ids, shard.start, manifest, labels, vocabulary)
+        skipped = {skip.id for skip in shard.skipped}
+        reason = "no label: it is not among those that are labelled"
+        left = (SkippedSample(id=one, reason=reason) for one in ids if one not in labels.of and one not in skipped)
+        shards.append(
+            StatesShard(
+                name=shard.name,
+                start=shard.start,
+                stop=shard.stop,
+                rows=len(kept["sample"]),
+                sha256=write_shard(out, shard.name, kept, answers),
+                skipped=(*shard.skipped, *left),
+            )
+        )
+    _check_some([one for one in seen if one in labels.of], seen, labels)
+    made = manifest.model_copy(
+        update={
+            "request": manifest.request.model_copy(update={"labels": labels.by}),
+            "labels": tuple(vocabulary),
+            "shards": tuple(shards),
+        }
+    )
+    return write_states_manifest(out, made)
+
+
+def _kept(
+    tensors: Mapping[str, npt.NDArray[Any]],
+    ids: list[str],
+    start: int,
+    manifest: StatesManifest,
+    labels: Labels,
+    vocabulary: dict[str, int],
+) -> dict[str, npt.NDArray[Any]]:
+    """The rows of a shard whose samples have a label, with its number; background states keep the word of their own."""
+    of_rows = [ids[sample - start] for sample in tensors["sample"]]
+    rows = np.array([i for i, one in enumerate(of_rows) if one in labels.of], np.int64)
+    kept = {name: np.ascontiguousarray(tensor[rows]) for name, tensor in tensors.items()}
+    background = kept.get("background", np.zeros(len(rows), np.int64))
+    words = [
+        manifest.labels[own] if other else labels.of[of_rows[row]]
+        for row, own, other in zip(rows, kept["label"], background, strict=True)
+    ]
+    kept["label"] = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words], np.int64)
+    return kept
+
+
+def _check_some(found: tuple[str, ...] | list[str], asked: tuple[str, ...] | list[str], labels: Labels) -> None:
+    if not found:
+        ours, theirs = next(iter(asked), "?"), next(iter(labels.of))
+        raise DataError(
+            f"none of the {len(labels.of):,} labelled samples is among the states; theirs are called like {ours!r}, "
+            f"the labelled ones like {theirs!r}"
+        )
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{where}: is not JSON ({error}); a CSV file must be called .csv") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: is a JSON {type(row).__name__}; expected an object with the keys id and label")
+        yield where, row
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if missing := {"id", "label"} - set(reader.fieldnames or ()):
+        raise DataError(f"{path}: has no column {sorted(missing)[0]!r}; its first line must name id and label")
+    for row in reader:
+        yield f"{path}, line {reader.line_num}", dict(row)
