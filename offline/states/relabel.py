@@ -21,9 +21,9 @@ from safetensors.numpy import load
 
 from trimtab.vectors.errors import printable
 from trimtab.vectors.states import (
+    BACKGROUND,
     SkippedSample,
     StatesManifest,
-    StatesShard,
     write_shard,
     write_states_manifest,
 )
@@ -131,14 +131,15 @@ def relabel(folder: Path, labels: Labels, out: Path) -> StatesManifest:
         skipped = {skip.id for skip in shard.skipped}
         reason = "no label: it is not among those that are labelled"
         left = (SkippedSample(id=one, reason=reason) for one in ids if one not in labels.of and one not in skipped)
+        background = int(np.count_nonzero(kept.get(BACKGROUND, 0)))
         shards.append(
-            StatesShard(
-                name=shard.name,
-                start=shard.start,
-                stop=shard.stop,
-                rows=len(kept["sample"]),
-                sha256=write_shard(out, shard.name, kept, answers),
-                skipped=(*shard.skipped, *left),
+            shard.model_copy(
+                update={
+                    "rows": len(kept["sample"]) - background,
+                    "background": None if shard.background is None else background,
+                    "sha256": write_shard(out, shard.name, kept, answers),
+                    "skipped": (*shard.skipped, *left),
+                }
             )
         )
     _check_some([one for one in seen if one in labels.of], seen, labels)
@@ -164,7 +165,7 @@ def _kept(
     of_rows = [ids[sample - start] for sample in tensors["sample"]]
     rows = np.array([i for i, one in enumerate(of_rows) if one in labels.of], np.int64)
     kept = {name: np.ascontiguousarray(tensor[rows]) for name, tensor in tensors.items()}
-    background = kept.get("background", np.zeros(len(rows), np.int64))
+    background = kept.get(BACKGROUND, np.zeros(len(rows), np.int64))
     words = [
         manifest.labels[own] if other else labels.of[of_rows[row]]
         for row, own, other in zip(rows, kept["label"], background, strict=True)

@@ -15,7 +15,7 @@ from trimtab.offline.errors import DataError, SettingError
 from trimtab.offline.models import Reader
 from trimtab.offline.states import Predicts, load_states, represent
 from trimtab.offline.states.relabel import Labels, labelled, labels_of_file, labels_of_samples, relabel
-from trimtab.offline.states.store import LayerStates, open_manifest, verify_states
+from trimtab.offline.states.store import LayerStates, load_background, open_manifest, verify_states
 from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 
@@ -110,6 +110,23 @@ def test_a_folder_of_states_is_written_with_other_labels(made: Path, tmp_path: P
     assert (manifest.request.labels, manifest.format_version) == ("type", 2)
     assert manifest.request.model_copy(update={"labels": None}) == before.manifest.request
     assert verify_states(tmp_path / "typed") == manifest
+
+
+def test_background_states_keep_their_words_and_go_with_their_samples(made: Path, tmp_path: Path) -> None:
+    before = load_background(made / "reps", 2)
+    relabel(made / "reps", Labels("mood", {f"s{i}": "sad" for i in range(10)}), tmp_path / "sad")
+    after = load_background(tmp_path / "sad", 2)
+    assert before is not None
+    assert after is not None
+    kept = before.at(np.array([i for i, one in enumerate(before.sample_ids) if int(one[1:]) < 10], np.int64))
+    assert 0 < len(kept.labels) < len(before.labels)
+    assert (after.labels, after.sample_ids, after.weights.tolist()) == (
+        kept.labels,
+        kept.sample_ids,
+        kept.weights.tolist(),
+    )
+    assert np.array_equal(after.values, kept.values)
+    assert set(load_states(tmp_path / "sad", 2).labels) == {"sad"}
 
 
 @pytest.mark.parametrize(
