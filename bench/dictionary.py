@@ -74,6 +74,7 @@ class MadeStates:
             tokens=planted,
             sample_ids=tuple(map(str, range(start, start + count))),
             positions=np.zeros(count, np.int64),
+            weights=np.ones(count),
             manifest=self.manifest,
         )
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimtab.vectors import ModelIdentity, Profile, Registry
+from trimtab.vectors import ModelIdentity, Registry
 from trimtab.vectors.layers import Layer
 
 from .asking import STEERING_KEY, ask
@@ -103,8 +103,6 @@ def engine_args(
     folder = Path(profiles).resolve()
     identity = None if model is None else ModelIdentity.of(Path(model))
     registry = Registry.open(folder, identity)
-    for profile in registry.values():
-        check_limits(profile)
     armed = sorted({*registry.armed(), *layers})
     if identity is not None:
         check_architecture(identity.architecture)
@@ -146,15 +144,6 @@ def check_architecture(architecture: str) -> None:
         raise StartupError(
             f"trimtab cannot steer a {architecture}; it steers {', '.join(sorted(ARCHITECTURES))}. "
             "Start without profiles to serve it unsteered"
-        )
-
-
-def check_limits(profile: Profile) -> None:
-    """Refuse limits of concepts, which the operator does not have yet: to ignore them would serve wrong text."""
-    if profile.manifest.gate is not None and profile.manifest.gate.limits is not None:
-        raise StartupError(
-            f"profile {profile.name!r} has gate.limits, a distance per concept, which cannot be served yet; "
-            "give it one gate.max_distance, or take it out of the folder of profiles"
         )
 
 

@@ -1,8 +1,12 @@
 """States on disk: what a serving engine's capture and offline's `represent` write, and what offline reads.
 
     manifest.json            what was asked of which model, the finished shards with their digests, the skipped samples
-    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label int64 [n]
+    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label, background (if kept) int64 [n]
     rows-00000.jsonl         one line per sample of the shard: its id, and the answer that was generated
+
+Background states stand beside those that the rule keeps: a sample of the other positions of the same answers, at which
+a served profile would act as well. `background` is 0 for a state of the rule, else the number of positions of that
+answer that the rule does not keep.
 
 A shard covers a fixed run of samples, and the manifest is replaced after each one. Whatever the moment of a kill, what
 the manifest names is whole; what it does not name is made again, to the same bytes.
@@ -27,6 +31,8 @@ from .manifest import Digest
 
 MANIFEST_FILE = "manifest.json"
 COLUMNS = ("sample", "position", "token", "label")
+BACKGROUND = "background"
+"""The column that a folder with background states has beside `COLUMNS`."""
 _MAX_BYTES = 1 << 28  # every skipped sample and every label stands in it
 
 Positive = Annotated[int, Field(strict=True, ge=1)]
@@ -45,7 +51,8 @@ class StatesRequest(_Frozen):
 
     Fields of format version 2: chat_template, see `template_digest`; None where it was not recorded. prompt: what was
     asked, with "{question}" for the sample's question; None where it was the question alone. labels: what labels a
-    state, "truth" or a column of the samples; None for the model's own answer.
+    state, "truth" or a column of the samples; None for the model's own answer. background: how many background states
+    are kept of an answer at most; None where there are none.
     """
 
     model: ModelIdentity
@@ -60,11 +67,12 @@ class StatesRequest(_Frozen):
     chat_template: Digest | None = None
     prompt: StrictStr | None = None
     labels: StrictStr | None = None
+    background: Positive | None = None
 
     @property
     def format_version(self) -> Literal[1, 2]:
         """The oldest format version that can say all of this."""
-        later = (self.chat_template, self.prompt, self.labels)
+        later = (self.chat_template, self.prompt, self.labels, self.background)
         return 1 if all(value is None for value in later) else 2
 
     @model_validator(mode="after")
@@ -82,12 +90,16 @@ class SkippedSample(_Frozen):
 
 
 class StatesShard(_Frozen):
-    """A finished shard: samples [start, stop) of the data, `rows` states, sha256 (hex) of each of its two files."""
+    """A finished shard: samples [start, stop) of the data, sha256 (hex) of each of its two files.
+
+    rows: states of the rule. background: background states beside them; None where the folder keeps none.
+    """
 
     name: Annotated[StrictStr, Field(pattern=r"^rows-[0-9]{5,9}$")]
     start: Natural
     stop: Natural
     rows: Natural
+    background: Natural | None = None
     sha256: dict[StrictStr, Digest]
     skipped: tuple[SkippedSample, ...] = ()
 
@@ -121,6 +133,8 @@ class StatesManifest(_Frozen):
             raise ValueError(f"the shards cover {reached} samples of {self.request.samples}")
         if len({shard.name for shard in self.shards}) != len(self.shards):
             raise ValueError("two shards have one name")
+        if any((shard.background is None) != (self.request.background is None) for shard in self.shards):
+            raise ValueError("the shards and the request disagree on whether background states are kept")
         return self
 
     @property
@@ -135,8 +149,13 @@ class StatesManifest(_Frozen):
 
     @property
     def rows(self) -> int:
-        """Number of states in all shards."""
+        """Number of states of the rule in all shards."""
         return sum(shard.rows for shard in self.shards)
+
+    @property
+    def background(self) -> int:
+        """Number of background states in all shards."""
+        return sum(shard.background or 0 for shard in self.shards)
 
     @property
     def skipped(self) -> tuple[SkippedSample, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -21,96 +21,28 @@ from trimtab.vectors.manifest import Positions, template_digest
 from ..models.chat import template_in
 from . import show
 from .concepts import choose_k, dictionary, ground
-from .console import OneSentence, display, quiet, say
+from .console import OneSentence, display, say
 from .evaluate import evaluate
 from .options import (
     MODEL_FOLDER,
-    SAMPLES_FILE,
     AlphaDefault,
     AlphaMax,
     AlphaMin,
-    BatchSize,
-    ChatTemplateArguments,
-    ChatTemplateFile,
     Description,
-    Device,
     Force,
-    Layers,
-    Limit,
     ProfileName,
     RegistryFolder,
-    Resume,
-    Rule,
     a_file,
     a_folder,
-    chat_template,
 )
 from .profile import profile
 from .relabel import relabel
 from .report import report
+from .represent import represent
 from .saving import save_and_say, settings_of
 from .shift import shift, shift_profile, watch
 
-Precision = Literal["float32", "bfloat16", "float16"]
-
 ANY_FOLDER = a_folder("give a profile, a dictionary, a folder of states or a folder of findings")
-
-
-def represent(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the model.", callback=MODEL_FOLDER)],
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA",
-            help="Samples file: JSON lines with id, question and, optionally, image.",
-            callback=SAMPLES_FILE,
-        ),
-    ],
-    rule: Rule,
-    layer: Layers,
-    out: Annotated[Path, typer.Option(help="Folder for the states.")],
-    limit: Limit = None,
-    batch_size: BatchSize = 32,
-    dtype: Annotated[
-        Precision, typer.Option(help="Number format that the model computes in; states are float32.")
-    ] = "float32",
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Longest answer, in tokens; the default depends on the rule. 0: no answer (last-prompt only)."
-        ),
-    ] = None,
-    device: Device = None,
-    template: ChatTemplateFile = None,
-    template_kwargs: ChatTemplateArguments = None,
-    resume: Resume = False,
-) -> None:
-    """Answer questions and keep the states of the residual stream that a rule asks for."""
-    from ..states import represent as run
-    from ..states.rules import parse
-
-    quiet()
-    manifest = run(
-        model,
-        data,
-        parse(rule),
-        layer,
-        out,
-        limit=limit,
-        batch_size=batch_size,
-        dtype=dtype,
-        device=device,
-        template=chat_template(template, template_kwargs),
-        max_new_tokens=max_new_tokens,
-        resume=resume,
-        progress=True,
-    )
-    typer.echo(
-        f"{out}: {manifest.rows:,} states of {manifest.request.samples:,} samples at layers "
-        f"{', '.join(map(str, manifest.request.layers))}; {len(manifest.skipped):,} samples skipped"
-    )
-    for reason, ids in show.by_reason(manifest.skipped).items():
-        say(f"skipped {len(ids):,}: {reason} (the first is {ids[0]})")
 
 
 def import_(

@@ -154,6 +154,7 @@ def _manifest(manifest: StatesManifest) -> list[Plain]:
     request = manifest.request
     facts = {
         "states": f"{manifest.rows:,} of {manifest.done:,} samples" + ("" if manifest.complete else ", unfinished"),
+        "background states": f"{manifest.background:,}" if manifest.background else "",
         "samples": f"{request.samples:,}",
         "layers": ", ".join(map(str, request.layers)),
         "labels": f"{len(manifest.labels):,}",

@@ -45,10 +45,12 @@ class Reading:
 
     stream: layer -> float32 [P, D], after that decoder block and before the final norm. Row p is position p of
     `trimtab.offline.states.rules`; P is n + 1 for an answer of n tokens that was generated to its end, and at least 1.
+    end: the id of the end token that position n predicts; None for an answer that was cut.
     """
 
     answer: Answer
     stream: dict[int, Float32]
+    end: int | None = None
 
 
 class UnreadError(ModelError):
@@ -198,7 +200,8 @@ class Reader:
             length = next((at for at, token in enumerate(ids) if token in stops), len(ids))
             answer = self.decode(ids[: min(length, max_new_tokens)])
             states = {layer: stream[layer][sample, : len(answer.tokens) + 1] for layer in layers}
-            readings.append(Reading(answer, states))
+            ended = length == len(answer.tokens) < len(ids) and ids[length] in self._ends and not satisfied(answer.text)
+            readings.append(Reading(answer, states, ids[length] if ended else None))
         return readings
 
 

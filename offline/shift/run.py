@@ -58,6 +58,7 @@ class ShiftRun:
             folder,
             limit=self.limit,
             batch_size=self.batch_size,
+            background=0,
             resume=True,
             progress=self.progress,
         )

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from trimtab.vectors.states import (
-    SkippedSample,
-    StatesManifest,
-    StatesRequest,
-    StatesShard,
-    write_shard,
-    write_states_manifest,
-)
+from trimtab.vectors.states import SkippedSample, StatesManifest, StatesRequest, write_states_manifest
 
 from ..errors import DataError, SettingError
 from ..images import UnreadableImage, open_image
 from ..models.chat import ChatTemplate
 from ..models.reader import Precision, Question, Reader, Reading, UnreadError
 from ..progress import progress as shown
+from .background import drawn, others
+from .draft import Draft
 from .labels import ANSWER, check_labels, label_of
 from .prompts import QUESTION, filled, prompt_for, recorded
 from .rules import LastPrompt, Rule
 from .samples import Sample, check_pictures, read_samples
-from .store import MANIFEST, Float32, check_shard, open_manifest
+from .store import MANIFEST, check_shard, open_manifest
 
+BACKGROUND = 4
+"""Background states of an answer, unless another number is asked for."""
 _BATCHES_PER_SHARD = 8
 
 
@@ -52,6 +44,7 @@ def represent(
     prompt: str | None = None,
     labels: str = ANSWER,
     max_new_tokens: int | None = None,
+    background: int = BACKGROUND,
     resume: bool = False,
     progress: bool = False,
 ) -> StatesManifest:
@@ -61,7 +54,10 @@ def represent(
     layers: decoder blocks, 0-based. out: a new folder; with `resume` also one that an interrupted run left, which is
     continued to the same bytes that an uninterrupted run writes (given the same machine and number of threads, on which
     the last bits of any model's numbers depend). prompt: what is asked, see `prompt_for`. labels: what labels a state,
-    see `label_of`. max_new_tokens: where an answer is cut; None lets the rule say.
+    see `label_of`. max_new_tokens: where an answer is cut; None lets the rule say. background: how many of an answer's
+    other positions are kept as well, at most; see `load_background`. With 0 an answer ends as soon as the rule has
+    enough of it.
+
     Everything is streamed: at most one shard (8 batches) is in memory.
 
     max_new_tokens 0 is for last-prompt alone: the prompt is read and nothing is generated, which takes a tenth of the
@@ -76,10 +72,10 @@ def represent(
     """
     max_new_tokens = rule.usual_length if max_new_tokens is None else max_new_tokens
     fewest = 0 if isinstance(rule, LastPrompt) else 1
-    if batch_size < 1 or max_new_tokens < fewest:
+    if batch_size < 1 or max_new_tokens < fewest or background < 0:
         raise SettingError(
-            f"batch size {batch_size} and {max_new_tokens} new tokens asked for; the rule {rule} needs 1 or more and "
-            f"{fewest} or more"
+            f"batch size {batch_size}, {max_new_tokens} new tokens and {background} background states asked for; the "
+            f"rule {rule} needs 1 or more, {fewest} or more and 0 or more"
         )
     prompt = prompt_for(data, prompt)
     file = read_samples(data, limit)
@@ -101,13 +97,14 @@ def represent(
         chat_template=reader.chat.digest,
         prompt=recorded(prompt),
         labels=None if labels == ANSWER else labels,
+        background=(background or None) if max_new_tokens else None,
     )
     manifest = _begin(out, request)
     with shown("represent", request.samples, manifest.done, show=progress) as advance:
         while not manifest.complete:
             start = manifest.done
             samples = file.samples[start : start + request.shard_size]
-            draft = _Draft(start, list(manifest.labels))
+            draft = Draft(start, list(manifest.labels))
             try:
                 for batch in _batches(samples, batch_size):
                     _read_batch(reader, rule, request, [(start + i, samples[i]) for i in batch], draft)
@@ -127,51 +124,6 @@ def represent(
             "mend the samples or choose another rule, and a new folder"
         )
     return manifest
-
-
-@dataclass
-class _Draft:
-    """A shard in the making."""
-
-    start: int
-    labels: list[str]
-    states: dict[int, list[tuple[int, int, str, dict[int, Float32]]]] = field(default_factory=dict)
-    answers: dict[int, str] = field(default_factory=dict)
-    skipped: dict[int, SkippedSample] = field(default_factory=dict)
-
-    def finish(self, out: Path, manifest: StatesManifest, samples: Sequence[Sample]) -> StatesManifest:
-        """Write the shard, in the order of its samples; the manifest that names it."""
-        layers = manifest.request.layers
-        numbers = {label: number for number, label in enumerate(self.labels)}
-        columns: dict[str, list[int]] = {"sample": [], "position": [], "token": [], "label": []}
-        values: dict[int, list[Float32]] = {layer: [] for layer in layers}
-        for sample in sorted(self.states):
-            for position, token, label, stream in self.states[sample]:
-                number = numbers.setdefault(label, len(numbers))
-                for name, value in zip(columns, (sample, position, token, number), strict=True):
-                    columns[name].append(value)
-                for layer in layers:
-                    values[layer].append(stream[layer])
-        count = len(columns["sample"])
-        size = manifest.request.model.hidden_size
-        tensors: dict[str, npt.NDArray[Any]] = {
-            **{f"layers.{layer}": np.array(values[layer], np.float32).reshape(count, size) for layer in layers},
-            **{name: np.array(column, np.int64) for name, column in columns.items()},
-        }
-        lines = (
-            json.dumps({"id": sample.id, "answer": self.answers.get(self.start + i)}, ensure_ascii=False) + "\n"
-            for i, sample in enumerate(samples)
-        )
-        name = f"rows-{len(manifest.shards):05d}"
-        shard = StatesShard(
-            name=name,
-            start=self.start,
-            stop=self.start + len(samples),
-            rows=count,
-            sha256=write_shard(out, name, tensors, "".join(lines).encode()),
-            skipped=tuple(self.skipped[sample] for sample in sorted(self.skipped)),
-        )
-        return manifest.model_copy(update={"labels": tuple(numbers), "shards": (*manifest.shards, shard)})
 
 
 def _begin(out: Path, request: StatesRequest) -> StatesManifest:
@@ -210,7 +162,7 @@ def _batches(samples: Sequence[Sample], size: int) -> Iterable[list[int]]:
 
 
 def _read_batch(
-    reader: Reader, rule: Rule, request: StatesRequest, batch: Sequence[tuple[int, Sample]], draft: _Draft
+    reader: Reader, rule: Rule, request: StatesRequest, batch: Sequence[tuple[int, Sample]], draft: Draft
 ) -> None:
     """Read one batch and put its states, answers and skips into the draft."""
     asked: list[tuple[int, Question]] = []
@@ -231,12 +183,16 @@ def _read_batch(
         if isinstance(reading, str):
             draft.skipped[number] = SkippedSample(id=ids[number], reason=reading)
             continue
-        draft.answers[number] = reading.answer.text
-        draft.states[number] = _kept(reader, rule, reading, given[number])
-        if not draft.states[number]:
+        kept = rule.states(reading.answer, reader.spell)
+        label = given[number]
+        draft.add(number, reading, kept if label is None else [replace(one, label=label) for one in kept])
+        if not kept:
             draft.skipped[number] = SkippedSample(
                 id=ids[number], reason="no state: the answer has nothing that the rule keeps"
             )
+        if request.background is not None:
+            rest = others(reading.answer, reading.end, kept)
+            draft.add(number, reading, drawn(rest, request.background, ids[number]), background=len(rest))
 
 
 def _readings(
@@ -247,7 +203,8 @@ def _readings(
         return
     try:
         questions = [question for _, question in asked]
-        readings = reader.read(questions, request.layers, request.max_new_tokens, rule.satisfied)
+        enough = rule.satisfied if request.background is None else _never
+        readings = reader.read(questions, request.layers, request.max_new_tokens, enough)
     except UnreadError as error:
         reason = str(error)
     else:
@@ -262,18 +219,5 @@ def _readings(
     yield from _readings(reader, rule, request, asked[half:])
 
 
-def _kept(
-    reader: Reader, rule: Rule, reading: Reading, label: str | None
-) -> list[tuple[int, int, str, dict[int, Float32]]]:
-    """For every state of a rule its position (-1: a mean), predicted token, label, and its vector by layer.
-
-    label: of all states, None for the word that each predicts.
-    """
-    kept = []
-    for one in rule.states(reading.answer, reader.spell):
-        name = one.label if label is None else label
-        positions = list(one.positions)
-        stream = {layer: states[positions].mean(axis=0, dtype=np.float64) for layer, states in reading.stream.items()}
-        position = positions[0] if len(positions) == 1 else -1
-        kept.append((position, one.token, name, {layer: mean.astype(np.float32) for layer, mean in stream.items()}))
-    return kept
+def _never(text: str) -> bool:
+    return False

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from trimtab.vectors.errors import FormatError
-from trimtab.vectors.states import COLUMNS, StatesManifest, StatesShard, read_states_manifest
+from trimtab.vectors.states import BACKGROUND, COLUMNS, StatesManifest, StatesShard, read_states_manifest
 from trimtab.vectors.states import MANIFEST_FILE as MANIFEST
 
 from ..errors import DataError, SettingError
@@ -24,12 +24,14 @@ __all__ = [
     "LayerStates",
     "ShardedStates",
     "check_shard",
+    "load_background",
     "load_states",
     "open_manifest",
     "verify_states",
 ]
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -39,6 +41,7 @@ class LayerStates:
 
     values: float32 [N, D]. labels: N words. tokens: int64 [N], the id that each state predicts, -1 if none.
     sample_ids: N ids of the data file's samples. positions: int64 [N], see `trimtab.offline.states.rules` (-1: a mean).
+    weights: float64 [N], how many served positions each stands for; 1 for the states of a rule.
     """
 
     layer: int
@@ -47,6 +50,7 @@ class LayerStates:
     tokens: Int64
     sample_ids: tuple[str, ...]
     positions: Int64
+    weights: Float64
     manifest: StatesManifest
 
     def of(self, words: set[str]) -> npt.NDArray[np.bool_]:
@@ -62,6 +66,7 @@ class LayerStates:
             tokens=self.tokens[indices],
             sample_ids=tuple(self.sample_ids[i] for i in indices),
             positions=self.positions[indices],
+            weights=self.weights[indices],
         )
 
 
@@ -82,6 +87,8 @@ def open_manifest(folder: Path) -> StatesManifest:
 class ShardedStates:
     """The states of one layer, a shard at a time, for what is larger than memory.
 
+    background: False gives the states of the rule; True the background states, of which there may be none.
+
     Iterating gives one `LayerStates` per shard, and may be repeated: each time the shard is read again and its digest
     checked. Only the asked layer is held in memory. `len` is the number of states.
 
@@ -90,10 +97,11 @@ class ShardedStates:
         SettingError: the layer was not kept.
     """
 
-    def __init__(self, folder: Path, layer: int) -> None:
+    def __init__(self, folder: Path, layer: int, *, background: bool = False) -> None:
         self.manifest = open_manifest(folder)
         self.layer = layer
         self._folder = folder
+        self._background = background
         if not self.manifest.complete:
             raise DataError(
                 f"{folder}: holds {self.manifest.done:,} of {self.manifest.request.samples:,} samples; "
@@ -102,19 +110,19 @@ class ShardedStates:
         if layer not in self.manifest.request.layers:
             kept = ", ".join(map(str, self.manifest.request.layers))
             raise SettingError(f"{folder}: layer {layer} was not kept; the layers there are {kept}")
-        if not len(self):
+        if not self.manifest.rows:
             rule = self.manifest.request.rule
             raise DataError(f"{folder}: holds no state at all; no answer had what the rule {rule!r} keeps")
 
     def __len__(self) -> int:
-        return self.manifest.rows
+        return self.manifest.background if self._background else self.manifest.rows
 
     def __iter__(self) -> Iterator[LayerStates]:
         for shard in self.manifest.shards:
-            if not shard.rows:
+            if not (shard.background if self._background else shard.rows):
                 continue
             try:
-                states = _read_shard(self._folder, shard, self.layer, self.manifest)
+                states = _read_shard(self._folder, shard, self.layer, self.manifest, self._background)
             except (LookupError, OSError, TypeError, ValueError, SafetensorError) as error:
                 raise DataError(
                     f"{self._folder}: its manifest and its shards do not fit together; make them again"
@@ -149,7 +157,20 @@ def joined(blocks: Iterable[LayerStates]) -> LayerStates:
         tokens=np.concatenate([part.tokens for part in parts]),
         sample_ids=tuple(identifier for part in parts for identifier in part.sample_ids),
         positions=np.concatenate([part.positions for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
     )
+
+
+def load_background(folder: Path, layer: int) -> LayerStates | None:
+    """The background states of one layer: a sample of the other positions of the same answers, see `background`.
+
+    Their labels are the words that they predict, "" where that is none. None where the folder keeps none.
+
+    Raises:
+        DataError, SettingError: as `ShardedStates`.
+    """
+    blocks = ShardedStates(folder, layer, background=True)
+    return joined(blocks) if len(blocks) else None
 
 
 def verify_states(folder: Path) -> StatesManifest:
@@ -183,27 +204,43 @@ def check_shard(folder: Path, shard: StatesShard) -> None:
             )
 
 
-def _read_shard(folder: Path, shard: StatesShard, layer: int, manifest: StatesManifest) -> LayerStates:
+def _read_shard(
+    folder: Path, shard: StatesShard, layer: int, manifest: StatesManifest, background: bool
+) -> LayerStates:
+    """The states of a shard: those of the rule, or the others."""
     check_shard(folder, shard)
     where = folder / f"{shard.name}.safetensors"
     with safe_open(where, framework="numpy") as file:
         values, *columns = (file.get_tensor(name) for name in (f"layers.{layer}", *COLUMNS))
-    if values.shape != (shard.rows, manifest.request.model.hidden_size):
+        apart = np.zeros(len(values), np.int64) if shard.background is None else file.get_tensor(BACKGROUND)
+    if values.shape != (shard.rows + (shard.background or 0), manifest.request.model.hidden_size):
         raise DataError(f"{where}: layer {layer} has shape {values.shape}; make the representations again")
     if not np.isfinite(values).all():
         raise DataError(f"{where}: layer {layer} holds numbers that are not finite; try --dtype float32")
     samples, positions, tokens, labels = columns
-    ranges = {"sample": (samples, shard.start, shard.stop), "label": (labels, 0, len(manifest.labels))}
+    ranges = {
+        "sample": (samples, shard.start, shard.stop),
+        "label": (labels, 0, len(manifest.labels)),
+        BACKGROUND: (apart, 0, np.iinfo(np.int64).max),
+    }
     for name, (column, low, high) in ranges.items():
         if column.size and not low <= column.min() <= column.max() < high:  # a negative index would count from the end
             raise DataError(f"{where}: has a {name} outside {low} to {high - 1}; make the representations again")
+    wanted = np.flatnonzero((apart > 0) == background)
+    if len(wanted) != (shard.background if background else shard.rows):
+        raise DataError(
+            f"{where}: holds other numbers of states than the manifest says; make the representations again"
+        )
+    of_sample = samples[wanted] - shard.start
+    shared = np.bincount(of_sample)[of_sample]  # how many of them speak for the positions of that answer
     ids = [json.loads(line)["id"] for line in (folder / f"{shard.name}.jsonl").read_bytes().splitlines()]
     return LayerStates(
         layer=layer,
-        values=values,
-        labels=tuple(manifest.labels[label] for label in labels),
-        tokens=tokens,
-        sample_ids=tuple(ids[sample - shard.start] for sample in samples),
-        positions=positions,
+        values=values if len(wanted) == len(values) else values[wanted],
+        labels=tuple(manifest.labels[label] for label in labels[wanted]),
+        tokens=tokens[wanted],
+        sample_ids=tuple(ids[sample] for sample in of_sample),
+        positions=positions[wanted],
+        weights=apart[wanted] / shared if background else np.ones(len(wanted)),
         manifest=manifest,
     )

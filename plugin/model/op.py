@@ -43,7 +43,8 @@ def steer(
         hidden, residual: [T, D], the two parts of the stream after a decoder layer, any float dtype.
         entries: int32 [≥ T, 3, P], what acts on each token, see `batch.Entries`.
         slots: int32 [S, 3], see FIRST, COUNT and LIMIT. Slot 0 is unsteered.
-        limits: float64 [S], the largest distance (inclusive) at which a fine profile adds; squared if Euclidean.
+        limits: float64 [R], of rows that are centroids the largest distance (inclusive) at which their vectors are
+            added; squared if Euclidean, infinite for none. Read only where the profile's slot names a metric.
         bias: float64 [R], ½‖c‖² of rows that are centroids. rows: float32 [R, D].
         decided: int32 [P′], rows that gates chose for whole answers; read and written here.
         lost: uint8 [≥ T], 1 marks a token whose sum was not finite in the dtype of `residual`: it gets zeros.

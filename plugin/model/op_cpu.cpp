@@ -67,7 +67,7 @@ WIDEST void add_scaled(float* sum, float alpha, const float* row, int64_t size) 
 
 struct Table {
   const int* slots;      // [S, 3]
-  const double* limits;  // [S]
+  const double* limits;  // [R]
   const double* bias;    // [R]
   const float* rows;     // [R, size]
   int* decided;
@@ -90,7 +90,7 @@ struct Table {
     if (const int metric = slots[slot * SLOT_FIELDS + LIMIT]) {
       const float* c = row(nearest);
       const double apart = metric == COSINE ? cosine_distance(h, c, size) : squared_distance(h, c, size);
-      if (!(apart <= limits[slot])) return NOT_HERE;
+      if (!(apart <= limits[nearest])) return NOT_HERE;
     }
     return nearest + count;
   }

@@ -151,7 +151,7 @@ def _row(  # type: ignore[no-untyped-def]
                 if metric != 0:
                     centroid = rows + nearest.to(tl.int64) * D
                     distance = _distance(hidden, residual, centroid, metric, D, BLOCK_D)
-                    row = tl.where(distance <= tl.load(limits + slot), row, _NOT_HERE)
+                    row = tl.where(distance <= tl.load(limits + nearest), row, _NOT_HERE)
                 if decision < 0:
                     tl.store(decided - decision, row)
     return row

@@ -7,6 +7,7 @@ their dtypes by name, because vLLM builds models under the model's own default d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -16,7 +17,7 @@ from trimtab.vectors import Gate, Profile
 from trimtab.vectors.asked import MOST_PROFILES
 from trimtab.vectors.nearest import half_squares
 
-from ..config import check_limits, rows_of
+from ..config import rows_of
 from ..errors import StartupError
 from ..requests.request import Steering
 from ..steps.batch import Ints
@@ -28,6 +29,7 @@ from .op import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE, steer
 __all__ = ["LayerTable", "SteeringTables"]
 
 _PROBE_ROW = 0
+_METRICS = {"euclidean": EUCLIDEAN, "cosine": COSINE}
 
 
 class LayerTable(nn.Module):
@@ -50,7 +52,7 @@ class LayerTable(nn.Module):
             ("rows", (rows, hidden_size), torch.float32),
             ("bias", (rows,), torch.float64),
             ("slots", (slots, 3), torch.int32),
-            ("limits", (slots,), torch.float64),
+            ("limits", (rows,), torch.float64),
             ("decided", (decisions,), torch.int32),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
@@ -86,15 +88,19 @@ class LayerTable(nn.Module):
         tensors = profile.tensors[self.layer]
         named = {name: torch.tensor(array) for name, array in tensors.named.items()}
         first = self._free_row
-        if (centroids := named.get("centroids")) is None:
+        gate = profile.manifest.gate
+        if gate is None:
             self.rows[first].copy_(named["vector"])
-            self._describe(slot, first, 0, None)
+            self._describe(slot, first, 0, 0)
         else:
-            middle = first + len(centroids)
-            self.rows[first:middle].copy_(centroids)
+            count = tensors.rows
+            middle = first + count
+            self.rows[first:middle].copy_(named["centroids"])
             self.bias[first:middle].copy_(torch.from_numpy(half_squares(tensors.named["centroids"])))
-            self.rows[middle : middle + len(centroids)].copy_(named["vectors"])
-            self._describe(slot, first, len(centroids), profile.manifest.gate)
+            self.rows[middle : middle + count].copy_(named["vectors"])
+            limits = _limits(gate, self.layer, count)
+            self.limits[first:middle].copy_(limits)
+            self._describe(slot, first, count, _METRICS[gate.metric] if limits.isfinite().any() else 0)
         self._free_row += rows_of(tensors)
 
     def probe(self, slot: int, size: float) -> None:
@@ -102,17 +108,20 @@ class LayerTable(nn.Module):
         vector = self.rows[_PROBE_ROW]
         vector.fill_(size)
         vector[::2].neg_()
-        self._describe(slot, _PROBE_ROW if size else NOT_HERE, 0, None)
+        self._describe(slot, _PROBE_ROW if size else NOT_HERE, 0, 0)
 
-    def _describe(self, slot: int, first: int, count: int, gate: Gate | None) -> None:
-        limit = None if gate is None else gate.max_distance
-        metric = 0
-        if gate is not None and limit is not None:
-            metric = COSINE if gate.metric == "cosine" else EUCLIDEAN
-            self.limits[slot] = limit if metric == COSINE else limit**2
+    def _describe(self, slot: int, first: int, count: int, metric: int) -> None:
         described = torch.zeros(3, dtype=torch.int32)
         described[FIRST], described[COUNT], described[LIMIT] = first, count, metric
         self.slots[slot].copy_(described)
+
+
+def _limits(gate: Gate, layer: int, count: int) -> torch.Tensor:
+    """The largest distance of each of a layer's concepts as the op compares it, see `op.steer`: float64 [count]."""
+    own = (gate.limits or {}).get(layer, (None,) * count)
+    found = [gate.max_distance if limit is None else limit for limit in own]
+    limits = torch.tensor([math.inf if limit is None else limit for limit in found], dtype=torch.float64)
+    return limits if gate.metric == "cosine" else limits**2
 
 
 class SteeringTables(nn.Module):
@@ -155,11 +164,10 @@ class SteeringTables(nn.Module):
         """Put a profile into the tables, in place: nothing is allocated on the device and no graph changes.
 
         Raises:
-            StartupError: a layer that is not armed, no room, or limits of concepts, which the op does not have yet.
+            StartupError: a layer that is not armed, or no room.
         """
         if profile.digest in self.slots:
             return
-        check_limits(profile)
         missing = [layer for layer in profile.layers if layer not in self._armed]
         if missing:
             raise StartupError(

@@ -103,14 +103,24 @@ def _hook(
             if gate is None:
                 delta[mask] += alpha * arrays["vector"].astype(np.float64)
             else:
-                delta[mask] += alpha * _chosen(stream, arrays, mask, gate, last, found.routing)
+                limits = _limits(gate, layer, len(arrays["centroids"]))
+                delta[mask] += alpha * _chosen(stream, arrays, mask, gate, limits, last, found.routing)
         h = h + torch.from_numpy(delta).to(h.dtype)
         return h if isinstance(output, torch.Tensor) else (h, *output[1:])
 
     return hook
 
 
-def _chosen(stream: Float64, arrays: Any, mask: Bools, gate: Gate, last: int, routing: Float64) -> Float64:
+def _limits(gate: Gate, layer: int, count: int) -> Float64:
+    """How far each concept of a layer reaches, [count]; infinite where nothing limits it."""
+    of_all = np.inf if gate.max_distance is None else gate.max_distance
+    own = (gate.limits or {}).get(layer, (None,) * count)
+    return np.array([of_all if limit is None else limit for limit in own])
+
+
+def _chosen(
+    stream: Float64, arrays: Any, mask: Bools, gate: Gate, limits: Float64, last: int, routing: Float64
+) -> Float64:
     """The rows [n, D] that a fine profile adds at the n positions of `mask`; lowers `routing` where it decides."""
     positions = np.flatnonzero(mask)
     deciding = np.array([last]) if gate.scope == "sequence" else positions
@@ -120,11 +130,10 @@ def _chosen(stream: Float64, arrays: Any, mask: Bools, gate: Gate, last: int, ro
     best, second = np.sort(distances, axis=1)[:, :2].T
     margin = (second**2 - best**2) / 2
     rows = arrays["vectors"].astype(np.float64)[nearest]
-    if gate.max_distance is not None:
-        c = centroids[nearest]
-        cosine = 1 - (h * c).sum(axis=1) / (np.linalg.norm(h, axis=1) * np.linalg.norm(c, axis=1))
-        distance = cosine if gate.metric == "cosine" else best
-        rows[distance > gate.max_distance] = 0
-        margin = np.minimum(margin, np.abs(distance - gate.max_distance))
+    c = centroids[nearest]
+    cosine = 1 - (h * c).sum(axis=1) / (np.linalg.norm(h, axis=1) * np.linalg.norm(c, axis=1))
+    distance = cosine if gate.metric == "cosine" else best
+    rows[distance > limits[nearest]] = 0
+    margin = np.minimum(margin, np.abs(distance - limits[nearest]))
     routing[deciding] = np.minimum(routing[deciding], margin)
     return np.repeat(rows, len(positions), axis=0) if gate.scope == "sequence" else rows

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.cluster import KMeans
 
 from examples.tinyworld.ask import ASK, CAPTION_PROMPT, caption
@@ -36,11 +37,13 @@ _COARSE: dict[str, tuple[tuple[int, ...], Positions]] = {
     "coarse-image": ((1, 3), "image"),
     "coarse-text": ((1,), "text"),
 }
-# name → layers, positions, scope, limited distance.
+# name → layers, positions, scope, limited distance. "own": each concept has a limit, but for one.
 _FINE: dict[str, tuple[tuple[int, ...], Positions, Literal["token", "sequence"], str | None]] = {
     "fine-answer-middle": ((3,), "answer", "token", None),
     "fine-answer-late": ((5,), "answer", "token", None),
     "fine-answer-near": ((5,), "answer", "token", "euclidean"),
+    "fine-answer-own": ((1, 5), "answer", "token", "euclidean"),
+    "fine-all-own": ((3,), "all", "token", "cosine"),
     "fine-all": ((1, 5), "all", "token", None),
     "fine-prompt": ((1,), "prompt", "token", None),
     "fine-image-near": ((1,), "image", "token", "euclidean"),
@@ -48,6 +51,7 @@ _FINE: dict[str, tuple[tuple[int, ...], Positions, Literal["token", "sequence"],
     "fine-sequence": ((3,), "answer", "sequence", None),
     "fine-sequence-late": ((5,), "answer", "sequence", None),
     "fine-sequence-near": ((1, 5), "answer", "sequence", "cosine"),
+    "fine-sequence-own": ((3, 5), "answer", "sequence", "euclidean"),
 }
 
 
@@ -73,15 +77,24 @@ def _profiles(formula: Formula, activations: dict[tuple[_Place, int], Float64], 
             )
         yield Profile.coarse(name, vectors, model=model, positions=positions, alpha=_RANGE)
     for number, (name, (layers, positions, scope, limited)) in enumerate(_FINE.items()):
-        parts, limit = {}, None
+        parts, limit, own = {}, None, {}
         for layer in layers:
             rows = activations[_place(positions), layer]
             centroids = _centroids(rows, seed + number)
             towards = np.roll(centroids, 1 + number % 3, axis=0) - centroids
             towards *= _length(rows) / np.linalg.norm(towards, axis=1).mean()
             parts[layer] = (centroids.astype(np.float32), towards.astype(np.float32))
-            limit = None if limited is None else _typical_distance(rows, centroids, limited)
-        gate = Gate(scope=scope, metric="cosine" if limited == "cosine" else "euclidean", max_distance=limit)
+            if limited is not None:
+                apart, nearest = _distances(rows, centroids, limited)
+                limit = float(np.quantile(apart, 0.9))
+                limits = [float(np.quantile(apart[nearest == k], 0.7 + 0.05 * (k % 5))) for k in range(_CONCEPTS)]
+                own[layer] = (*limits[: number % _CONCEPTS], None, *limits[number % _CONCEPTS + 1 :])
+        gate = Gate(
+            scope=scope,
+            metric="cosine" if limited == "cosine" else "euclidean",
+            max_distance=limit,
+            limits=own if name.endswith("-own") else None,
+        )
         yield Profile.fine(name, parts, model=model, positions=positions, gate=gate, alpha=_RANGE)
 
 
@@ -115,11 +128,11 @@ def _length(rows: Float64) -> float:
     return float(np.median(np.linalg.norm(rows, axis=1)))
 
 
-def _typical_distance(rows: Float64, centroids: Float64, metric: str) -> float:
-    """Nine in ten rows lie nearer to their centroid."""
+def _distances(rows: Float64, centroids: Float64, metric: str) -> tuple[Float64, npt.NDArray[np.int64]]:
+    """How far each row lies from its nearest centroid, and which that is."""
     distances = np.linalg.norm(rows[:, None] - centroids[None], axis=2)
-    nearest = centroids[distances.argmin(axis=1)]
+    nearest = distances.argmin(axis=1)
     if metric == "euclidean":
-        return float(np.quantile(distances.min(axis=1), 0.9))
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(nearest, axis=1)
-    return float(np.quantile(1 - (rows * nearest).sum(axis=1) / lengths, 0.9))
+        return distances.min(axis=1), nearest
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(centroids[nearest], axis=1)
+    return 1 - (rows * centroids[nearest]).sum(axis=1) / lengths, nearest

@@ -80,10 +80,17 @@ def profiles(reference: Reference) -> Iterator[Profile]:
     def limited(name: str, layers: Sequence[int], at: Positions, k: int, metric: str, scope: str = "token") -> Profile:
         open_to_all = fine(name, layers, at, k)
         among = streams.ends if at == "answer" else streams.measured
-        nearest = [far for layer in layers for far in _nearest(open_to_all, layer, among[layer], metric)]
-        limit = _in_the_widest_gap(nearest, *((0.4, 0.6) if scope == "token" else (0.7, 0.9)))
-        gate = Gate.model_validate({"scope": scope, "metric": metric, "max_distance": limit})
-        return fine(name, layers, at, k, gate)
+        nearest = {layer: _nearest(open_to_all, layer, among[layer], metric) for layer in layers}
+        limit = _limit([far for layer in layers for far, _ in nearest[layer]], scope)
+        gate = {"scope": scope, "metric": metric, "max_distance": limit}
+        if name.startswith("own"):
+            gate["limits"] = {
+                layer: [
+                    _limit([far for far, which in nearest[layer] if which == concept], scope) for concept in range(k)
+                ]
+                for layer in layers
+            }
+        return fine(name, layers, at, k, Gate.model_validate(gate))
 
     for at in POSITIONS:
         for where, layer in (("middle", MIDDLE), ("last", LAST)):
@@ -93,6 +100,8 @@ def profiles(reference: Reference) -> Iterator[Profile]:
         for k in SIZES:
             yield limited(f"gate-{metric}-{k}", [EARLY, LATE], "all", k, metric)
         yield limited(f"once-{metric}", [EARLY, MIDDLE, LAST], "answer", 20, metric, "sequence")
+        yield limited(f"own-{metric}", [EARLY, LATE], "all", 20, metric)
+        yield limited(f"own-once-{metric}", [EARLY, LAST], "answer", 3, metric, "sequence")
     yield fine("once", [EARLY, LATE], "answer", 20, Gate(scope="sequence"))
     yield fine("once-last", [LAST], "answer", 64, Gate(scope="sequence"))
     first, second = coarse("a", [MIDDLE], "all"), coarse("b", [MIDDLE], "all")
@@ -136,12 +145,19 @@ def _centroids(name: str, streams: Streams, layer: int, count: int, at: Position
     return found
 
 
-def _nearest(profile: Profile, layer: int, among: npt.NDArray[np.float32], metric: str) -> list[float]:
-    """The distance of each row to its nearest centroid."""
+def _nearest(profile: Profile, layer: int, among: npt.NDArray[np.float32], metric: str) -> list[tuple[float, int]]:
+    """The distance of each row to its nearest centroid, and which that is."""
     centroids = profile.tensors[layer].named["centroids"].astype(np.float64)
     rows = among.astype(np.float64)
-    nearest = [centroids[np.argmin(np.linalg.norm(centroids - row, axis=1))] for row in rows]
-    return [distance_of(metric, centroid, row) for centroid, row in zip(nearest, rows, strict=True)]
+    nearest = [int(np.argmin(np.linalg.norm(centroids - row, axis=1))) for row in rows]
+    return [(distance_of(metric, centroids[which], row), which) for which, row in zip(nearest, rows, strict=True)]
+
+
+def _limit(distances: list[float], scope: str) -> float | None:
+    """A limit that about half of the distances keep to, and none of them is near; None for fewer than ten."""
+    if len(distances) < 10:
+        return None
+    return _in_the_widest_gap(distances, *((0.4, 0.6) if scope == "token" else (0.7, 0.9)))
 
 
 def _in_the_widest_gap(distances: list[float], low: float, high: float) -> float:

@@ -157,11 +157,13 @@ class Reference:
             self.margin = min(self.margin, float(second - first))
         gate = profile.manifest.gate
         assert gate is not None
-        if gate.max_distance is not None:
+        own = (gate.limits or {}).get(layer)
+        limit = gate.max_distance if own is None or own[nearest] is None else own[nearest]
+        if limit is not None:
             distance = distance_of(gate.metric, arrays["centroids"][nearest], h)
-            self.margin = min(self.margin, abs(distance - gate.max_distance))
-            self.inside.append(distance <= gate.max_distance)
-            if distance > gate.max_distance:
+            self.margin = min(self.margin, abs(distance - limit))
+            self.inside.append(distance <= limit)
+            if distance > limit:
                 return np.zeros_like(h)
         row: Float64 = arrays["vectors"][nearest]
         return row

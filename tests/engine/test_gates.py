@@ -27,8 +27,8 @@ ASKS = [
     prompt(94, 2, scene=9),
     prompt(31, 3),
 ]
-ONCE = ["once", "once-euclidean", "once-cosine", "once-last", ["once", "once-euclidean"]]
-LIMITED_ONCE = ("once-euclidean", "once-cosine")
+ONCE = ["once", "once-euclidean", "once-cosine", "once-last", "own-once-euclidean", ["once", "own-once-cosine"]]
+LIMITED_ONCE = ("once-euclidean", "once-cosine", "own-once-euclidean")
 TOKENS = 12  # enough to fill the block of the last prompt position, which a preempted request then finds in the cache
 LONG = [replace(ask, max_tokens=TOKENS) for ask in ASKS]
 CHUNKS = [1, 3, 7, 8, 32, 33]
@@ -52,11 +52,11 @@ def _hold(reference: Reference, law: Registry, asks: Sequence[Ask], answers: Seq
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("k", SIZES)
+@pytest.mark.parametrize("gate", [*(f"gate-{{}}-{k}" for k in SIZES), "own-{}"])
 def test_a_limited_gate_lets_exactly_the_near_positions_through(
-    court: Engine, reference: Reference, law: Registry, metric: str, k: int
+    court: Engine, reference: Reference, law: Registry, metric: str, gate: str
 ) -> None:
-    asks = [ask.steered(f"gate-{metric}-{k}") for ask in ASKS]
+    asks = [ask.steered(gate.format(metric)) for ask in ASKS]
     court.forget()
     answers = court.ask(asks)
     _hold(reference, law, asks, answers)

@@ -230,5 +230,6 @@ def states_of(values: npt.ArrayLike, labels: Sequence[str], tokens: Sequence[int
         tokens=np.array([vocabulary[label] for label in labels] if tokens is None else tokens, np.int64),
         sample_ids=tuple(f"s{i}" for i in range(count)),
         positions=np.zeros(count, np.int64),
+        weights=np.ones(count),
         manifest=StatesManifest(request=request, versions={"torch": "0"}, labels=tuple(vocabulary)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from math import sqrt
 
 import numpy as np
@@ -47,11 +48,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Slot:
-    """count: 0 coarse, K fine, None for a profile that is not at this layer. limit: squared if Euclidean."""
+    """count: 0 coarse, K fine, None for a profile that is not at this layer.
+
+    limits: squared if Euclidean; of the centroids in turn, over and over.
+    """
 
     count: int | None = 0
     metric: int = 0
-    limit: float = 0.0
+    limits: tuple[float, ...] = (0.0,)
 
 
 Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -78,6 +82,7 @@ def make_case(
     rng = np.random.default_rng(seed)
     first, described, rows = 1, [(0, 1, 0)], [torch.full((1, size), 1e6)]
     bias = [torch.zeros(1, dtype=torch.float64)]
+    limits = [torch.zeros(1, dtype=torch.float64)]
     for slot in slots:
         count = slot.count or 0
         described.append((NOT_HERE if slot.count is None else first, count, slot.metric))
@@ -85,6 +90,7 @@ def make_case(
             centroids, n = halves(rng, count, size), max(count, 1)
             rows += [centroids, torch.from_numpy(rng.standard_normal((n, size)).astype(np.float32))]
             bias += [torch.from_numpy(half_squares(centroids.numpy())), torch.full((n,), 1e6, dtype=torch.float64)]
+            limits += [torch.tensor([*islice(cycle(slot.limits), count), *[1e6] * n], dtype=torch.float64)]
             first += count + n
     acting = np.zeros((tokens + spare, PARTS), np.int32)
     acting[:, :parts] = rng.integers(0, 1 + len(slots), (tokens + spare, parts))
@@ -98,7 +104,7 @@ def make_case(
         residual=halves(rng, tokens, size).to(dtype),
         tokens=torch.from_numpy(found),
         slots=torch.tensor(described, dtype=torch.int32),
-        limits=torch.tensor([0.0, *(slot.limit for slot in slots)], dtype=torch.float64),
+        limits=torch.cat(limits),
         bias=torch.cat(bias),
         rows=torch.cat(rows),
         # Of places that nobody has decided at, too: they hold what a former holder left.
@@ -137,14 +143,14 @@ def _row(case: Case, slot: int, decision: int, h: torch.Tensor, decided: torch.T
         return int(case.decided[decision])
     distances = [float((h - case.rows[first + k].double()).square().sum()) for k in range(count)]
     nearest = distances.index(min(distances))
-    row = first + count + nearest if _inside(case, slot, metric, h, first + nearest) else NOT_HERE
+    row = first + count + nearest if _inside(case, metric, h, first + nearest) else NOT_HERE
     if decision < 0:
         decided[-decision] = row
     return int(row)
 
 
-def _inside(case: Case, slot: int, metric: int, h: torch.Tensor, centroid: int) -> bool:
-    c, limit = case.rows[centroid].double(), float(case.limits[slot])
+def _inside(case: Case, metric: int, h: torch.Tensor, centroid: int) -> bool:
+    c, limit = case.rows[centroid].double(), float(case.limits[centroid])
     if metric == EUCLIDEAN:
         return float((h - c).square().sum()) <= limit
     if metric == COSINE:

@@ -178,14 +178,6 @@ def test_a_process_opens_what_was_configured(folder: Path, model_folder: Path, r
     assert {name: p.digest for name, p in opened.items()} == {name: p.digest for name, p in registry.items()}
 
 
-def test_limits_of_concepts_are_refused_before_anything_starts(folder: Path, model: ModelIdentity) -> None:
-    one = np.eye(2, SIZE, dtype=np.float32)
-    limited = Profile.fine("limited", {1: (one, one)}, model=model, gate=Gate(limits={1: (0.5, None)}))
-    save_profile(limited, folder / "limited")
-    with pytest.raises(StartupError, match=r"'limited' has gate\.limits, .* cannot be served yet"):
-        engine_args(folder)
-
-
 @pytest.mark.parametrize("change", ["a profile less", "a wider range"])
 def test_a_folder_that_changed_stops_the_start(folder: Path, model_folder: Path, change: str) -> None:
     config = config_of(engine_args(folder))
@@ -266,7 +258,10 @@ def test_every_choice_of_positions_is_served(positions: Any, model: ModelIdentit
     assert config_of(engine_args(tmp_path)).rows == {1: 2}
 
 
-@pytest.mark.parametrize("gate", [Gate(max_distance=1.0), Gate(scope="sequence"), Gate(metric="cosine")])
+@pytest.mark.parametrize(
+    "gate",
+    [Gate(max_distance=1.0), Gate(scope="sequence"), Gate(metric="cosine"), Gate(limits={1: (0.5, None)})],
+)
 def test_every_gate_is_served(gate: Gate, model: ModelIdentity, tmp_path: Path) -> None:
     rows = np.eye(2, SIZE)
     save_profile(Profile.fine("p", {1: (rows, rows)}, model=model, gate=gate), tmp_path / "p")

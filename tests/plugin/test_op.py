@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import cycle, islice
 
 import numpy as np
 import pytest
@@ -17,11 +19,16 @@ from trimtab.vectors.nearest import half_squares
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
+
+def several(limits: st.SearchStrategy[float]) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.lists(limits | st.just(math.inf), min_size=1, max_size=3).map(tuple)
+
+
 counts = st.sampled_from([None, 0, 0, 1, 2, 3, 9, 256])
 slots = st.one_of(
     st.builds(Slot, counts),
-    st.builds(Slot, counts, st.just(EUCLIDEAN), st.integers(0, 60).map(lambda quarters: quarters / 4)),
-    st.builds(Slot, counts, st.just(COSINE), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0, 2.0])),
+    st.builds(Slot, counts, st.just(EUCLIDEAN), several(st.integers(0, 60).map(lambda quarters: quarters / 4))),
+    st.builds(Slot, counts, st.just(COSINE), several(st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0, 2.0]))),
 )
 cases = st.builds(
     make_case,
@@ -140,7 +147,7 @@ def one_token(
         torch.tensor([stream], dtype=dtype),
         tokens,
         torch.tensor([[NOT_HERE, 0, 0], [0, k, slot.metric]], dtype=torch.int32),
-        torch.tensor([0.0, slot.limit], dtype=torch.float64),
+        torch.tensor([*islice(cycle(slot.limits), k), *[0.0] * k], dtype=torch.float64),
         torch.cat([torch.from_numpy(half_squares(c.numpy())), torch.zeros(k)]),
         torch.cat([c, vectors]),
         decided,
@@ -169,26 +176,39 @@ def test_the_lowest_index_wins_a_tie(dtype: torch.dtype) -> None:
 )
 def test_a_limit_is_inclusive_to_the_last_bit(stream: list[float], metric: int, limit: float) -> None:
     centroids = [[0.0, 1.0, 0.0, 0.0]]
-    assert one_token(stream, centroids, Slot(1, metric, limit))[0] == 1
+    assert one_token(stream, centroids, Slot(1, metric, (limit,)))[0] == 1
     below = float(np.nextafter(limit, -1))
-    assert one_token(stream, centroids, Slot(1, metric, below))[0] == 0
+    assert one_token(stream, centroids, Slot(1, metric, (below,)))[0] == 0
+
+
+@pytest.mark.parametrize(("metric", "limits"), [(EUCLIDEAN, (0.25, 4.0, math.inf)), (COSINE, (0.0, 1.0, math.inf))])
+def test_each_concept_has_a_limit_of_its_own(metric: int, limits: tuple[float, ...]) -> None:
+    centroids = [[-1.0, 0.0], [2.0, 0.0], [0.0, -3.0]]
+    near = [[-1.5, 0.5], [2.5, 0.5], [0.5, -3.5]]  # at squared distances of 0.5, cosine distances of 0.01 to 0.06
+    assert [one_token(h, centroids, Slot(3, metric, limits))[0] for h in near] == [0, 2, 3]
+    assert [one_token(h, centroids, Slot(3, metric, limits[::-1]))[0] for h in near] == [1, 2, 0]
+
+
+def test_a_zero_vector_is_inside_where_its_concept_has_no_limit() -> None:
+    assert one_token([0.0], [[0.5], [9.0]], Slot(2, COSINE, (math.inf, 2.0)))[0] == 1
+    assert one_token([0.0], [[0.5], [9.0]], Slot(2, COSINE, (2.0, math.inf)))[0] == 0
 
 
 def test_the_nearest_is_euclidean_under_a_cosine_limit_too() -> None:
     # By cosine the second would be the nearest, and inside the limit.
-    assert one_token([1.0, 0.0], [[1.0, 1.0], [9.0, 0.0]], Slot(2, COSINE, 0.1))[0] == 0
-    assert one_token([1.0, 0.0], [[1.0, 1.0], [9.0, 0.0]], Slot(2, COSINE, 0.3))[0] == 1
+    assert one_token([1.0, 0.0], [[1.0, 1.0], [9.0, 0.0]], Slot(2, COSINE, (0.1,)))[0] == 0
+    assert one_token([1.0, 0.0], [[1.0, 1.0], [9.0, 0.0]], Slot(2, COSINE, (0.3,)))[0] == 1
 
 
 @pytest.mark.parametrize(("stream", "centroid"), [([0.0, 0.0], [1.0, 0.0]), ([1.0, 0.0], [0.0, 0.0])])
 def test_a_zero_vector_is_inside_no_cosine_limit(stream: list[float], centroid: list[float]) -> None:
-    assert one_token(stream, [centroid], Slot(1, COSINE, 2.0))[0] == 0
-    assert one_token(stream, [centroid], Slot(1, EUCLIDEAN, 2.0))[0] == 1
+    assert one_token(stream, [centroid], Slot(1, COSINE, (2.0,)))[0] == 0
+    assert one_token(stream, [centroid], Slot(1, EUCLIDEAN, (2.0,)))[0] == 1
 
 
 def test_a_decision_to_add_nothing_is_kept_too() -> None:
-    assert one_token([9.0], [[0.0]], Slot(1, EUCLIDEAN, 1.0), decision=-1) == (0, NOT_HERE)
-    assert one_token([1.0], [[0.0]], Slot(1, EUCLIDEAN, 1.0), decision=-1) == (1, 1)
+    assert one_token([9.0], [[0.0]], Slot(1, EUCLIDEAN, (1.0,)), decision=-1) == (0, NOT_HERE)
+    assert one_token([1.0], [[0.0]], Slot(1, EUCLIDEAN, (1.0,)), decision=-1) == (1, 1)
 
 
 def test_the_stream_is_summed_in_float32() -> None:

@@ -12,7 +12,7 @@ from trimtab.plugin.model.op import EUCLIDEAN, steer
 from trimtab.plugin.steps.batch import SLOT
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-SLOTS = [Slot(), Slot(3), Slot(None), Slot(2, EUCLIDEAN, 6.0)]
+SLOTS = [Slot(), Slot(3), Slot(None), Slot(2, EUCLIDEAN, (6.0, 3.0))]
 
 
 def case_of(tokens: int, dtype: torch.dtype = torch.float32) -> Case:

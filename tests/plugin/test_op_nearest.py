@@ -41,7 +41,7 @@ def deciding(data: Data, metric: int = 0, limit: float = 0.0) -> Case:
         residual=torch.from_numpy(h),
         tokens=tokens,
         slots=torch.tensor([[0, 0, 0], [first, k, metric]], dtype=torch.int32),
-        limits=torch.tensor([0, limit], dtype=torch.float64),
+        limits=torch.full((len(rows),), limit, dtype=torch.float64),
         bias=bias,
         rows=rows,
         decided=torch.full((n + 1,), 99, dtype=torch.int32),

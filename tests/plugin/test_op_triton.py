@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -57,11 +58,15 @@ CASES = {
     for k in (1, 2, 7, 8, 9, 64, 256)
     for dtype in (torch.float32, torch.bfloat16, torch.float16)
 } | {
-    "wider than a tile": case(1, 4, 700, Slot(3), Slot(9, EUCLIDEAN, 2600.0), dtype=torch.bfloat16),
+    "wider than a tile": case(1, 4, 700, Slot(3), Slot(9, EUCLIDEAN, (2600.0, 2400.0)), dtype=torch.bfloat16),
     "a width of one": case(2, 4, 1, Slot(3)),
     "many ties": case(3, 12, 2, Slot(40), Slot(17)),
-    "limits": case(4, 16, 3, Slot(4, EUCLIDEAN, 1.5), Slot(5, COSINE, 0.3), Slot(3, COSINE, 1.0), Slot(2, EUCLIDEAN)),
-    "zero vectors": case(5, 16, 1, Slot(3, COSINE, 2.0), Slot(1, COSINE, 0.0)),
+    "limits": case(
+        *(4, 16, 3),
+        *(Slot(4, EUCLIDEAN, (1.5, 4.0, math.inf)), Slot(5, COSINE, (0.3, 0.0, 2.0))),
+        *(Slot(3, COSINE, (1.0,)), Slot(2, EUCLIDEAN)),
+    ),
+    "zero vectors": case(5, 16, 1, Slot(3, COSINE, (2.0, math.inf)), Slot(1, COSINE, (0.0,))),
     "one token": case(6, 1, 8, Slot(3)),
     "no token": case(7, 0, 8, Slot(3)),
     "nobody steered": case(8, 4, 8),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,15 +44,6 @@ def steered(tables: SteeringTables, layer: int, profile: Profile, h: torch.Tenso
     request = tables.take(Steering((Part(profile.digest, alpha, EVERYWHERE, None, False),)))
     tables.step([request], np.zeros(1, np.int32), np.array([len(h)]))
     return tables.layers[layer].forward(h, torch.zeros_like(h))
-
-
-def test_a_limit_that_the_op_would_ignore_is_refused() -> None:
-    one = np.eye(2, SIZE, dtype=np.float32)
-    profile = Profile.fine("p", {1: (one, one)}, model=MODEL, gate=Gate(limits={1: (0.5, None)}))
-    tables = tables_of({1: 7}, 4)
-    with pytest.raises(StartupError, match=r"'p' has gate\.limits, .* cannot be served yet"):
-        tables.load(profile)
-    assert not tables.slots
 
 
 def test_each_profile_adds_its_own_vectors_at_its_own_layers(registry: Registry) -> None:
@@ -101,6 +93,49 @@ def test_a_gates_limit_is_inclusive(gate: Gate, inside: list[float], outside: li
     assert steered(tables, 1, profile, torch.tensor([inside])).tolist() == vector.tolist()
     if outside is not None:
         assert not steered(tables, 1, profile, torch.tensor([outside])).any()
+
+
+OWN = {1: (0.5, None, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("gate", "reach"),
+    [
+        (Gate(max_distance=2.0), (2.0, 2.0, 2.0)),
+        (Gate(max_distance=2.0, limits=OWN), (0.5, 2.0, 3.0)),
+        (Gate(max_distance=2.0, limits={}), (2.0, 2.0, 2.0)),
+        (Gate(limits=OWN), (0.5, 40.0, 3.0)),
+        (Gate(scope="sequence", max_distance=2.0, limits=OWN), (0.5, 2.0, 3.0)),
+    ],
+)
+def test_the_limit_of_a_concept_replaces_the_gates(gate: Gate, reach: tuple[float, ...]) -> None:
+    centroids, vectors = 100 * np.eye(3, SIZE), np.arange(1.0, 4.0)[:, None] * np.ones((3, SIZE))
+    other = Profile.fine("other", {1: (centroids, -vectors)}, model=MODEL, gate=Gate(max_distance=40.0))
+    profile = Profile.fine("p", {1: (centroids, vectors), 2: (centroids, vectors)}, model=MODEL, gate=gate)
+    tables = tables_of({1: 13, 2: 7}, 4)
+    tables.load(other)  # so that its rows are not the first ones
+    tables.load(profile)
+    at = torch.tensor(centroids, dtype=torch.float32)
+    out = torch.zeros(3, SIZE)
+    out[:, 3] = torch.tensor(reach)
+    assert steered(tables, 1, profile, at + out)[:, 0].tolist() == [1.0, 2.0, 3.0]
+    beyond = steered(tables, 1, profile, at + torch.nextafter(out, torch.tensor(math.inf)))[:, 0].tolist()
+    assert beyond == [0.0, 2.0 if reach[1] == 40.0 else 0.0, 0.0]
+    if gate.max_distance is None:  # no limits are given for this layer
+        assert steered(tables, 2, profile, at + 2 * out)[:, 0].tolist() == [1.0, 2.0, 3.0]
+    else:
+        assert steered(tables, 2, profile, at + 2.5 * out.clamp(1, 1))[:, 0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_cosine_limits_of_concepts_are_not_squared() -> None:
+    centroids = np.eye(2, SIZE)
+    gate = Gate(metric="cosine", limits={1: (0.25, None)})
+    profile = Profile.fine("p", {1: (centroids, np.ones((2, SIZE)))}, model=MODEL, gate=gate)
+    tables = tables_of({1: 5}, 3)
+    tables.load(profile)
+    near, far = [4.0, 0.0, 0.0, 2.0], [4.0, 0.0, 0.0, 4.0]  # cosine distances of 0.11 and 0.29
+    assert steered(tables, 1, profile, torch.tensor([near, far]))[:, 0].tolist() == [1.0, 0.0]
+    assert steered(tables, 1, profile, torch.tensor([[0.0, 1.0, 0.0, 9.0]]))[0, 0] == 1.0
 
 
 def test_loading_writes_in_place(registry: Registry) -> None:

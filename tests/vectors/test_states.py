@@ -61,6 +61,15 @@ def test_a_template_a_prompt_or_labels_make_it_version_2(states: Path, field: di
     assert (found.format_version, found.request) == (2, request)
 
 
+def test_background_states_make_it_version_2_and_are_counted_apart(states: Path) -> None:
+    manifest = read_states_manifest(states)
+    request = manifest.request.model_copy(update={"background": 4})
+    shards = tuple(shard.model_copy(update={"background": 3}) for shard in manifest.shards)
+    write_states_manifest(states, manifest.model_copy(update={"request": request, "shards": shards}))
+    found = read_states_manifest(states)
+    assert (found.format_version, found.rows, found.background) == (2, 2, 3 * len(shards))
+
+
 def test_what_a_skipped_sample_called_itself_is_written_as_text() -> None:
     assert SkippedSample(id="\x1b[2J", reason="a\nb") == SkippedSample(id="\\x1b[2J", reason="a\\nb")
 
@@ -87,6 +96,8 @@ def set_in(path: str, value: object) -> Callable[[dict[str, Any]], None]:
 
 ATTACKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no digests": (set_in("shards.0.sha256", {}), "sha256 must be given for rows-00000.jsonl and"),
+    "background states that nobody asked for": (set_in("shards.0.background", 1), "disagree"),
+    "background states that nobody kept": (set_in("request.background", 4), "disagree"),
     "one digest": (set_in("shards.0.sha256", {"rows-00000.safetensors": DIGEST}), "sha256 must be given"),
     "a digest of another file": (
         set_in("shards.0.sha256", {"rows-00000.safetensors": DIGEST, "rows-00001.jsonl": DIGEST}),

@@ -1,0 +1,93 @@
+"""A shard in the making: the states of its samples, in whatever order they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.vectors.states import BACKGROUND, COLUMNS, SkippedSample, StatesManifest, StatesShard, write_shard
+
+from ..models.reader import Reading
+from .rules import Kept
+from .samples import Sample
+from .store import Float32
+
+__all__ = ["Draft"]
+
+
+@dataclass(frozen=True)
+class _State:
+    """A state to write. position: -1 for a mean. background: the column of `trimtab.vectors.states`."""
+
+    position: int
+    token: int
+    label: str
+    background: int
+    stream: dict[int, Float32]
+
+
+@dataclass
+class Draft:
+    """What is known of the samples from `start` on. labels: the vocabulary so far, which grows."""
+
+    start: int
+    labels: list[str]
+    skipped: dict[int, SkippedSample] = field(default_factory=dict)
+    _states: dict[int, list[_State]] = field(default_factory=dict)
+    _answers: dict[int, str] = field(default_factory=dict)
+
+    def add(self, number: int, reading: Reading, kept: Iterable[Kept], background: int = 0) -> None:
+        """Keep states of sample `number`, and its answer. background: how many positions these stand for."""
+        self._answers[number] = reading.answer.text
+        states = self._states.setdefault(number, [])
+        for one in kept:
+            at = list(one.positions)
+            stream = {
+                layer: rows[at].mean(axis=0, dtype=np.float64).astype(np.float32)
+                for layer, rows in reading.stream.items()
+            }
+            states.append(_State(at[0] if len(at) == 1 else -1, one.token, one.label, background, stream))
+
+    def finish(self, out: Path, manifest: StatesManifest, samples: Sequence[Sample]) -> StatesManifest:
+        """Write the shard, in the order of its samples; the manifest that names it."""
+        request = manifest.request
+        rows = [(number, one) for number in sorted(self._states) for one in self._states[number]]
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        labels = [numbers.setdefault(one.label, len(numbers)) for _, one in rows]
+        columns = {
+            "sample": [number for number, _ in rows],
+            "position": [one.position for _, one in rows],
+            "token": [one.token for _, one in rows],
+            "label": labels,
+            BACKGROUND: [one.background for _, one in rows],
+        }
+        names = COLUMNS if request.background is None else (*COLUMNS, BACKGROUND)
+        tensors: dict[str, npt.NDArray[Any]] = {
+            f"layers.{layer}": np.array([one.stream[layer] for _, one in rows], np.float32).reshape(
+                len(rows), request.model.hidden_size
+            )
+            for layer in request.layers
+        }
+        tensors |= {name: np.array(columns[name], np.int64) for name in names}
+        lines = (
+            json.dumps({"id": sample.id, "answer": self._answers.get(self.start + i)}, ensure_ascii=False) + "\n"
+            for i, sample in enumerate(samples)
+        )
+        name = f"rows-{len(manifest.shards):05d}"
+        background = sum(one.background > 0 for _, one in rows)
+        shard = StatesShard(
+            name=name,
+            start=self.start,
+            stop=self.start + len(samples),
+            rows=len(rows) - background,
+            background=None if request.background is None else background,
+            sha256=write_shard(out, name, tensors, "".join(lines).encode()),
+            skipped=tuple(self.skipped[sample] for sample in sorted(self.skipped)),
+        )
+        return manifest.model_copy(update={"labels": tuple(numbers), "shards": (*manifest.shards, shard)})
