@@ -41,6 +41,7 @@ from .report import report
 from .represent import represent
 from .saving import save_and_say, settings_of
 from .shift import shift, shift_profile, watch
+from .tune import tune
 
 ANY_FOLDER = a_folder("give a profile, a dictionary, a folder of states or a folder of findings")
 
@@ -157,7 +158,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {
     "From states to concepts": {"dictionary": dictionary, "choose-k": choose_k, "ground": ground},
     "What a fine-tune changes": {"shift": shift, "watch": watch},
     "Steering profiles": {"profile": profile, "shift-profile": shift_profile, "import": import_},
-    "Measure and show": {"evaluate": evaluate, "report": report},
+    "Measure and show": {"evaluate": evaluate, "tune": tune, "report": report},
     "Look into folders": {"inspect": inspect, "verify": verify},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import typer
@@ -32,9 +33,12 @@ def say(message: str) -> None:
     typer.echo("trimtab: " + printable(re.sub(r"\s*\n\s*", " ", message.strip())), err=True)
 
 
-def display(*parts: RenderableType) -> None:
-    """Print tables and text to stdout. What artefacts say is shown as it is: it is no markup and no emoji code."""
-    console = Console(markup=False, emoji=False, highlight=False)
+def display(*parts: RenderableType, width: int | None = None) -> None:
+    """Print tables and text to stdout. What artefacts say is shown as it is: it is no markup and no emoji code.
+
+    width: columns where stdout is no terminal.
+    """
+    console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else width)
     for part in parts:
         console.print(part)
 
@@ -56,6 +60,7 @@ def figure(value: float) -> str:
 
 def quiet() -> None:
     """Keep transformers' progress bars and advice out of ours."""
+    import torch  # noqa: F401  # before transformers, which looks for packages that torch's start puts right
     import transformers
 
     transformers.logging.set_verbosity_error()

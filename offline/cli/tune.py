@@ -1,0 +1,75 @@
+"""`trimtab tune`: from candidates to an operating point."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import Plain, display, figure, quiet, say
+from .options import a_file
+
+if TYPE_CHECKING:
+    from ..findings import Finding
+
+__all__ = ["tune"]
+
+_WIDTH = 180
+"""Columns of a table that goes to a file: what intervals need."""
+
+
+def tune(
+    config: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONFIG…",
+            help="YAML files, see docs/tune.md; those of one model share a server.",
+            callback=a_file("give a file of YAML"),
+        ),
+    ],
+    run: Annotated[Path, typer.Option(help="Run folder: states, answers, findings and the chosen profiles.")],
+    serve_arg: Annotated[
+        list[str] | None,
+        typer.Option("--serve-arg", metavar="ARG", help="A further argument of trimtab-serve; repeatable, in order."),
+    ] = None,
+) -> None:
+    """Try every candidate on dev through one server, choose the best, and report it on test beside its controls.
+
+    A second run with the same folder asks only for what is missing.
+    """
+    from ..tuning import read_tuning
+    from ..tuning import tune as run_all
+
+    quiet()
+    tunings = [one.model_copy(update={"serve": (*one.serve, *(serve_arg or ()))}) for one in map(read_tuning, config)]
+    try:
+        done = run_all(tunings, run, command=shlex.join(["trimtab", *sys.argv[1:]]), say=say)
+    except KeyboardInterrupt:
+        say(f"{run}: keeps the answers that came; run the same command to go on")
+        raise
+    for one in done:
+        _show(one.findings[one.tuning.name])
+        for name, folder in one.profiles.items():
+            chosen = one.outcomes[name].chosen
+            assert chosen is not None
+            typer.echo(f"{folder}: {chosen.made.series}, layer {chosen.made.layer}, alpha {chosen.strength:g}")
+
+
+def _show(found: Finding) -> None:
+    from rich.box import SIMPLE_HEAD
+
+    from ..findings import TableFound
+    from ..tuning.found import HEAD
+
+    assert isinstance(found, TableFound)
+    table = Plain(title=found.title, box=SIMPLE_HEAD, title_justify="left", caption=found.note, caption_justify="left")
+    shown = [at for at, column in enumerate(found.columns) if column in HEAD]
+    for at in shown:
+        table.add_column(found.columns[at], justify="left" if at < 3 else "right")
+    for row in found.rows:
+        cells = (row[at] for at in shown)
+        table.add_row(*(figure(cell) if isinstance(cell, float) else str(cell or "") for cell in cells))
+    display(table, width=_WIDTH)

@@ -1,0 +1,219 @@
+"""What a tuning writes down: a table of test, the settings of dev, one curve and one flow of answers per steering."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from trimtab.vectors import Profile
+
+from ..evaluation.effect import broken
+from ..evaluation.rates import lumped
+from ..findings import AnswersFound, Effect, Example, Finding, Measured, SweepFound, SweepPoint, TableFound
+from ..states.samples import Sample
+from ..steering.operating_point import front
+from .goals import Cell
+from .trial import Outcome, Row, Setting
+
+__all__ = ["HEAD", "evaluation", "findings", "percent", "with_evaluation"]
+
+_FIGURES = {
+    "turned": "turned %",
+    "unchanged": "turned, otherwise unchanged %",
+    "strayed": "strayed %",
+    "off_target": "off target %",
+    "stutter": "stutter %",
+}
+HEAD = ("steering", "", "candidate", "layer", "alpha", "dose", *_FIGURES.values())
+"""The columns that every table begins with; those that stay empty are left out."""
+_NOTE = (
+    "Turned: answers that did as they were meant to. Strayed: answers that became something else. Off target: other "
+    "answers that changed. Null: random vectors of the same norms. In brackets: 95 % intervals."
+)
+_FREQUENT, _EXAMPLES = 14, 12
+
+
+def findings(
+    name: str,
+    outcomes: Mapping[str, Outcome],
+    tests: Mapping[str, Sequence[Sample]],
+    *,
+    most_collateral: float,
+    run: Path,
+    command: str,
+) -> dict[str, Finding]:
+    """Every finding of a configuration, by its name within the run folder. tests: each steering's samples of test."""
+    rule = f"at most {100 * most_collateral:g} % collateral"
+    asked = max(len(samples) for samples in tests.values())
+    found: dict[str, Finding] = {
+        name: _table(
+            f"{name}: {asked:,} test samples, through the server",
+            f"Chosen on dev: most gain, {rule}. {_NOTE}",
+            [(steering, _told(row), row.series, row.layer, row.alpha, row.dose, row.verdict.effect, row.verdict.extras)
+             for steering, outcome in outcomes.items() for row in outcome.rows],
+            command,
+        ),
+        f"{name}-dev": _dev(name, outcomes, command),
+    }  # fmt: skip
+    for steering, outcome in outcomes.items():
+        found[steering] = _sweep(steering, outcome, rule)
+        if outcome.row is not None:
+            found[f"{steering}-answers"] = _answers(steering, outcome.row, outcome.rows[0], tests[steering], run)
+    return found
+
+
+def percent(found: Measured | None) -> str | None:
+    """A rate with its interval, such as "93.8 (88.1 to 96.9)"."""
+    return None if found is None else f"{100 * found.value:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+
+
+def evaluation(outcome: Outcome, most_collateral: float) -> dict[str, JsonValue]:
+    """The figures of an operating point for its profile's card: it, its null control, the unsteered model."""
+    assert outcome.chosen is not None
+    assert outcome.row is not None
+    row, chosen = outcome.row, outcome.chosen
+    null = next(
+        one for one in outcome.rows
+        if one.what == "null" and (one.series, one.layer, one.alpha) == (row.series, row.layer, row.alpha)
+    )  # fmt: skip
+    told: dict[str, JsonValue] = {
+        "rule": f"most gain on dev at {100 * most_collateral:g} % collateral or less",
+        "kind": row.series,
+        "alpha": chosen.strength,
+        "dev": {"gained": percent(chosen.verdict.gained), "collateral": percent(chosen.verdict.collateral)},
+        "test": _figures(row.verdict.effect),
+        "test, null control": _figures(null.verdict.effect),
+        "test, samples": row.verdict.effect.stutter.n if row.verdict.effect.stutter else 0,
+    }
+    for one in outcome.rows:
+        if one.what == "logit_bias":
+            told["test, logit_bias"] = _figures(one.verdict.effect)
+    return {"tuning": told}
+
+
+def with_evaluation(profile: Profile, name: str, strength: float, figures: Mapping[str, JsonValue]) -> Profile:
+    """A profile under another name, whose default strength is the chosen one, with figures on its card."""
+    manifest = profile.manifest
+    told = {**manifest.provenance.evaluation, **figures}
+    return Profile(
+        manifest.model_copy(
+            update={
+                "name": name,
+                "alpha": manifest.alpha.model_copy(update={"default": strength}),
+                "provenance": manifest.provenance.model_copy(update={"evaluation": told}),
+            }
+        ),
+        profile.tensors,
+    )
+
+
+def _figures(effect: Effect) -> dict[str, JsonValue]:
+    told = {label: percent(getattr(effect, field)) for field, label in _FIGURES.items()}
+    return {label: text for label, text in told.items() if text is not None}
+
+
+def _told(row: Row) -> str:
+    return "" if row.what in ("none", "logit_bias") else row.what
+
+
+def _dev(name: str, outcomes: Mapping[str, Outcome], command: str) -> TableFound:
+    rows = []
+    for steering, outcome in outcomes.items():
+        best = {id(setting) for setting in front(outcome.tried)}
+        for one in outcome.tried:
+            mark = "chosen" if one is outcome.chosen else "front" if id(one) in best else ""
+            dose = one.made.profile.manifest.norms[one.made.layer].dose(one.strength)
+            extras = {**one.verdict.extras, "collateral %": percent(one.verdict.collateral)}
+            rows.append(
+                (steering, mark, one.made.series, one.made.layer, one.strength, dose, one.verdict.effect, extras)
+            )
+    return _table(
+        f"{name}: every setting that was tried on dev",
+        f"Front: no other setting gains as much for as little collateral. {_NOTE}",
+        rows,
+        command,
+    )
+
+
+_Line = tuple[str, str, str, int | None, float | None, float | None, Effect, Mapping[str, Cell]]
+
+
+def _table(title: str, note: str, lines: Sequence[_Line], command: str) -> TableFound:
+    """Columns that no line fills are left out; extras of all lines stand side by side."""
+    extras = list(dict.fromkeys(name for *_, more in lines for name in more))
+    columns = (*HEAD, *extras)
+    rows = [
+        (
+            *line[:5],
+            None if line[5] is None else round(line[5], 2),
+            *(percent(getattr(line[6], field)) for field in _FIGURES),
+            *(line[7].get(name) for name in extras),
+        )
+        for line in lines
+    ]
+    filled = [at for at in range(len(columns)) if any(row[at] is not None for row in rows)]
+    return TableFound(
+        title=title,
+        note=note,
+        columns=tuple(columns[at] for at in filled),
+        rows=tuple(tuple(row[at] for at in filled) for row in rows),
+        command=command,
+    )
+
+
+def _sweep(steering: str, outcome: Outcome, rule: str) -> SweepFound:
+    points = [_point(one, one is outcome.chosen) for one in outcome.tried]
+    points += [
+        SweepPoint(
+            series=row.series, layer=row.layer, alpha=row.alpha, split="test", gained=row.verdict.gained,
+            collateral=row.verdict.collateral, chosen=row is outcome.row, effect=row.verdict.effect,
+        )
+        for row in outcome.rows
+        if row.what == "chosen" and row.layer is not None and row.alpha is not None
+    ]  # fmt: skip
+    return SweepFound(
+        title=f"{steering}: gain against collateral change",
+        note=f"Every candidate at every strength on dev, and what was chosen there ({rule}) on test.",
+        points=tuple(points),
+    )
+
+
+def _point(one: Setting, chosen: bool) -> SweepPoint:
+    return SweepPoint(
+        series=one.made.series,
+        layer=one.made.layer,
+        alpha=one.strength,
+        split="dev",
+        gained=one.verdict.gained,
+        collateral=one.verdict.collateral,
+        chosen=chosen,
+        effect=one.verdict.effect,
+    )
+
+
+def _answers(steering: str, row: Row, plain: Row, samples: Sequence[Sample], run: Path) -> AnswersFound:
+    flow = Counter(zip(plain.answers, row.answers, strict=True))
+    frequent = [text for text, _ in Counter([*plain.answers, *row.answers]).most_common(_FREQUENT)]
+    changed = [
+        Example(
+            before=old,
+            after=new,
+            question=sample.question,
+            picture="" if sample.image is None else os.path.relpath(sample.image, run),
+            mark="broken" if broken(old, new, False, None) else "",
+        )
+        for sample, old, new in zip(samples, plain.answers, row.answers, strict=True)
+        if old != new
+    ]
+    return AnswersFound(
+        title=f"{steering}: what {row.series} at alpha {row.alpha:g} made of each answer",
+        steering=f"{steering}, {row.series}",
+        flow=tuple(lumped(flow, frequent)),
+        examples=tuple(sorted(changed, key=lambda one: not one.mark)[:_EXAMPLES]),
+        data="test",
+        effect=row.verdict.effect,
+    )

@@ -1,0 +1,149 @@
+"""What candidates are made from: the samples of the three parts, and states of the train part, made where they lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.vectors import ModelIdentity
+
+from ..errors import DataError
+from ..evaluation.subset import stratified
+from ..states.labels import ANSWER, check_labels, label_of
+from ..states.prompts import prompt_for, recorded
+from ..states.rules import parse
+from ..states.samples import Sample, SampleFile, read_samples
+from ..states.store import MANIFEST, LayerStates, load_states, open_manifest
+from .config import Tuning
+from .goals import holds
+
+if TYPE_CHECKING:
+    from ..models.reader import Reader
+
+__all__ = ["REST", "Material", "grouped", "relabelled"]
+
+REST = "rest"
+"""The label of every state that no group names."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """The samples and states of a configuration. run: the run folder, whose `states` hold what was made.
+
+    layers: of every configuration that shares these states, so that one pass through the model serves all.
+    reader: gives the model of a folder; several configurations of one model share it.
+    """
+
+    tuning: Tuning
+    run: Path
+    layers: tuple[int, ...]
+    reader: Callable[[Path], Reader]
+
+    @cached_property
+    def dev(self) -> tuple[Sample, ...]:
+        """The samples that operating points are chosen on."""
+        return self._part("dev")
+
+    @cached_property
+    def test(self) -> tuple[Sample, ...]:
+        """The samples that are reported."""
+        return self._part("test")
+
+    @cached_property
+    def train(self) -> SampleFile:
+        """The samples that states are made from."""
+        path = self.tuning.parts.train
+        file = read_samples(path, self.tuning.ask.train)
+        for steering in self.tuning.steerings.values():
+            check_labels(file.samples, steering.label, path)
+        return file
+
+    @cached_property
+    def prompt(self) -> str:
+        """What is asked, of the model in memory and of the server."""
+        return prompt_for(self.tuning.parts.train, self.tuning.prompt)
+
+    @property
+    def known(self) -> tuple[Sample, ...]:
+        """The samples of all parts."""
+        return (*self.train.samples, *self.dev, *self.test)
+
+    def states(self, layer: int, model: Path | None = None) -> LayerStates:
+        """States of the train part at one layer, of the tuned model or of another one."""
+        return load_states(self.folder(model or self.tuning.model), layer)
+
+    def folder(self, model: Path) -> Path:
+        """The folder of a model's states of the train part, which is made, or finished, first.
+
+        Raises:
+            DataError, ModelError, SettingError: as `represent`.
+        """
+        file, rule = self.train, parse(self.tuning.rule)
+        folder = self.run / "states" / f"{self.name_of(model)}"
+        if (folder / MANIFEST).exists():
+            manifest = open_manifest(folder)
+            request = manifest.request
+            same = (request.model, request.data, request.samples, request.rule, request.prompt) == (
+                ModelIdentity.of(model), file.digest, len(file.samples), str(rule), recorded(self.prompt),
+            )  # fmt: skip
+            if same and manifest.complete and set(self.layers) <= set(request.layers):
+                return folder
+        from ..states import represent
+
+        represent(
+            self.reader(model),
+            self.tuning.parts.train,
+            rule,
+            self.layers,
+            folder,
+            limit=self.tuning.ask.train,
+            prompt=self.prompt,
+            resume=True,
+            progress=True,
+        )
+        return folder
+
+    def name_of(self, model: Path) -> str:
+        """What a model's states are called in the run folder: by model, data and rule."""
+        data = self.tuning.parts.train
+        words = data.parent.name if data.stem == "train" else data.stem
+        return f"{model.resolve().name}-{words}-{self.tuning.rule.partition(':')[0]}"
+
+    def _part(self, name: str) -> tuple[Sample, ...]:
+        path: Path = getattr(self.tuning.parts, name)
+        found = [sample for sample in read_samples(path).samples if holds(sample, self.tuning.where)]
+        if not found:
+            raise DataError(f"{path}: no sample has {_spoken(self.tuning.where)}; change `where`")
+        for sample in found:
+            if sample.image is not None and not sample.image.is_file():
+                raise DataError(f"{path}: the picture {sample.image} of sample {sample.id!r} is missing")
+        limit = getattr(self.tuning.ask, name)
+        return stratified(found, limit, self.tuning.ask.seed) if limit else tuple(found)
+
+
+def relabelled(states: LayerStates, samples: Sequence[Sample], by: str) -> LayerStates:
+    """The states, each labelled by what its sample has in a column, see `label_of`; "answer" leaves their own words."""
+    if by == ANSWER:
+        return states
+    labels = {sample.id: label_of(sample, by) or "" for sample in samples}
+    return _labelled(states, tuple(labels.get(sample, "") for sample in states.sample_ids), by)
+
+
+def grouped(states: LayerStates, groups: dict[str, tuple[str, ...]]) -> LayerStates:
+    """The states, each labelled by the group that its label is in, or REST; as they are without groups."""
+    if not groups:
+        return states
+    group_of = {label: name for name, labels in groups.items() for label in labels}
+    return _labelled(states, tuple(group_of.get(label, REST) for label in states.labels), "groups of words")
+
+
+def _labelled(states: LayerStates, labels: tuple[str, ...], by: str) -> LayerStates:
+    request = states.manifest.request.model_copy(update={"labels": by})
+    return replace(states, labels=labels, manifest=states.manifest.model_copy(update={"request": request}))
+
+
+def _spoken(values: dict[str, str]) -> str:
+    return ", ".join(f"{column} = {value!r}" for column, value in values.items())
