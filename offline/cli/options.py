@@ -26,10 +26,12 @@ __all__ = [
     "FindingName",
     "Findings",
     "Force",
+    "Label",
     "Layer",
     "Layers",
     "Limit",
     "ProfileName",
+    "Prompt",
     "RegistryFolder",
     "Resume",
     "Rule",
@@ -142,6 +144,21 @@ ChatTemplateArguments = Annotated[
         "--chat-template-kwargs",
         metavar="JSON",
         help="Arguments of the chat template, as the server gets them by --default-chat-template-kwargs.",
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        help="What is asked; {question} stands for the sample's question. Default: the prompt of a data.json beside "
+        "the samples, else the question alone."
+    ),
+]
+Label = Annotated[
+    str,
+    typer.Option(
+        metavar="answer|truth|type|COLUMN",
+        help="What labels a state: the word of the model's answer that it predicts, or its sample's answer, type or "
+        "another column.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]

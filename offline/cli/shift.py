@@ -27,6 +27,7 @@ from .options import (
     Layer,
     Limit,
     ProfileName,
+    Prompt,
     RegistryFolder,
     Rule,
     Samples,
@@ -69,6 +70,7 @@ def shift(
     k: Concepts = 20,
     seed: Seed = 0,
     alpha: Annotated[float, typer.Option(help="Strength of the shift in u + alpha * delta.")] = 1.0,
+    prompt: Prompt = None,
     limit: Limit = None,
     batch_size: BatchSize = 32,
     device: Device = None,
@@ -83,7 +85,7 @@ def shift(
     from ..states.rules import parse
 
     quiet()
-    run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True)
+    run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
     original = Reader(base, device=device, template=chat_template(template, template_kwargs))
     found = run.study(original, original.like(finetuned), alpha)
     path = write_finding(run.out, name or f"layer{layer}", found)
@@ -114,6 +116,7 @@ def watch(
     every: Annotated[float, typer.Option(min=0, help="Seconds between two checks.")] = 30.0,
     k: Concepts = 20,
     seed: Seed = 0,
+    prompt: Prompt = None,
     limit: Limit = None,
     batch_size: BatchSize = 32,
     device: Device = None,
@@ -127,7 +130,7 @@ def watch(
     from ..states.rules import parse
 
     quiet()
-    run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True)
+    run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
     original = Reader(base, device=device, template=chat_template(template, template_kwargs))
     _watch(run, original, training, threshold, None if once else every, name or f"layer{layer}")
 

@@ -35,7 +35,7 @@ BASE, TUNED = "base", "finetuned"
 
 @dataclass(frozen=True)
 class ShiftRun:
-    """What is asked of every model of a run. data, rule, limit, batch_size: as `represent` takes them."""
+    """What is asked of every model of a run. data, rule, limit, batch_size, prompt: as `represent` takes them."""
 
     out: Path
     data: Path
@@ -46,6 +46,7 @@ class ShiftRun:
     limit: int | None = None
     batch_size: int = 32
     progress: bool = False
+    prompt: str | None = None
 
     def states(self, name: str, model: Reader) -> LayerStates:
         """The states of a model, from RUN or made anew; those of another model under that name are an error."""
@@ -57,6 +58,7 @@ class ShiftRun:
             [self.layer],
             folder,
             limit=self.limit,
+            prompt=self.prompt,
             batch_size=self.batch_size,
             background=0,
             resume=True,

@@ -19,7 +19,7 @@ from ..progress import progress as shown
 from .background import drawn, others
 from .draft import Draft
 from .labels import ANSWER, check_labels, label_of
-from .prompts import QUESTION, filled, prompt_for, recorded
+from .prompts import QUESTION, check_prompt, filled, prompt_for, recorded
 from .rules import LastPrompt, Rule
 from .samples import Sample, check_pictures, read_samples
 from .store import MANIFEST, check_shard, open_manifest
@@ -80,6 +80,7 @@ def represent(
     prompt = prompt_for(data, prompt)
     file = read_samples(data, limit)
     check_pictures(file)
+    check_prompt(prompt, file.samples)
     check_labels(file.samples, labels, data)
     if (out / MANIFEST).exists() and not resume:
         raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")

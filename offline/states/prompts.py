@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import SettingError
 from .data_folder import read_data_folder
+from .samples import Sample
 
 __all__ = ["QUESTION", "check_prompt", "filled", "prompt_for", "recorded"]
 
@@ -17,26 +19,25 @@ def prompt_for(samples: Path, given: str | None = None) -> str:
     """The prompt of a run: the given one; else that of the data.json beside the samples file; else the question alone.
 
     Raises:
-        SettingError: the given prompt holds no "{question}". DataError: a data.json of ours that is broken.
+        DataError: a data.json of ours that is broken.
     """
     if given is not None:
-        return check_prompt(given)
+        return given
     folder = read_data_folder(samples.parent)
     return QUESTION if folder is None else folder.prompt
 
 
-def check_prompt(prompt: str) -> str:
-    """`prompt`, when the question has a place in it.
+def check_prompt(prompt: str, samples: Iterable[Sample]) -> None:
+    """Passes when the question has a place in the prompt, or every sample has a picture that is asked about.
 
     Raises:
-        SettingError: it has none, so that every sample would be asked the same.
+        SettingError: neither, so that samples would be asked the very same.
     """
-    if QUESTION not in prompt:
+    if QUESTION not in prompt and any(sample.image is None for sample in samples):
         raise SettingError(
-            f"the prompt {prompt[:60]!r} does not hold {QUESTION}, so every sample would be asked the same; "
-            f"write {QUESTION} where the sample's question goes"
+            f"the prompt {prompt[:60]!r} does not hold {QUESTION}, so all samples without a picture would be asked the "
+            f"same; write {QUESTION} where the sample's question goes"
         )
-    return prompt
 
 
 def filled(prompt: str, question: str) -> str:

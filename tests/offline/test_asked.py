@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.offline.worlds import QUESTIONS, write_data
+from trimtab.offline.cli.app import app
 from trimtab.offline.errors import DataError, SettingError
 from trimtab.offline.models import Reader
 from trimtab.offline.models.reader import Question
@@ -59,9 +62,12 @@ def test_a_broken_data_json_stops_the_run_with_one_sentence(data: Path, content:
         prompt_for(data)
 
 
-def test_a_prompt_without_the_question_is_refused(data: Path) -> None:
+def test_a_prompt_without_the_question_is_for_pictures(llava_reader: Reader, data: Path, tmp_path: Path) -> None:
+    asked = partial(represent, rule=LastPrompt(), layers=[2], out=tmp_path / "reps", prompt="what is it")
     with pytest.raises(SettingError, match=r"does not hold \{question\}"):
-        prompt_for(data, "Describe the picture.")
+        asked(tmp_path / "no model", data)
+    pictured = write_data(tmp_path / "pictured", 4, pictured=True)
+    assert asked(llava_reader, pictured).request.prompt == "what is it"
 
 
 def test_the_model_reads_the_prompt_and_the_manifest_keeps_it(llama_reader: Reader, data: Path, tmp_path: Path) -> None:
@@ -149,3 +155,12 @@ def test_a_null_answer_is_none(data: Path) -> None:
     data.write_text('{"id": "a", "question": "what", "answer": null, "type": null, "more": null}\n')
     (sample,) = read_samples(data).samples
     assert (sample.answer, sample.type, dict(sample.columns)) == ("", "", {})
+
+
+def test_the_command_takes_a_prompt_and_a_label(llama: Path, data: Path, tmp_path: Path) -> None:
+    labelled(data, mood=["sad", "happy"] * 5)
+    asked = ("--rule", "last-prompt", "--layer", "2", "--prompt", POLITE, "--label", "mood", "--background", "0")
+    done = CliRunner().invoke(app, ["represent", str(llama), str(data), *asked, "--out", str(tmp_path / "reps")])
+    assert done.exit_code == 0, done.output
+    request = open_manifest(tmp_path / "reps").request
+    assert (request.prompt, request.labels) == (POLITE, "mood")

@@ -22,7 +22,7 @@ from trimtab.offline.shift.run import ShiftRun, dictionary_of
 from trimtab.offline.shift.training import Training
 from trimtab.offline.shift.watch import Watched
 from trimtab.offline.states.rules import parse
-from trimtab.offline.states.store import load_states
+from trimtab.offline.states.store import load_states, open_manifest
 from trimtab.vectors import ModelIdentity, load_profile
 
 COMMON = ("--rule", "predicts:*", "--layer", "3", "--k", "4")
@@ -71,6 +71,22 @@ def test_a_comparison_writes_its_finding_and_both_dictionaries(run: Path, llava:
     assert {"no shift", "global mean", "shuffled", "random clusters", "per concept", "ceiling"} == set(found.controls)
     for name, model in (("base", llava), ("finetuned", tuned)):
         assert trimtab("verify", run / "concepts" / name, "--model", model).exit_code == 0
+
+
+def test_both_models_are_asked_with_one_prompt_which_the_profile_keeps(
+    llava: Path, tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    out, prompt = tmp_path / "run", "no snow. {question}"
+    few = ("--data", data, "--rule", "last-prompt", "-l", "3", "--k", "2", "--limit", "12", "--prompt", prompt)
+    assert trimtab("shift", llava, tuned, *few, "--out", out).exit_code == 0
+    assert [open_manifest(out / "states" / name).request.prompt for name in ("base", "finetuned")] == [prompt] * 2
+    assert trimtab("shift-profile", out, "--name", "x", "--registry", tmp_path).exit_code == 0
+    assert load_profile(tmp_path / "x").manifest.provenance.prompt == prompt
+    (tmp_path / "steps").mkdir()
+    shutil.copytree(tuned, tmp_path / "steps" / "step-000001")
+    watched = trimtab("watch", llava, tmp_path / "steps", *few, "--out", out, "--once", "--threshold", "0")
+    assert watched.exit_code == 0, watched.output
+    assert open_manifest(out / "states" / "step-000001").request.prompt == prompt
 
 
 def test_a_second_run_goes_on_from_the_first_to_the_same_bytes(run: Path, llava: Path, tuned: Path, data: Path) -> None:
