@@ -19,3 +19,16 @@ for (const header of document.querySelectorAll("thead th")) {
     body.append(...[...known, ...empty].map(([, , row]) => row));
   });
 }
+
+// A link into a folded finding opens it; printing opens all of them, and closes them again.
+const open = () => location.hash && document.querySelector(`${location.hash} > details`)?.setAttribute("open", "");
+addEventListener("hashchange", open);
+open();
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const one of closed) one.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const one of closed) one.open = false;
+});

@@ -18,9 +18,12 @@ __all__ = [
     "Charts",
     "Examples",
     "Facts",
+    "Lines",
+    "Pair",
     "Part",
     "Section",
     "Table",
+    "Thumb",
     "column",
     "table",
 ]
@@ -35,23 +38,32 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Thumb:
+    """A small picture. url: a data URL, None for a gap. question: what was asked about it, "" where nobody knows."""
+
+    url: str | None
+    question: str = ""
+
+
+@dataclass(frozen=True)
 class Card:
-    """A concept. images: data URLs, None for a gap. share: of the largest concept's rows."""
+    """A concept. share: of the largest concept's rows."""
 
     label: str
     rows: str
     share: float
     purity: float
     words: Sequence[str]
-    images: Sequence[str | None]
+    images: Sequence[Thumb]
 
 
 @dataclass(frozen=True)
 class Cards:
-    """Concepts side by side."""
+    """Concepts side by side; those after the first `open` are folded."""
 
     kind: ClassVar[str] = "cards"
     cards: Sequence[Card]
+    open: int = 6
 
 
 @dataclass(frozen=True)
@@ -65,11 +77,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """Drawings side by side. caption: how to read all of them."""
+    """Drawings side by side; those after the first `open` are folded. caption: how to read all of them."""
 
     kind: ClassVar[str] = "charts"
     charts: Sequence[Chart]
     caption: str = ""
+    open: int = 2
 
 
 @dataclass(frozen=True)
@@ -100,19 +113,40 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Original and steered text of a sample, with what differs marked. mark: such as "broken"."""
+
+    before: Markup
+    after: Markup
+    thumb: Thumb | None = None
+    question: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
 class Examples:
-    """Original and steered texts, with what differs marked."""
+    """Answers side by side; those after the first `open` are folded."""
 
     kind: ClassVar[str] = "examples"
-    pairs: Sequence[tuple[Markup, Markup]]
+    pairs: Sequence[Pair]
+    open: int = 4
 
 
-Part = Facts | Cards | Charts | Table | Examples
+@dataclass(frozen=True)
+class Lines:
+    """Lines of code under a caption, folded."""
+
+    kind: ClassVar[str] = "lines"
+    caption: str
+    lines: Sequence[str]
+
+
+Part = Facts | Cards | Charts | Table | Examples | Lines
 
 
 @dataclass(frozen=True)
 class Section:
-    """A finding. anchor: its place in the page. file: where it was read."""
+    """A finding. anchor: its place in the page. file: where it was read. open: whether its parts are seen at once."""
 
     anchor: str
     topic: str
@@ -120,11 +154,17 @@ class Section:
     note: str
     file: str
     parts: Sequence[Part] = field(default_factory=tuple)
+    open: bool = True
 
 
-def table(caption: str, columns: Mapping[str, Sequence[Cell]], folded: bool = False) -> Table:
-    """A table from its columns."""
-    return Table(caption, list(columns), list(zip(*columns.values(), strict=True)), folded=folded)
+LONG = 12
+"""Rows of a table that is not folded."""
+
+
+def table(caption: str, columns: Mapping[str, Sequence[Cell]], folded: bool | None = None) -> Table:
+    """A table from its columns. folded: by default as soon as it is long."""
+    rows = list(zip(*columns.values(), strict=True))
+    return Table(caption, list(columns), rows, folded=len(rows) > LONG if folded is None else folded)
 
 
 def column(values: Sequence[str | float | None], how: str = "auto") -> list[Cell]:

@@ -1,0 +1,74 @@
+"""What steerings did, in one form everywhere: the facts of one, and all of a run in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from ..findings import AnswersFound, Effect, Finding, Measured, SweepFound, SweepPoint
+from .numbers import measured
+from .parts import Cell, Part, Section, column, table
+
+__all__ = ["compared", "effect_columns", "effect_facts", "share_cell"]
+
+_WORDS = {
+    "turned": "turned",
+    "unchanged": "turned, otherwise unchanged",
+    "strayed": "strayed",
+    "off_target": "off target",
+    "stutter": "stutter",
+    "stutter_before": "stutter, unsteered",
+}
+_NOTE = (
+    "Each steering beside the unsteered model on the same samples. Turned: of the answers that were meant to turn, "
+    "those that did; otherwise unchanged: those that also kept every other word. Strayed: those that became something "
+    "else. Off target: of all other answers, those that changed. Stutter: answers that repeat themselves. Shares with "
+    "95 % intervals."
+)
+
+
+def compared(findings: Mapping[str, Finding]) -> Section | None:
+    """All steerings of a run in one table: each evaluation's, and what sweeps report on their test split."""
+    rows: list[tuple[str, str, Effect]] = []
+    for found in findings.values():
+        if isinstance(found, AnswersFound) and found.effect is not None:
+            rows.append((found.steering, found.data or found.title, found.effect))
+        if isinstance(found, SweepFound):
+            rows += [(_setting(one), found.title, _effect(one)) for one in found.points if one.split == "test"]
+    if not rows:
+        return None
+    columns = {
+        "steering": column([steering for steering, _, _ in rows]),
+        "measured on": column([data for _, data, _ in rows]),
+    } | effect_columns([effect for *_, effect in rows])
+    parts: list[Part] = [table("Every steering", columns, folded=False)]
+    return Section("compared", "Compared", "All steerings compared", _NOTE, "", parts)
+
+
+def effect_facts(effect: Effect) -> dict[str, str]:
+    """The figures of one steering by their names, those that it has."""
+    return {words: measured(one, True) for name, words in _WORDS.items() if (one := getattr(effect, name)) is not None}
+
+
+def effect_columns(effects: Sequence[Effect], without: Collection[str] = ()) -> dict[str, list[Cell]]:
+    """The figures of several steerings as columns; one that none of them has is left out."""
+    figures = {
+        words: [getattr(effect, name) for effect in effects] for name, words in _WORDS.items() if name not in without
+    }
+    return {words: [*map(share_cell, own)] for words, own in figures.items() if any(own)}
+
+
+def share_cell(figure: Measured | None) -> Cell:
+    """A share with its interval; empty where there is none."""
+    return Cell("") if figure is None else Cell(measured(figure, True), figure.value)
+
+
+def _setting(one: SweepPoint) -> str:
+    return f"{one.series}, layer {one.layer}, α = {one.alpha:g}"
+
+
+def _effect(one: SweepPoint) -> Effect:
+    """What a point of a sweep measured, in these words: what it gained has turned, its collateral is off target."""
+    known = one.effect or Effect()
+    return known.model_copy(
+        update={"turned": known.turned or one.gained, "off_target": known.off_target or one.collateral}
+    )
