@@ -28,12 +28,16 @@ _NOTE = (
 
 def compared(findings: Mapping[str, Finding]) -> Section | None:
     """All steerings of a run in one table: each evaluation's, and what sweeps report on their test split."""
-    rows: list[tuple[str, str, Effect]] = []
+    rows = [
+        (one.steering, one.data or one.title, one.effect)
+        for one in findings.values()
+        if isinstance(one, AnswersFound) and one.effect is not None
+    ]
+    told = [effect for *_, effect in rows]
     for found in findings.values():
-        if isinstance(found, AnswersFound) and found.effect is not None:
-            rows.append((found.steering, found.data or found.title, found.effect))
         if isinstance(found, SweepFound):
-            rows += [(_setting(one), found.title, _effect(one)) for one in found.points if one.split == "test"]
+            tested = [one for one in found.points if one.split == "test" and one.effect not in told]
+            rows += [(_setting(one), found.title, _effect(one)) for one in tested]
     if not rows:
         return None
     columns = {

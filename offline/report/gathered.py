@@ -46,7 +46,7 @@ def gather(run: Path) -> Gathered:
             unfinished.append(name)
     found = Gathered(
         findings,
-        profiles={name: load_profile(run / "profiles" / name) for name in names(run, "profiles")},
+        profiles={name: load_profile(folder) for name, folder in _profiles(run).items()},
         dictionaries={name: ConceptDictionary.load(run / "dictionaries" / name) for name in names(run, "dictionaries")},
         states={name: open_manifest(run / "states" / name) for name in names(run, "states")},
         commands=read_commands(run),
@@ -58,6 +58,16 @@ def gather(run: Path) -> Gathered:
             "commands, the --findings of ground or choose-k, or the --out of shift or evaluate"
         )
     return found
+
+
+def _profiles(run: Path) -> dict[str, Path]:
+    """By name. Profiles of a further model lie in a registry of their own, RUN/profiles-MODEL."""
+    return {
+        str(folder.relative_to(run)): folder
+        for registry in sorted(run.glob("profiles*"))
+        for folder in sorted(registry.glob("*"))
+        if (folder / "profile.json").exists()
+    }
 
 
 def _moved(found: Finding, name: str) -> Finding:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 
 from tests.offline.invented import WORDS, invented_run
 from tests.offline.screenshots import browser, chromium, opened
@@ -83,10 +83,12 @@ def test_the_policy_forbids_what_a_finding_might_smuggle_in(watched: Watched) ->
 
 def test_every_section_is_there_and_its_link_leads_to_it(watched: Watched) -> None:
     links = watched.page.locator("nav a").all()
-    assert len(links) == watched.page.locator("main section").count() == 7
+    assert len(links) == watched.page.locator("main section").count() == 8
     for link in links:
         anchor = link.get_attribute("href")
         assert watched.page.locator(f"section{anchor} h2").first.inner_text() == link.inner_text()
+        link.click()
+        assert watched.page.locator(f"section{anchor} > details").get_attribute("open") is not None
 
 
 def test_every_picture_is_decoded(watched: Watched) -> None:
@@ -141,8 +143,23 @@ def test_charts_have_a_mark_for_every_datum(watched: Watched, run: Path) -> None
     assert watched.page.locator(".card").count() == len(WORDS)
 
 
+def unfolded(watched: Watched, caption: str) -> Locator:
+    """A table whose caption has been clicked."""
+    watched.page.locator("summary", has_text=caption).click()
+    return watched.page.get_by_role("table", name=caption)
+
+
+def test_what_is_long_is_folded_and_printed_whole(watched: Watched) -> None:
+    hidden = watched.page.get_by_role("table", name="Every concept's shift")
+    assert hidden.count() == 0
+    watched.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert watched.page.locator("details:not([open])").count() == 0
+    watched.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert hidden.count() == 0
+
+
 def test_a_click_or_a_key_on_a_header_sorts_its_column(watched: Watched) -> None:
-    table = watched.page.get_by_role("table", name="Every concept's shift")
+    table = unfolded(watched, "Every concept's shift")
     rows = table.locator("tbody tr td:nth-child(3)")
     unsorted = [int(text) for text in rows.all_inner_texts()]
     header = table.get_by_role("columnheader", name="states")
@@ -154,7 +171,7 @@ def test_a_click_or_a_key_on_a_header_sorts_its_column(watched: Watched) -> None
 
 
 def test_a_concept_without_recovery_stays_last_however_it_is_sorted(watched: Watched) -> None:
-    table = watched.page.get_by_role("table", name="Every concept's shift")
+    table = unfolded(watched, "Every concept's shift")
     recovery = table.locator("tbody tr td:nth-child(9)")
     for _ in range(2):
         table.get_by_role("columnheader", name="recovery").get_by_role("button").click()
@@ -164,7 +181,7 @@ def test_a_concept_without_recovery_stays_last_however_it_is_sorted(watched: Wat
 def test_the_page_is_whole_without_javascript(started: Browser, run: Path) -> None:
     page = started.new_page(java_script_enabled=False)
     page.goto((run / "report.html").resolve().as_uri())
-    assert page.locator("main section").count() == 7
+    assert page.locator("main section").count() == 8
     assert page.locator("th button").count() == 0
     assert page.locator("svg.chart .mark").count() > 200
     page.close()
