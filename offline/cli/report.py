@@ -1,4 +1,4 @@
-"""The command that shows what a study found."""
+"""`trimtab report`: a run folder on one page."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["report"]
 
 
 def report(
-    findings: Annotated[
+    run: Annotated[
         Path,
         typer.Argument(
-            metavar="FINDINGS",
-            help="Folder of findings.",
-            callback=a_folder("give the --findings of ground or choose-k, or the --out of shift or evaluate"),
+            metavar="RUN",
+            help="A run folder, or any folder of findings.",
+            callback=a_folder("give the --run of other commands, or the --out of shift or evaluate"),
         ),
     ],
-    page: Annotated[Path | None, typer.Option(help="The page; by default FINDINGS/report.html.")] = None,
+    page: Annotated[Path | None, typer.Option(help="The page; by default RUN/report.html.")] = None,
 ) -> None:
-    """Write one self-contained HTML page that shows every finding of a folder."""
+    """Write one self-contained HTML page that shows all that a run folder holds."""
     from ..report import write_report
 
-    page = page or findings / "report.html"
-    for name, reason in write_report(findings, page).items():
+    page = page or run / "report.html"
+    for name, reason in write_report(run, page).items():
         say(f"picture left out: {name} ({reason})")
     typer.echo(str(page))

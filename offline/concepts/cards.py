@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trimtab.vectors import ConceptDictionary
@@ -10,7 +10,7 @@ from trimtab.vectors import ConceptDictionary
 from ..errors import DataError, SettingError
 from ..findings import Concept, ConceptsFound
 from ..models.reader import Reader
-from ..states.samples import read_samples
+from ..states.samples import Sample, read_samples
 from ..states.store import ShardedStates
 from .clip import clip_score
 from .grounding import top_words
@@ -49,9 +49,13 @@ def concepts_found(
     _check(dictionary, states, model, data, clip)
     words = top_words(dictionary.centroids, model)
     samples = top_samples(dictionary, states, COMPARED)
-    pictures = {} if data is None else _pictures(data, states)
+    asked = {} if data is None else _samples(data, states)
     shown = [concept[:SHOWN] for concept in samples]
-    images, left_out = thumbnails(shown, pictures, run / THUMBNAILS) if data is not None else ([()] * len(shown), {})
+    pictures = {one: sample.image for one, sample in asked.items()}
+    each = [(one,) for one in dict.fromkeys(one for concept in shown for one in concept)] if asked else []
+    files, left_out = thumbnails(each, pictures, run / THUMBNAILS) if asked else ([], {})
+    file_of = {one: f"{THUMBNAILS}/{names[0]}" for (one,), names in zip(each, files, strict=True) if names}
+    grounds = [_grounds(concept, file_of, asked) for concept in shown]
     quality = {
         "mean pairwise word overlap": mean_overlap(words),
         "mean pairwise sample overlap": mean_overlap(samples),
@@ -63,14 +67,16 @@ def concepts_found(
         if (score := clip_score(words, seen, clip)) is not None:
             quality["CLIPScore"] = score
     cards = tuple(
-        Concept(label=label, rows=int(count), purity=float(purity), words=said, images=files)
-        for label, count, purity, said, files in zip(
-            dictionary.labels,
-            dictionary.counts,
-            dictionary.purity,
-            words,
-            [tuple(f"{THUMBNAILS}/{name}" for name in names) for names in images],
-            strict=True,
+        Concept(
+            label=label,
+            rows=int(count),
+            purity=float(purity),
+            words=said,
+            images=tuple(ground),
+            questions=tuple(ground.values()),
+        )
+        for label, count, purity, said, ground in zip(
+            dictionary.labels, dictionary.counts, dictionary.purity, words, grounds, strict=True
         )
     )
     rule = states.manifest.request.rule
@@ -100,8 +106,17 @@ def _check(
         raise SettingError("a CLIPScore needs pictures; give the samples file of the states with --data")
 
 
-def _pictures(data: Path, states: ShardedStates) -> Mapping[str, Path | None]:
+def _grounds(concept: Sequence[str], file_of: Mapping[str, str], asked: Mapping[str, Sample]) -> dict[str, str]:
+    """What was asked about each picture of a concept, by the picture's file; several questions stand in a row."""
+    found: dict[str, list[str]] = {}
+    for one in concept:
+        if one in file_of:
+            found.setdefault(file_of[one], []).append(asked[one].question)
+    return {file: " / ".join(dict.fromkeys(questions)) for file, questions in found.items()}
+
+
+def _samples(data: Path, states: ShardedStates) -> Mapping[str, Sample]:
     file = read_samples(data)
     if file.digest != states.manifest.request.data:
         raise DataError(f"{data}: is not the file that the states come from (its sha256 differs); give that one")
-    return {sample.id: sample.image for sample in file.samples}
+    return {sample.id: sample for sample in file.samples}

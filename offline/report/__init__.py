@@ -1,6 +1,8 @@
-"""One self-contained HTML page from the findings of a run (see `..findings`).
+"""One self-contained HTML page of a run folder (see `..run` and `..findings`).
 
-page        findings → the page            sections    a finding → the parts of its section
+page        a run folder → the page        gathered    what is in the folder
+header      what was studied, and how      compared, profiles      all steerings, all profiles
+sections    a finding → its parts          show_concepts, show_shift, show_steering    the parts of each kind
 parts       what a section is made of      pictures    files of the run → data URLs
 svg         elements, scales, axes         charts, arrows, pareto, flow    figures → drawings
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ..findings import AnswersFound, Effect, Finding, Measured, SweepFound, SweepPoint
-from .numbers import measured
+from .numbers import count, measured, real, share
 from .parts import Cell, Part, Section, column, table
 
 __all__ = ["compared", "effect_columns", "effect_facts", "share_cell"]
@@ -63,7 +63,10 @@ def effect_columns(effects: Sequence[Effect], without: Collection[str] = ()) -> 
 
 def share_cell(figure: Measured | None) -> Cell:
     """A share with its interval; empty where there is none."""
-    return Cell("") if figure is None else Cell(measured(figure, True), figure.value)
+    if figure is None:
+        return Cell("")
+    interval = f"{real(100 * figure.low, 1)} to {real(100 * figure.high, 1)}, n = {count(figure.n)}"
+    return Cell(share(figure.value), figure.value, interval)
 
 
 def _setting(one: SweepPoint) -> str:

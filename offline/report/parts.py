@@ -87,10 +87,11 @@ class Charts:
 
 @dataclass(frozen=True)
 class Cell:
-    """sort: by what a column of figures is ordered."""
+    """sort: by what a column of figures is ordered. small: what stands below the text, such as an interval."""
 
     text: str
     sort: float | None = None
+    small: str = ""
 
 
 @dataclass(frozen=True)
