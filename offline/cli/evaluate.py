@@ -103,6 +103,7 @@ def evaluate(
 
     from ..evaluation.answers import AnswersFolder, RunRequest
     from ..evaluation.endpoint import Endpoint, ask_all
+    from ..evaluation.made_with import prompt_doubts
     from ..evaluation.results import Run, check_alike, compared, labels_of, read_run, results, write_results
     from ..evaluation.subset import stratified
 
@@ -131,6 +132,8 @@ def evaluate(
         check_alike(other.request, request)
         labels_of(benchmark, meant, other)
     answers = AnswersFolder(out, request, resume=resume)
+    for doubt in prompt_doubts(endpoint, wanted, request.prompt) if wanted is not None else ():
+        say(f"warning: {doubt}")
     try:
         ask_all(endpoint, samples, answers, progress=True, warn=say)
     finally:

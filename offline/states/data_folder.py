@@ -40,8 +40,8 @@ class DataFolder(BaseModel):
     shares: tuple[Share, Share, Share]
     drawn: int | None = None
     contrast: dict[StrictStr, StrictStr] = Field(default_factory=dict)
-    parts: dict[StrictStr, StrictStr]
-    samples: dict[StrictStr, int]
+    parts: dict[StrictStr, StrictStr] = Field(default_factory=dict)
+    samples: dict[StrictStr, int] = Field(default_factory=dict)
 
 
 def read_data_folder(folder: Path) -> DataFolder | None:

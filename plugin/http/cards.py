@@ -12,8 +12,13 @@ __all__ = ["card"]
 
 
 def card(profile: Profile) -> dict[str, Any]:
-    """One profile of `GET /v1/steering/profiles`, as JSON. kv: "shared" where it shares cached blocks with all."""
+    """One profile of `GET /v1/steering/profiles`, as JSON.
+
+    kv: "shared" where it shares cached blocks with all. rule, prompt: which states it was made of and what the model
+    was asked for them; null where its manifest does not say, as that of an import.
+    """
     manifest = profile.manifest
+    rule = manifest.provenance.rule
     return {
         "id": profile.name,
         "object": "steering.profile",
@@ -25,4 +30,6 @@ def card(profile: Profile) -> dict[str, Any]:
         "kv": "shared" if acts_after_last_block_only(profile) else "keyed",
         "norms": {str(layer): norms.model_dump() for layer, norms in manifest.norms.items()},
         "digest": profile.digest,
+        "rule": rule,
+        "prompt": None if rule is None else manifest.provenance.prompt or "{question}",
     }

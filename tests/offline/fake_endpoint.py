@@ -37,7 +37,7 @@ class FakeEndpoint:
     request gets 400 with this sentence, about the field `param`. refused: these questions get 400 for being too long.
     later: the next requests get 429 with these values of Retry-After. silent: answers have reasoning and no content.
     mute: answer without X-Steering headers. digest: what the headers say. forced: headers that stand in place of the
-    true ones. when: seconds at which each request came.
+    true ones. cards: what it says of profiles, by name. when: seconds at which each request came.
     """
 
     def __init__(self, reply: Reply = question_of) -> None:
@@ -58,7 +58,12 @@ class FakeEndpoint:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        app = Starlette(routes=[Route("/v1/chat/completions", self._answer, methods=["POST"])])
+        self.cards: dict[str, Any] = {}
+        routes = [
+            Route("/v1/chat/completions", self._answer, methods=["POST"]),
+            Route("/v1/steering/profiles/{name}", self._card),
+        ]
+        app = Starlette(routes=routes)
         self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -72,6 +77,10 @@ class FakeEndpoint:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(10)
+
+    async def _card(self, request: Request) -> Response:
+        card = self.cards.get(request.path_params["name"])
+        return PlainTextResponse("no such profile", 404) if card is None else JSONResponse(card)
 
     async def _answer(self, request: Request) -> Response:
         body = json.loads(await request.body())

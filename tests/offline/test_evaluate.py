@@ -335,6 +335,32 @@ def test_samples_of_a_data_folder_are_asked_with_its_prompt(own: Path, tmp_path:
     assert "Briefly: how many?" in [question_of(body) for body in speaking.seen]
 
 
+def test_a_profile_made_with_another_prompt_is_doubted(own: Path, tmp_path: Path) -> None:
+    speaking = FakeEndpoint(lambda body: "yes")
+    speaking.cards = {
+        "other": {"prompt": "Sadly:\n\x1b[2J {question}"},
+        "same": {"prompt": "Briefly: {question}"},
+        "silent": {"prompt": None},
+        "broken": [],
+    }
+
+    def warned(name: str) -> list[str]:
+        asked = ("--served-model-name", "m", "--out", tmp_path / name, "--prompt", "Briefly: {question}")
+        command = ("evaluate", "samples", own, "--base-url", speaking.url, *asked, "--steering", name)
+        done = CliRunner().invoke(app, [*map(str, command)])
+        assert done.exit_code == 0, done.output
+        return [line for line in done.stderr.splitlines() if "was made with" in line]
+
+    try:
+        assert [warned(name) for name in ("same", "silent", "broken", "absent")] == [[]] * 4
+        (line,) = warned("other")
+    finally:
+        speaking.stop()
+    assert line.startswith("trimtab: warning: the profile 'other' was made with the prompt 'Sadly:")
+    assert "evaluated with 'Briefly: {question}'" in line
+    assert "\x1b" not in line
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

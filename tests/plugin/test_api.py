@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
 from tests.chat_utils import CHAT_UTILS
 from trimtab.plugin.asking import SWITCH
 from trimtab.plugin.errors import StartupError
+from trimtab.plugin.http.cards import card
 from trimtab.plugin.http.doors import (
     CHAT_ROUTE,
     EndpointPlugin,
@@ -26,6 +28,7 @@ from trimtab.plugin.http.doors import (
 )
 from trimtab.plugin.http.pictures import has_pictures
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
+from trimtab.vectors.manifest import Provenance
 
 MESSAGES = [{"role": "user", "content": "x"}]
 
@@ -164,15 +167,26 @@ def test_every_part_of_vllms_for_pictures_and_videos_is_known() -> None:
 def test_discovery_lists_every_profile_by_name(client: TestClient, registry: Registry) -> None:
     listed = client.get("/v1/steering/profiles").json()
     assert [card["id"] for card in listed["data"]] == list(registry.names)
-    for card in listed["data"]:
-        assert client.get(f"/v1/steering/profiles/{card['id']}").json() == card
-        assert card["digest"] == registry[card["id"]].digest
-    assert {card["id"]: card["kv"] for card in listed["data"]} == {
+    for one in listed["data"]:
+        assert client.get(f"/v1/steering/profiles/{one['id']}").json() == one
+        assert one["digest"] == registry[one["id"]].digest
+    assert {one["id"]: one["kv"] for one in listed["data"]} == {
         "brief": "shared",
         "gender-neutral": "keyed",
         "polite": "keyed",
     }
     assert listed["data"][2]["alpha"] == {"default": 0.5, "min": -1.0, "max": 2.0}
+
+
+def test_a_card_says_with_which_prompt_a_profile_was_made_where_that_is_known(registry: Registry) -> None:
+    def said(**provenance: str) -> tuple[object, object]:
+        manifest = registry["polite"].manifest.model_copy(update={"provenance": Provenance(**provenance)})
+        told = card(replace(registry["polite"], manifest=manifest))
+        return told["rule"], told["prompt"]
+
+    assert said() == (None, None)
+    assert said(rule="last-prompt") == ("last-prompt", "{question}")
+    assert said(rule="last-prompt", prompt="Sadly: {question}") == ("last-prompt", "Sadly: {question}")
 
 
 def test_discovery_without_profiles_is_an_empty_list(client: TestClient) -> None:
