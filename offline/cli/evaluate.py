@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ..errors import DataError, SettingError
 from .console import Plain, display, figure, say
 from .options import Resume, a_folder, parse_mapping, there
+from .place import NameInRun, Run, command_line, made_at, noted, read_at, slug
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import Benchmark
@@ -41,15 +41,16 @@ def evaluate(
     ],
     base_url: Annotated[str, typer.Option(help="Address of the endpoint, up to and including /v1.")],
     served_model_name: Annotated[str, typer.Option(help="The name under which the endpoint serves the model.")],
-    out: Annotated[Path, typer.Option(help="Folder for answers and results.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for answers and results.")] = None,
+    run: Run = None,
+    name: NameInRun = None,
     steering: Annotated[
         str | None, typer.Option(help="A profile's name, or JSON as in the field `steering` of requests.")
     ] = None,
     against: Annotated[
         Path | None,
         typer.Option(
-            help="The --out of an unsteered run of the same data, to compare with.",
-            callback=a_folder("give the --out of an unsteered run"),
+            help="The --out of an unsteered run of the same data, to compare with; with --run its name in there."
         ),
     ] = None,
     mapping: Annotated[
@@ -66,7 +67,10 @@ def evaluate(
         ),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="Text of each request; {question} stands for the sample's question.")
+        str | None,
+        typer.Option(
+            help="What is asked; {question} stands for the sample's question. Default: the data set's own prompt."
+        ),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer, in tokens.")] = None,
     draw: Annotated[
@@ -104,7 +108,8 @@ def evaluate(
     from ..evaluation.answers import AnswersFolder, RunRequest
     from ..evaluation.endpoint import Endpoint, ask_all
     from ..evaluation.made_with import prompt_doubts
-    from ..evaluation.results import Run, check_alike, compared, labels_of, read_run, results, write_results
+    from ..evaluation.results import Run as Answered
+    from ..evaluation.results import check_alike, compared, labels_of, read_run, results, write_results
     from ..evaluation.subset import stratified
 
     wanted = None if steering is None else read_text(steering)
@@ -113,7 +118,8 @@ def evaluate(
         raise SettingError("--map needs --against: what turned into what is told by the unsteered run's answers")
     if draw is not None and draw < 1:
         raise SettingError(f"--draw {draw}: must be 1 or more")
-    other = read_run(against) if against else None
+    into = made_at(run, "evaluations", out, "--out", name or _default_name(dataset, wanted))
+    other = read_run(read_at(run, "evaluations", against, "--against")) if against else None
     endpoint = Endpoint(_address(base_url), _key(api_key_env), concurrency, timeout, patience, max_refused)
     benchmark = _read(dataset, folder, images, _words(gendered), _words(neutral), tuple(refusal or ()))
     samples = benchmark.samples if draw is None else stratified(benchmark.samples, draw, seed)
@@ -131,17 +137,18 @@ def evaluate(
     if other:
         check_alike(other.request, request)
         labels_of(benchmark, meant, other)
-    answers = AnswersFolder(out, request, resume=resume)
+    answers = AnswersFolder(into, request, resume=resume)
     for doubt in prompt_doubts(endpoint, wanted, request.prompt) if wanted is not None else ():
         say(f"warning: {doubt}")
     try:
         ask_all(endpoint, samples, answers, progress=True, warn=say)
     finally:
         answers.close()
-    run = Run(request, answers.answered, answers.served)
-    command = shlex.join(["trimtab", *(word.replace(base_url, endpoint.shown) for word in sys.argv[1:])])
-    found = compared(benchmark, other, run, meant, command) if other else results(benchmark, run, command)
-    path = write_results(out, dataset, found)
+    finished = Answered(request, answers.answered, answers.served)
+    command = command_line(sys.argv[1:])
+    found = compared(benchmark, other, finished, meant, command) if other else results(benchmark, finished, command)
+    path = write_results(into, dataset, found)
+    noted(run)
     _show(found, path)
 
 
@@ -179,6 +186,14 @@ def _read(
             return read_pope(folder, images)
         case "mm-safetybench":
             return read_mm_safetybench(folder, images, refusals)
+
+
+def _default_name(dataset: str, steering: Any) -> str:
+    """Such as "coco-plain" or "coco-gender-neutral-0.8"."""
+    from trimtab.vectors.asked import parse
+
+    asked = [part for one in parse(steering) for part in (one.profile, one.alpha) if part is not None]
+    return slug("-".join(map(str, [dataset, *(asked or ["plain"])])), longest=80)
 
 
 def _key(variable: str | None) -> str:

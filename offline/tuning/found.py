@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import JsonValue
 from trimtab.vectors import Profile
 
 from ..evaluation.effect import broken
+from ..evaluation.examples import Picked, with_pictures
 from ..evaluation.rates import lumped
 from ..findings import AnswersFound, Effect, Example, Finding, Measured, SweepFound, SweepPoint, TableFound
 from ..states.samples import Sample
@@ -199,12 +199,15 @@ def _answers(steering: str, row: Row, plain: Row, samples: Sequence[Sample], run
     flow = Counter(zip(plain.answers, row.answers, strict=True))
     frequent = [text for text, _ in Counter([*plain.answers, *row.answers]).most_common(_FREQUENT)]
     changed = [
-        Example(
-            before=old,
-            after=new,
-            question=sample.question,
-            picture="" if sample.image is None else os.path.relpath(sample.image, run),
-            mark="broken" if broken(old, new, False, None) else "",
+        Picked(
+            sample.id,
+            sample.image,
+            Example(
+                before=old,
+                after=new,
+                question=sample.question,
+                mark="broken" if broken(old, new, False, None) else "",
+            ),
         )
         for sample, old, new in zip(samples, plain.answers, row.answers, strict=True)
         if old != new
@@ -213,7 +216,7 @@ def _answers(steering: str, row: Row, plain: Row, samples: Sequence[Sample], run
         title=f"{steering}: what {row.series} at alpha {row.alpha:g} made of each answer",
         steering=f"{steering}, {row.series}",
         flow=tuple(lumped(flow, frequent)),
-        examples=tuple(sorted(changed, key=lambda one: not one.mark)[:_EXAMPLES]),
+        examples=with_pictures(sorted(changed, key=lambda one: not one.example.mark)[:_EXAMPLES], run),
         data="test",
         effect=row.verdict.effect,
     )
