@@ -16,6 +16,7 @@ from .place import NameInRun, Run, command_line, made_at, noted, read_at, slug
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import Benchmark
+    from ..evaluation.gender import Lexicon
     from ..evaluation.results import Results
 
 __all__ = ["evaluate"]
@@ -77,11 +78,14 @@ def evaluate(
         int | None, typer.Option(help="Ask this many samples only, drawn with --seed; each type keeps its share.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of --draw.")] = 0,
+    captions: Annotated[
+        bool, typer.Option("--captions", help="samples: judge the answers by their gendered and neutral words.")
+    ] = False,
     gendered: Annotated[
-        str | None, typer.Option(help="coco: gendered words, separated by commas, instead of the built-in list.")
+        str | None, typer.Option(help="Captions: gendered words, separated by commas, instead of the built-in list.")
     ] = None,
     neutral: Annotated[
-        str | None, typer.Option(help="coco: neutral words, separated by commas, instead of the built-in list.")
+        str | None, typer.Option(help="Captions: neutral words, separated by commas, instead of the built-in list.")
     ] = None,
     refusal: Annotated[
         list[str] | None, typer.Option(help="mm-safetybench: a further phrase that counts as a refusal; repeatable.")
@@ -121,7 +125,8 @@ def evaluate(
     into = made_at(run, "evaluations", out, "--out", name or _default_name(dataset, wanted))
     other = read_run(read_at(run, "evaluations", against, "--against")) if against else None
     endpoint = Endpoint(_address(base_url), _key(api_key_env), concurrency, timeout, patience, max_refused)
-    benchmark = _read(dataset, folder, images, _words(gendered), _words(neutral), tuple(refusal or ()))
+    lexicon = _lexicon(dataset, captions, _words(gendered), _words(neutral))
+    benchmark = _read(dataset, folder, images, lexicon, tuple(refusal or ()))
     samples = benchmark.samples if draw is None else stratified(benchmark.samples, draw, seed)
     request = RunRequest(
         format=dataset,
@@ -156,8 +161,7 @@ def _read(
     dataset: Dataset,
     folder: Path,
     images: Path | None,
-    gendered: tuple[str, ...],
-    neutral: tuple[str, ...],
+    lexicon: Lexicon | None,
     refusals: tuple[str, ...],
 ) -> Benchmark:
     from ..evaluation.datasets.coco import read_coco
@@ -165,27 +169,38 @@ def _read(
     from ..evaluation.datasets.own import read_own
     from ..evaluation.datasets.pope import read_pope
     from ..evaluation.datasets.vqav2 import read_vqav2
-    from ..evaluation.gender import GENDERED, NEUTRAL, Lexicon
 
-    if dataset != "coco" and (gendered or neutral):
-        raise SettingError(f"--gendered and --neutral are for captions; leave them out with {dataset}")
     if dataset != "mm-safetybench" and refusals:
         raise SettingError(f"--refusal is for mm-safetybench; leave it out with {dataset}")
     if dataset == "samples":
         if images is not None:
             raise SettingError("--images: a samples file names its pictures itself; leave it out with samples")
-        return read_own(folder)
+        return read_own(folder, lexicon)
     if not folder.is_dir():
         raise DataError(f"{folder}: is no folder; give the folder of the data set {dataset}")
     match dataset:
         case "vqav2":
             return read_vqav2(folder, images)
         case "coco":
-            return read_coco(folder, images, Lexicon(gendered or GENDERED, neutral or NEUTRAL))
+            return read_coco(folder, images, lexicon)
         case "pope":
             return read_pope(folder, images)
         case "mm-safetybench":
             return read_mm_safetybench(folder, images, refusals)
+
+
+def _lexicon(dataset: Dataset, captions: bool, gendered: tuple[str, ...], neutral: tuple[str, ...]) -> Lexicon | None:
+    """The words by which captions are judged; None where answers are judged otherwise."""
+    from ..evaluation.gender import GENDERED, NEUTRAL, Lexicon
+
+    if captions and dataset != "samples":
+        raise SettingError(f"--captions: says what samples are; leave it out with {dataset}")
+    if dataset == "coco" or captions:
+        return Lexicon(gendered or GENDERED, neutral or NEUTRAL)
+    if gendered or neutral:
+        more = "; add --captions" if dataset == "samples" else f"; leave them out with {dataset}"
+        raise SettingError(f"--gendered and --neutral are for captions{more}")
+    return None
 
 
 def _default_name(dataset: str, steering: Any) -> str:

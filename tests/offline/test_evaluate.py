@@ -315,6 +315,37 @@ def test_samples_of_ones_own_are_evaluated(own: Path, tmp_path: Path) -> None:
     assert found["plain"]["distinct-1"] == pytest.approx(4 / 7)
 
 
+def test_samples_whose_answers_are_captions_are_judged_by_their_words(own: Path, tmp_path: Path) -> None:
+    plain_and_steered = {
+        "how many?": ("two men.", "two people."),
+        "is it red?": ("a man's red box.", "a person's blue box."),
+        "is it blue?": ("a child.", "a child."),
+        "what is it?": ("a box.", "a box."),
+    }
+    speaking = FakeEndpoint(lambda body: plain_and_steered[question_of(body)][bool(body.get("steering"))])
+    try:
+        common = ("samples", own, "--captions", "--base-url", speaking.url, "--served-model-name", "m")
+        for more in (("--out", tmp_path / "plain"), ("--out", tmp_path / "out", "--steering", "p", "--against",
+                     tmp_path / "plain")):  # fmt: skip
+            done = CliRunner().invoke(app, ["evaluate", *map(str, (*common, *more))])
+            assert done.exit_code == 0, done.output
+        refused = [
+            CliRunner().invoke(app, ["evaluate", *map(str, (*words, "--out", tmp_path / "no"))])
+            for words in (("coco", *common[1:]), (*common[:2], *common[3:], "--gendered", "man"))
+        ]
+    finally:
+        speaking.stop()
+    assert results(tmp_path / "plain")["measured"]["gendered captions"]["value"] == 1 / 2
+    flips = results(tmp_path / "out")["flips"]
+    assert {name: flips[name]["value"] for name in ("turned", "unchanged", "off_target")} == {
+        "turned": 1,
+        "unchanged": 1 / 2,
+        "off_target": 0,
+    }
+    assert "--captions" in refused[0].stderr
+    assert "add --captions" in refused[1].stderr
+
+
 def test_samples_of_a_data_folder_are_asked_with_its_prompt(own: Path, tmp_path: Path) -> None:
     made = DataFolder(
         source="s",

@@ -13,16 +13,16 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, SettingError
-from ...findings import Measured
+from ...errors import DataError
 from ...states.samples import Sample
-from ...statistics import mean, rate
-from ..benchmark import Answers, Same, Scores, digest_of, one_file, picture, read_json
-from ..gender import KINDS, Lexicon, converted, intact
+from ...statistics import mean
+from ..benchmark import Answers, Scores, digest_of, one_file, picture, read_json
+from ..captions import ByGender
+from ..gender import Lexicon
 
 __all__ = ["CocoCaptions", "cider_and_bleu", "read_coco", "tokenised"]
 
@@ -59,7 +59,7 @@ def cider_and_bleu(
 
 
 @dataclass(frozen=True)
-class CocoCaptions:
+class CocoCaptions(ByGender):
     """references: the captions of people, by image id, which is the sample's."""
 
     digest: str
@@ -68,23 +68,16 @@ class CocoCaptions:
     lexicon: Lexicon
     most_tokens: int = 64
     prompt: str = "Describe the image in one short sentence."
-    usual: Mapping[str, str] = field(default_factory=lambda: {"gendered": "neutral"})
-
-    @property
-    def same(self) -> Same:
-        return self.lexicon.same
 
     def score(self, answers: Answers) -> Scores:
         said = {one.id: answers[one.id] for one in self.samples if one.id in answers}
         each, bleu = cider_and_bleu(said, self.references)
         captions = list(said.values())
-        kinds = [self.lexicon.kind(caption) for caption in captions]
         results = [{"image_id": int(one), "caption": caption} for one, caption in said.items()]
         return Scores(
             measured={
                 "CIDEr": mean(each),
-                "gendered captions": rate(kinds.count("gendered"), len(kinds)),
-                "neutral captions": rate(kinds.count("neutral"), len(kinds)),
+                **self.kinds(captions),
             },
             plain={
                 **bleu,
@@ -97,23 +90,6 @@ class CocoCaptions:
             ),
             submission={RESULTS: json.dumps(results) + "\n"},
         )
-
-    def label(self, sample: str, answer: str) -> str:
-        return self.lexicon.kind(answer)
-
-    def mapped(self, word: str) -> str:
-        kind = word if word in KINDS else self.lexicon.kind(word)
-        if kind == "neither" and word != kind:
-            raise SettingError(
-                f"--map {word}: is no gendered and no neutral word; captions are told apart by these, so map one "
-                "to the other, as in man=person, or extend the lists with --gendered and --neutral"
-            )
-        return kind
-
-    def compare(self, before: Answers, after: Answers) -> dict[str, Measured]:
-        became = converted(before, after, self.lexicon)
-        first = "gendered captions converted"
-        return {first: became.pop(first), **intact(before, after, self.lexicon), **became}
 
 
 def read_coco(folder: Path, images: Path | None = None, lexicon: Lexicon | None = None) -> CocoCaptions:

@@ -1,7 +1,8 @@
 """Samples of one's own: the JSON lines that `trimtab represent` reads (see `trimtab.offline.states.samples`).
 
 Where samples have an answer, it is held against the model's: to the letter, and with both sides normalised as VQAv2
-normalises them, so that "Two." is "2". Figures are given for all samples and for each type.
+normalises them, so that "Two." is "2". Figures are given for all samples and for each type. As captions they are told
+apart by their gendered and neutral words instead.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from ...states.prompts import prompt_for
 from ...states.samples import Sample, read_samples
 from ...statistics import mean, rate
 from ..benchmark import Answers, Scores
+from ..captions import ByGender
+from ..gender import Lexicon
 from .vqav2_text import normalised
 
-__all__ = ["OwnSamples", "read_own"]
+__all__ = ["OwnCaptions", "OwnSamples", "read_own"]
 
 Judge = Callable[[str, str], bool]
 _JUDGES: dict[str, Judge] = {
@@ -83,8 +86,24 @@ class OwnSamples:
         return {**(dict(sorted(groups.items())) if len(groups) > 1 else {}), **({"all": all_of} if all_of else {})}
 
 
-def read_own(file: Path) -> OwnSamples:
+@dataclass(frozen=True)
+class OwnCaptions(ByGender):
+    """Samples whose answers are captions."""
+
+    digest: str
+    samples: tuple[Sample, ...]
+    prompt: str
+    lexicon: Lexicon
+    most_tokens: int = 64
+
+    def score(self, answers: Answers) -> Scores:
+        return Scores(measured=self.kinds([answers[one.id] for one in self.samples if one.id in answers]))
+
+
+def read_own(file: Path, lexicon: Lexicon | None = None) -> OwnSamples | OwnCaptions:
     """Read a samples file; a data.json beside it says the prompt (see `trimtab.offline.states.prompts`).
+
+    lexicon: the words by which answers are judged as captions; None holds them against the samples' own answers.
 
     Raises:
         DataError: it is a folder, or no samples file; names it.
@@ -93,4 +112,6 @@ def read_own(file: Path) -> OwnSamples:
         inside = ", ".join(sorted(str(one) for one in file.glob("*.jsonl"))) or "it holds no *.jsonl"
         raise DataError(f"{file}: is a folder; give a samples file, such as one of: {inside}")
     read = read_samples(file)
+    if lexicon is not None:
+        return OwnCaptions(read.digest, read.samples, prompt_for(file), lexicon)
     return OwnSamples(read.digest, read.samples, prompt_for(file))
