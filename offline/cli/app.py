@@ -35,6 +35,7 @@ from .options import (
     a_file,
     a_folder,
 )
+from .place import Run, made_at, noted
 from .profile import profile
 from .relabel import relabel
 from .report import report
@@ -55,7 +56,8 @@ def import_(
         Path, typer.Option(help="Folder of the model that the vectors were made for.", callback=MODEL_FOLDER)
     ],
     name: ProfileName,
-    registry: RegistryFolder,
+    registry: RegistryFolder = None,
+    run: Run = None,
     format: Annotated[
         Format | None, typer.Option(help="gguf (repeng, llama.cpp), pt (torch) or other; by default the file's ending.")
     ] = None,
@@ -76,6 +78,7 @@ def import_(
     """Make a coarse profile of another tool's vectors."""
     from ..steering.foreign import imported_profile, read_foreign
 
+    into = made_at(run, "profiles", registry, "--registry")
     made = imported_profile(
         name,
         read_foreign(file, format, None if any_family else families_of(model)),
@@ -84,7 +87,8 @@ def import_(
         layers=layer,
         **settings_of(positions, alpha_default, alpha_min, alpha_max, description),
     )
-    save_and_say(made, registry, force)
+    save_and_say(made, into, force)
+    noted(run)
 
 
 def inspect(

@@ -22,8 +22,8 @@ from .options import (
     Force,
     Layer,
     StatesFolder,
-    a_folder,
 )
+from .place import NameInRun, Run, made_at, noted, read_at
 from .show import by_reason
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ Starts = Annotated[int, typer.Option(help="Number of starts (kmeans, mini-batch-
 
 
 def dictionary(
-    states: StatesFolder,
     layer: Layer,
-    out: Annotated[Path, typer.Option(help="Folder for the dictionary.")],
+    states: StatesFolder = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the dictionary.")] = None,
+    run: Run = None,
+    name: NameInRun = None,
     method: Annotated[
         Method,
         typer.Option(
@@ -58,10 +60,14 @@ def dictionary(
     from ..states import ShardedStates
 
     chosen = METHODS[method]
-    made = chosen.make(ShardedStates(states, layer), Making(k, seed, n_init, min_count, progress=True))
-    made.save(out, overwrite=force)
+    named = name or f"{method}-{k}-layer{layer}" if chosen.sized else name or f"{method}-layer{layer}"
+    into = made_at(run, "dictionaries", out, "--out", named)
+    blocks = ShardedStates(read_at(run, "states", states, "STATES"), layer)
+    made = chosen.make(blocks, Making(k, seed, n_init, min_count, progress=True))
+    made.save(into, overwrite=force)
+    noted(run)
     used = sum(made.provenance.samples.values())
-    typer.echo(f"{out}: {len(made.labels)} concepts for {len(set(made.labels))} words, from {used:,} states")
+    typer.echo(f"{into}: {len(made.labels)} concepts for {len(set(made.labels))} words, from {used:,} states")
     if chosen.sized and len(made.labels) < k:
         say(f"{k - len(made.labels)} of {k} concepts were empty and are left out: there are too few distinct states")
     if silent := int((made.counts == 0).sum()):
@@ -69,10 +75,11 @@ def dictionary(
 
 
 def choose_k(
-    states: StatesFolder,
     layer: Layer,
     k: Annotated[list[int], typer.Option("--k", "-k", help="Number of concepts to try; repeatable.")],
-    findings: Findings,
+    states: StatesFolder = None,
+    findings: Findings = None,
+    run: Run = None,
     method: Annotated[Method, typer.Option(help="Method of finding concepts: any but class-means.")] = "kmeans",
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model; adds the overlap of words.", callback=MODEL_FOLDER)
@@ -82,7 +89,7 @@ def choose_k(
     name: FindingName = "",
 ) -> None:
     """Measure dictionaries of several sizes and find the knee of their reconstruction error."""
-    from ..concepts.choose_k import choose_k as run
+    from ..concepts.choose_k import choose_k as measure
     from ..concepts.methods import METHODS, Making
     from ..findings import write_finding
     from ..models import Reader
@@ -92,11 +99,13 @@ def choose_k(
     if not chosen.sized:
         raise SettingError(f"{method} has as many concepts as there are labels; use another --method")
     quiet()
-    blocks = ShardedStates(states, layer)
+    into = made_at(run, None, findings, "--findings")
+    folder = read_at(run, "states", states, "STATES")
+    blocks = ShardedStates(folder, layer)
     reader = None if model is None else Reader(model)
     if reader is not None:
         blocks.manifest.request.model.check(reader.identity)
-    found = run(
+    found = measure(
         blocks,
         k,
         lambda size: chosen.make(blocks, Making(size, seed, n_init)),
@@ -104,23 +113,23 @@ def choose_k(
         title=f"Choice of K for {blocks.manifest.request.rule}, layer {layer}, {method}",
         progress=True,
     )
-    path = write_finding(findings, name or states.name, found)
+    path = write_finding(into, name or folder.name, found)
+    noted(run)
     display(_curves(found))
     typer.echo(f"{path}: {'no knee; choose by eye' if found.chosen is None else f'knee at k = {found.chosen}'}")
 
 
 def ground(
-    states: StatesFolder,
-    dictionary: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DICTIONARY",
-            help="Folder that `trimtab dictionary` made.",
-            callback=a_folder("give the folder that `trimtab dictionary` made"),
-        ),
-    ],
     model: Annotated[Path, typer.Option(help="Folder of the model that the states come from.", callback=MODEL_FOLDER)],
-    findings: Findings,
+    states: StatesFolder = None,
+    dictionary: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DICTIONARY", help="Folder that `trimtab dictionary` made, or its name in the folder of --run."
+        ),
+    ] = None,
+    findings: Findings = None,
+    run: Run = None,
     data: Annotated[
         Path | None, typer.Option(help="Samples file of the states; adds pictures.", callback=SAMPLES_FILE)
     ] = None,
@@ -140,10 +149,13 @@ def ground(
     from ..states import ShardedStates
 
     quiet()
-    loaded = ConceptDictionary.load(dictionary)
-    blocks = ShardedStates(states, loaded.layer)
-    found, left_out = concepts_found(loaded, blocks, Reader(model, device=device), findings, data=data, clip=clip)
-    path = write_finding(findings, name or dictionary.name, found)
+    into = made_at(run, None, findings, "--findings")
+    folder = read_at(run, "dictionaries", dictionary, "DICTIONARY")
+    loaded = ConceptDictionary.load(folder)
+    blocks = ShardedStates(read_at(run, "states", states, "STATES"), loaded.layer)
+    found, left_out = concepts_found(loaded, blocks, Reader(model, device=device), into, data=data, clip=clip)
+    path = write_finding(into, name or folder.name, found)
+    noted(run)
     display(_cards(found))
     quality = ", ".join(f"{what} {figure(value)}" for what, value in found.quality.items())
     typer.echo(f"{path}: {len(found.concepts)} concepts; {quality}")

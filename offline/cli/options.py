@@ -112,14 +112,14 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
 
 MODEL_FOLDER = a_folder("give the folder of a model in the Hub's layout, downloaded beforehand")
 SAMPLES_FILE = a_file("give a file of JSON lines with id, question and, optionally, image")
-_STATES = a_folder("give the folder that `trimtab represent` made")
 
 Samples = Annotated[
     Path,
     typer.Option(help="Samples file: JSON lines with id, question and, optionally, image.", callback=SAMPLES_FILE),
 ]
 StatesFolder = Annotated[
-    Path, typer.Argument(metavar="STATES", help="Folder that `trimtab represent` made.", callback=_STATES)
+    Path | None,
+    typer.Argument(metavar="STATES", help="Folder that `trimtab represent` made, or its name in the folder of --run."),
 ]
 Rule = Annotated[
     str, typer.Option(help="last-prompt, predicts:<word>,<word>, predicts:* (every word) or mean-generated.")
@@ -163,11 +163,13 @@ Label = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the artefact if it exists.")]
-Findings = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of findings, which `trimtab report` shows.")]
+Findings = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Folder of findings, which `trimtab report` shows.")
+]
 FindingName = Annotated[str, typer.Option("--as", metavar="NAME", help="Name of the finding among the others.")]
 ProfileName = Annotated[str, typer.Option(help="Name of the profile and of its folder.")]
 RegistryFolder = Annotated[
-    Path,
+    Path | None,
     typer.Option("--registry", metavar="FOLDER", help="Folder of profiles; the new profile goes to FOLDER/<name>."),
 ]
 AlphaDefault = Annotated[float, typer.Option(help="Strength of a request that names none.")]

@@ -22,19 +22,20 @@ from .options import (
     ProfileName,
     RegistryFolder,
     StatesFolder,
-    a_folder,
     parse_mapping,
 )
+from .place import Run, made_at, noted, read_at
 from .saving import save_and_say, settings_of
 
 __all__ = ["profile"]
 
 
 def profile(
-    states: StatesFolder,
     mapping: Annotated[list[str], typer.Option("--map", "-m", help="<original>=<target>, two words; repeatable.")],
     name: ProfileName,
-    registry: RegistryFolder,
+    states: StatesFolder = None,
+    registry: RegistryFolder = None,
+    run: Run = None,
     layer: Annotated[
         list[int] | None,
         typer.Option(
@@ -46,8 +47,8 @@ def profile(
         typer.Option(
             "--dictionary",
             "-d",
-            help="Dictionary of a layer to steer by one vector per concept (fine); repeatable.",
-            callback=a_folder("give the folder that `trimtab dictionary` made"),
+            help="Dictionary of a layer to steer by one vector per concept (fine), or its name in the folder of --run; "
+            "repeatable.",
         ),
     ] = None,
     kind: Annotated[
@@ -70,15 +71,19 @@ def profile(
     from ..steering import coarse_profile, fine_profile
 
     words = parse_mapping(mapping)
+    into = made_at(run, "profiles", registry, "--registry")
+    if run is not None and not layer and not dictionary and kind != "coarse":
+        dictionary = [read_at(run, "dictionaries", None, "--dictionary")]
     _check_kind(kind, layer, dictionary)
+    folder = read_at(run, "states", states, "STATES")
     settings = settings_of(positions, alpha_default, alpha_min, alpha_max, description)
     if not dictionary:
-        made = coarse_profile(name, [load_states(states, one) for one in layer or []], words, **settings)
+        made = coarse_profile(name, [load_states(folder, one) for one in layer or []], words, **settings)
     else:
-        loaded = [ConceptDictionary.load(folder) for folder in dictionary]
+        loaded = [ConceptDictionary.load(read_at(run, "dictionaries", one, "--dictionary")) for one in dictionary]
         if layer and sorted(layer) != sorted(found.layer for found in loaded):
             raise SettingError(f"--layer {layer} differs from the layers of the dictionaries; leave --layer out")
-        pairs = [(load_states(states, found.layer), found) for found in loaded]
+        pairs = [(load_states(folder, found.layer), found) for found in loaded]
         # The states may have got other labels since the dictionary was made of them; then so do its concepts.
         pairs = [
             (layer, found if found.provenance.labels == layer.manifest.request.labels else relabelled(found, layer))
@@ -89,7 +94,8 @@ def profile(
             made = fine_profile(name, pairs, words, **settings)
         for warning in caught:
             say(f"warning: {warning.message}")
-    save_and_say(made, registry, force)
+    save_and_say(made, into, force)
+    noted(run)
 
 
 def _check_kind(kind: str | None, layer: list[int] | None, dictionary: list[Path] | None) -> None:

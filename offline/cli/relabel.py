@@ -13,6 +13,7 @@ from trimtab.vectors.errors import printable
 from ..errors import DataError, SettingError
 from .console import say
 from .options import SAMPLES_FILE, StatesFolder
+from .place import NameInRun, Run, made_at, noted, read_at, slug
 
 __all__ = ["relabel"]
 
@@ -21,7 +22,6 @@ _FILES = (".jsonl", ".json", ".csv")
 
 
 def relabel(
-    states: StatesFolder,
     by: Annotated[
         str,
         typer.Option(
@@ -30,17 +30,22 @@ def relabel(
             "JSON lines or CSV with id and label. Samples without a label are left out.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the states with their new labels.")],
+    states: StatesFolder = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the states with their new labels.")] = None,
+    run: Run = None,
+    name: NameInRun = None,
     data: Annotated[
         Path | None, typer.Option(help="Samples file that the states were made from.", callback=SAMPLES_FILE)
     ] = None,
 ) -> None:
     """Give states other labels: the truth, a column of the samples, or a judge's words."""
     from ..states.relabel import labels_of_file, labels_of_samples
-    from ..states.relabel import relabel as run
+    from ..states.relabel import relabel as label_anew
     from ..states.store import open_manifest
 
     path = Path(by)
+    folder = read_at(run, "states", states, "STATES")
+    into = made_at(run, "states", out, "--out", name or slug(f"{folder.name}-by-{path.stem}"))
     if path.suffix.lower() in _FILES:
         if data is not None:
             raise SettingError("--data goes with --by truth, type or a column; a judge's file names the samples itself")
@@ -48,13 +53,14 @@ def relabel(
             raise DataError(f"{path}: is no file; give a judge's file, or the name of a column without such an ending")
         labels = labels_of_file(path)
     elif data is None:
-        raise SettingError(f"--by {by} needs --data, the samples file that {states} was made from")
+        raise SettingError(f"--by {by} needs --data, the samples file that {folder} was made from")
     else:
-        labels = labels_of_samples(data, by, open_manifest(states).request.data)
-    manifest = run(states, labels, out)
+        labels = labels_of_samples(data, by, open_manifest(folder).request.data)
+    manifest = label_anew(folder, labels, into)
+    noted(run)
     left = sum(skip.id not in labels.of for skip in manifest.skipped)
     typer.echo(
-        f"{out}: {manifest.rows:,} states labelled by {labels.by.split(' sha256:')[0]}; {left:,} samples left out"
+        f"{into}: {manifest.rows:,} states labelled by {labels.by.split(' sha256:')[0]}; {left:,} samples left out"
     )
     counted = Counter(labels.of.values()).most_common()
     more = f", and {len(counted) - _SHOWN:,} other labels" if len(counted) > _SHOWN else ""

@@ -24,6 +24,7 @@ from .options import (
     Rule,
     chat_template,
 )
+from .place import NameInRun, Run, made_at, noted, slug
 
 __all__ = ["represent"]
 
@@ -42,7 +43,9 @@ def represent(
     ],
     rule: Rule,
     layer: Layers,
-    out: Annotated[Path, typer.Option(help="Folder for the states.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the states.")] = None,
+    run: Run = None,
+    name: NameInRun = None,
     prompt: Prompt = None,
     label: Label = "answer",
     limit: Limit = None,
@@ -70,16 +73,17 @@ def represent(
     resume: Resume = False,
 ) -> None:
     """Answer questions and keep the states of the residual stream that a rule asks for."""
-    from ..states import represent as run
+    from ..states import represent as collect
     from ..states.rules import parse
 
+    into = made_at(run, "states", out, "--out", name or slug(rule))
     quiet()
-    manifest = run(
+    manifest = collect(
         model,
         data,
         parse(rule),
         layer,
-        out,
+        into,
         limit=limit,
         batch_size=batch_size,
         dtype=dtype,
@@ -92,9 +96,10 @@ def represent(
         resume=resume,
         progress=True,
     )
+    noted(run)
     beside = f" and {manifest.background:,} background states" if manifest.background else ""
     typer.echo(
-        f"{out}: {manifest.rows:,} states{beside} of {manifest.request.samples:,} samples at layers "
+        f"{into}: {manifest.rows:,} states{beside} of {manifest.request.samples:,} samples at layers "
         f"{', '.join(map(str, manifest.request.layers))}; {len(manifest.skipped):,} samples skipped"
     )
     for reason, ids in show.by_reason(manifest.skipped).items():

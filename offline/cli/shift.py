@@ -34,6 +34,7 @@ from .options import (
     a_folder,
     chat_template,
 )
+from .place import Run, made_at, noted
 from .saving import save_and_say, settings_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ _SETTLED = 5.0
 
 Base = Annotated[Path, typer.Argument(metavar="BASE", help="Folder of the original model.", callback=MODEL_FOLDER)]
 RunFolder = Annotated[
-    Path, typer.Option("--out", help="Folder for states, dictionaries and findings; an existing run is continued.")
+    Path | None,
+    typer.Option("--out", help="Folder for states, dictionaries and findings; an existing run is continued."),
 ]
 Concepts = Annotated[int, typer.Option("--k", "-k", help="Number of concepts.")]
 Seed = Annotated[int, typer.Option(help="Seed of halves, dictionaries, controls and intervals.")]
@@ -66,7 +68,8 @@ def shift(
     data: Samples,
     rule: Rule,
     layer: Layer,
-    out: RunFolder,
+    out: RunFolder = None,
+    run: Run = None,
     k: Concepts = 20,
     seed: Seed = 0,
     alpha: Annotated[float, typer.Option(help="Strength of the shift in u + alpha * delta.")] = 1.0,
@@ -84,11 +87,13 @@ def shift(
     from ..shift import ShiftRun
     from ..states.rules import parse
 
+    into = made_at(run, None, out, "--out")
     quiet()
-    run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
+    study = ShiftRun(into, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
     original = Reader(base, device=device, template=chat_template(template, template_kwargs))
-    found = run.study(original, original.like(finetuned), alpha)
-    path = write_finding(run.out, name or f"layer{layer}", found)
+    found = study.study(original, original.like(finetuned), alpha)
+    path = write_finding(into, name or f"layer{layer}", found)
+    noted(run)
     display(_concepts(found))
     display(_measured("correlation", found.correlations))
     display(_measured("cosine to the match, held out", found.controls))
@@ -108,7 +113,8 @@ def watch(
     data: Samples,
     rule: Rule,
     layer: Layer,
-    out: RunFolder,
+    out: RunFolder = None,
+    run: Run = None,
     threshold: Annotated[
         float, typer.Option(help="Exit with code 3 when the mean T-Overlap, in percent, falls below this.")
     ] = 50.0,
@@ -129,10 +135,12 @@ def watch(
     from ..shift import ShiftRun
     from ..states.rules import parse
 
+    into = made_at(run, None, out, "--out")
     quiet()
-    run = ShiftRun(out, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
+    study = ShiftRun(into, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
     original = Reader(base, device=device, template=chat_template(template, template_kwargs))
-    _watch(run, original, training, threshold, None if once else every, name or f"layer{layer}")
+    noted(run)
+    _watch(study, original, training, threshold, None if once else every, name or f"layer{layer}")
 
 
 def shift_profile(
@@ -145,7 +153,7 @@ def shift_profile(
         ),
     ],
     name: ProfileName,
-    registry: RegistryFolder,
+    registry: RegistryFolder = None,
     kind: Annotated[
         Literal["coarse", "fine"],
         typer.Option(
@@ -171,7 +179,8 @@ def shift_profile(
     pairs = pairs_of(run) if toward else pairs_of(run).swapped()
     settings = settings_of(positions, alpha_default, alpha_min, alpha_max, description)
     dictionary = dictionary_of(run, BASE if toward else TUNED) if kind == "fine" else None
-    save_and_say(profile_of_shift(name, pairs, dictionary, **settings), registry, force)
+    save_and_say(profile_of_shift(name, pairs, dictionary, **settings), registry or run / "profiles", force)
+    noted(None if registry else run)
 
 
 def _watch(run: ShiftRun, base: Reader, folder: Path, threshold: float, every: float | None, name: str) -> None:

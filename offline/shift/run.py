@@ -1,7 +1,7 @@
 """A folder in which models are compared: the states of each by name, the dictionaries, the findings.
 
     RUN/states/base, RUN/states/finetuned, RUN/states/step-000040   see `trimtab.offline.states.store`
-    RUN/concepts/base, RUN/concepts/finetuned                 dictionaries of the first half of the samples
+    RUN/dictionaries/base, RUN/dictionaries/finetuned         dictionaries of the first half of the samples
     RUN/shift-*.json, drift-*.json, table-*.json              see `trimtab.offline.findings`
 
 Whatever is there already is not made again, and a run that was interrupted is continued.
@@ -76,7 +76,7 @@ class ShiftRun:
         pairs = pair_states(self.states(BASE, base), self.states(TUNED, tuned))
         study = study_shift(pairs, base, tuned, k=self.k, seed=self.seed, alpha=alpha)
         for name, dictionary in ((BASE, study.base), (TUNED, study.tuned)):
-            dictionary.save(self.out / "concepts" / name, overwrite=True)
+            dictionary.save(self.out / "dictionaries" / name, overwrite=True)
         return study.found
 
     def watched(self, base: Reader) -> Watched:
@@ -116,4 +116,4 @@ def pairs_of(run: Path) -> Pairs:
 
 def dictionary_of(run: Path, name: str) -> ConceptDictionary:
     """The dictionary of a run's model: `BASE` or `TUNED`."""
-    return ConceptDictionary.load(run / "concepts" / name)
+    return ConceptDictionary.load(run / "dictionaries" / name)

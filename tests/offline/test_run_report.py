@@ -18,7 +18,7 @@ from tests.offline.worlds import QUESTIONS
 from trimtab.offline.cli.app import app
 from trimtab.offline.errors import DataError
 from trimtab.offline.report import write_report
-from trimtab.offline.run import find, note_command, read_commands
+from trimtab.offline.run import KINDS, find, names, note_command, read_commands
 from trimtab.vectors import ConceptDictionary, load_profile
 
 TOLD = QUESTIONS[1]
@@ -40,26 +40,25 @@ def reply(body: dict[str, object]) -> str:
 
 @pytest.fixture(scope="module")
 def run(study: Path, llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """States, two dictionaries, a coarse and a fine profile, two evaluations and concept cards."""
+    """States, two dictionaries, a coarse and a fine profile, two evaluations and concept cards, all by --run."""
     run = tmp_path_factory.mktemp("work") / "my-run"
-    shutil.copytree(study / "reps", run / "states" / "captions")
-    for name in ("means", "kmeans"):
-        shutil.copytree(study / name, run / "dictionaries" / name)
     data = study / "data" / "data.jsonl"
-    means = run / "dictionaries" / "means"
-    original, target = ConceptDictionary.load(means).labels[:2]
-    common = ("--map", f"{original}={target}", "--registry", run / "profiles", "--force")
-    trimtab("profile", run / "states" / "captions", "-l", 1, "-l", 3, "--name", "coarse", *common)
-    trimtab("profile", run / "states" / "captions", "-d", means, "--name", "fine", *common)
-    trimtab("ground", run / "states" / "captions", means, "--model", llava, "--data", data, "--findings", run)
+    in_run = ("--run", run)
+    trimtab("represent", llava, data, "--rule", "predicts:*", "-l", 1, "-l", 3, *in_run)
+    trimtab("dictionary", "-l", 3, "--method", "class-means", *in_run)
+    original, target = ConceptDictionary.load(run / "dictionaries" / "class-means-layer3").labels[:2]
+    meant = ("--map", f"{original}={target}", "--force")
+    trimtab("profile", "--name", "fine", *meant, *in_run)
+    trimtab("profile", "predicts-all", "-l", 1, "-l", 3, "--name", "coarse", *meant, *in_run)
+    trimtab("dictionary", "predicts-all", "-l", 3, "-k", 8, "--as", "kmeans", *in_run)
+    trimtab("ground", "predicts-all", "class-means-layer3", "--model", llava, "--data", data, *in_run)
+    trimtab("choose-k", "-l", 3, "-k", 2, "-k", 4, *in_run)
     server = FakeEndpoint(reply)
-    asked = ("evaluate", "samples", data, "--base-url", server.url, "--served-model-name", "m")
-    plain, steered = (run / "evaluations" / name for name in ("plain", "steered"))
-    trimtab(*asked, "--out", plain)
-    meant = "a man near an orange=a person near an orange"
-    trimtab(*asked, "--out", steered, "--steering", "fine", "--against", plain, "--map", meant)
+    asked = ("evaluate", "samples", data, "--base-url", server.url, "--served-model-name", "m", *in_run)
+    trimtab(*asked)
+    turns = "a man near an orange=a person near an orange"
+    trimtab(*asked, "--as", "steered", "--steering", "fine", "--against", "samples-plain", "--map", turns)
     server.stop()
-    note_command(run, "trimtab evaluate samples")
     return run
 
 
@@ -77,9 +76,24 @@ def _content(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def test_each_command_made_its_part_under_a_name_and_left_a_line(run: Path) -> None:
+    made = {kind: names(run, kind) for kind in KINDS}
+    assert made == {
+        "states": ("predicts-all",),
+        "dictionaries": ("class-means-layer3", "kmeans"),
+        "profiles": ("coarse", "fine"),
+        "evaluations": ("samples-plain", "steered"),
+    }
+    assert {path.name for path in run.glob("*.json")} == {
+        "concepts-class-means-layer3.json",
+        "choice-predicts-all.json",
+    }
+    assert len(read_commands(run)) == 9
+
+
 def test_the_head_says_model_data_prompt_date_and_commands(run: Path, page: str) -> None:
     head = page[page.index("<header>") : page.index("</header>")]
-    request = json.loads((run / "states" / "captions" / "manifest.json").read_text())["request"]
+    request = json.loads((run / "states" / "predicts-all" / "manifest.json").read_text())["request"]
     for told in (
         "Run my-run",
         "LlavaForConditionalGeneration",
@@ -87,7 +101,7 @@ def test_the_head_says_model_data_prompt_date_and_commands(run: Path, page: str)
         "{question}",
         "predicts:*",
         read_commands(run)[0].date[:10],
-        "trimtab evaluate samples",
+        "9 commands",
     ):
         assert told in head, told
 
@@ -109,7 +123,7 @@ def test_profiles_are_told_with_dose_gate_and_which_concept_goes_to_which(run: P
     dose = profile.manifest.norms[3].dose(profile.manifest.alpha.default)
     assert dose is not None
     assert f"{dose:.2f}" in section
-    labels = ConceptDictionary.load(run / "dictionaries" / "means").labels
+    labels = ConceptDictionary.load(run / "dictionaries" / "class-means-layer3").labels
     assert f'<th scope="row">{labels[0]} (0)</th>' in section
     assert f"<td>{labels[1]} (1)</td>" in section
     assert "nearest concept" in section
@@ -151,9 +165,9 @@ def test_a_broken_part_is_named_and_nothing_is_written(run: Path, tmp_path: Path
 
 
 def test_a_name_is_found_or_answered_with_those_there_are(run: Path) -> None:
-    assert find(run, "states") == run / "states" / "captions"
+    assert find(run, "states") == run / "states" / "predicts-all"
     assert find(run, "dictionaries", "kmeans").is_dir()
-    with pytest.raises(DataError, match="several dictionaries; name one of kmeans, means"):
+    with pytest.raises(DataError, match="several dictionaries; name one of class-means-layer3, kmeans"):
         find(run, "dictionaries")
     with pytest.raises(DataError, match="no profiles called 'fin'; name one of coarse, fine"):
         find(run, "profiles", "fin")

@@ -70,7 +70,7 @@ def test_a_comparison_writes_its_finding_and_both_dictionaries(run: Path, llava:
     assert all(one.rows > 0 and one.magnitude > 0 for one in found.concepts)
     assert {"no shift", "global mean", "shuffled", "random clusters", "per concept", "ceiling"} == set(found.controls)
     for name, model in (("base", llava), ("finetuned", tuned)):
-        assert trimtab("verify", run / "concepts" / name, "--model", model).exit_code == 0
+        assert trimtab("verify", run / "dictionaries" / name, "--model", model).exit_code == 0
 
 
 def test_both_models_are_asked_with_one_prompt_which_the_profile_keeps(
