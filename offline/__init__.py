@@ -13,6 +13,7 @@ These, with `Reader` and two rules, are the way from a model to a profile. The r
     shift        what a fine-tune did to concepts
     steering     states and dictionaries → profiles; which pair of concepts, how strong, null controls
     evaluation   the data sets of the field, asked of an endpoint
+    data         data sets, tables and folders of pictures → samples, split by picture
     report       one HTML page of findings
     cli          the command `trimtab`
 """

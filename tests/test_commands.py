@@ -19,6 +19,7 @@ RUN_BY = {
     "python -m examples.tinyworld.demo": (".ci/run", "make demo"),
     "python -m examples.tinyworld.formats": ("tests/tinyworld/test_programs.py", "examples.tinyworld.formats"),
     "trimtab choose-k": ("tests/offline/test_concept_commands.py", '"choose-k"'),
+    "trimtab data": ("tests/offline/test_data.py", '"data"'),
     "trimtab dictionary": ("tests/offline/test_concept_commands.py", '"dictionary"'),
     "trimtab evaluate": ("tests/engine/test_evaluate.py", '"evaluate"'),
     "trimtab ground": ("tests/offline/test_concept_commands.py", '"ground"'),

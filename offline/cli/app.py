@@ -22,6 +22,7 @@ from ..models.chat import template_in
 from . import show
 from .concepts import choose_k, dictionary, ground
 from .console import OneSentence, display, say
+from .data import data
 from .evaluate import evaluate
 from .options import (
     MODEL_FOLDER,
@@ -158,7 +159,7 @@ package is not installed. 3 a watched checkpoint is past its threshold.
 """
 
 _COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {
-    "From a model to states": {"represent": represent, "relabel": relabel},
+    "From data to states": {"data": data, "represent": represent, "relabel": relabel},
     "From states to concepts": {"dictionary": dictionary, "choose-k": choose_k, "ground": ground},
     "What a fine-tune changes": {"shift": shift, "watch": watch},
     "Steering profiles": {"profile": profile, "shift-profile": shift_profile, "import": import_},

@@ -75,7 +75,7 @@ def evaluate(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer, in tokens.")] = None,
     draw: Annotated[
-        int | None, typer.Option(help="Ask this many samples only, drawn with --seed; each type keeps its share.")
+        int | None, typer.Option(help="Use this many samples only, drawn with --seed; each type keeps its share.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of --draw.")] = 0,
     captions: Annotated[

@@ -19,8 +19,8 @@ def trimtab(*arguments: object) -> Result:
 def test_the_help_goes_through_the_pipeline_in_its_order() -> None:
     shown = trimtab("--help").stdout
     order = [
-        "represent", "relabel", "dictionary", "choose-k", "ground", "shift", "watch", "profile", "shift-profile",
-        "import", "evaluate", "tune", "report", "inspect", "verify",
+        "data", "represent", "relabel", "dictionary", "choose-k", "ground", "shift", "watch", "profile",
+        "shift-profile", "import", "evaluate", "tune", "report", "inspect", "verify",
     ]  # fmt: skip
     assert re.findall(r"^│ ([a-z]\S*) ", shown, re.M) == order
     assert "Exit codes: 0 done." in shown
