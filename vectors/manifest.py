@@ -210,6 +210,7 @@ class ProfileManifest(_Frozen):
     Fields of format version 2, all optional: `gate.limits`, those of `Provenance`, and
     shares: by layer, the share of the dictionary's own states that each concept is the nearest to; sums to 1 at most.
     touched: by layer, the share of the served positions that the gate is expected to steer.
+    unmeant: by layer, that share of the positions that the profile is not meant for.
     ported_from: the models that the profile was made for before it was ported to `base_model`, the first one first.
     """
 
@@ -226,6 +227,7 @@ class ProfileManifest(_Frozen):
     provenance: Provenance = Provenance()
     shares: Shares | None = None
     touched: Annotated[dict[int, Share], PerLayer] | None = None
+    unmeant: Annotated[dict[int, Share], PerLayer] | None = None
     ported_from: Annotated[tuple[ModelIdentity, ...], Field(min_length=1)] | None = None
     sha256: dict[Literal["profile.safetensors"], Digest] = Field(default_factory=dict)
 
@@ -237,6 +239,7 @@ class ProfileManifest(_Frozen):
             **{f"provenance.{name}": name for name in self.provenance.fields_of_version_2},
             "shares": self.shares,
             "touched": self.touched,
+            "unmeant": self.unmeant,
             "ported_from": self.ported_from,
         }
         return tuple(name for name, value in values.items() if value is not None)
@@ -266,6 +269,7 @@ class ProfileManifest(_Frozen):
             "gate.limits": (self.gate and self.gate.limits) or {},
             "shares": self.shares or {},
             "touched": self.touched or {},
+            "unmeant": self.unmeant or {},
         }
         for name, values in by_layer.items():
             if values and self.kind == "coarse":

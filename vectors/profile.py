@@ -110,11 +110,12 @@ class Profile:
         provenance: Provenance | None = None,
         shares: Mapping[int, Sequence[float]] | None = None,
         touched: Mapping[int, float] | None = None,
+        unmeant: Mapping[int, float] | None = None,
         ported_from: Sequence[ModelIdentity] | None = None,
     ) -> Profile:
         """Rows added where their concept is the nearest (docs/method.md §4). layers: {l: (centroids, vectors)}, [K, D].
 
-        shares, touched, ported_from: see `ProfileManifest`; with one of them the profile is of format version 2.
+        shares, touched, unmeant, ported_from: see `ProfileManifest`; with one of them it is of format version 2.
 
         Raises:
             FormatError: a bad name, no layers, a layer or size that `model` does not have.
@@ -137,6 +138,7 @@ class Profile:
             provenance=provenance or Provenance(),
             shares=shares,
             touched=touched,
+            unmeant=unmeant,
             ported_from=ported_from,
         )
 

@@ -7,7 +7,7 @@ from trimtab.vectors.manifest import Positions, Provenance
 
 from ..concepts.methods import check_partition
 from ..states.paired import Pairs
-from ..steering.profiles import typical_norm
+from ..steering.words import typical_norm
 from .deltas import shifts_of
 
 __all__ = ["profile_of_shift"]

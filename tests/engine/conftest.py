@@ -19,7 +19,7 @@ from tests.engine.server import Server
 from trimtab.offline.concepts import class_means
 from trimtab.offline.states import LastPrompt, LayerStates, load_states, represent
 from trimtab.offline.steering import coarse_profile, fine_profile
-from trimtab.offline.steering.profiles import ConceptWarning
+from trimtab.offline.steering.fine import ConceptWarning
 from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
 from trimtab.vectors.manifest import Positions
 

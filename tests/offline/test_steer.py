@@ -13,7 +13,9 @@ from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
 from trimtab.offline.states.relabel import Labels, labelled
 from trimtab.offline.steering import coarse_profile, fine_profile
-from trimtab.offline.steering.profiles import ConceptWarning, concept_vectors, typical_norm
+from trimtab.offline.steering.fine import ConceptWarning
+from trimtab.offline.steering.rows import concept_vectors
+from trimtab.offline.steering.words import typical_norm
 from trimtab.vectors import AlphaRange, load_profile, save_profile
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 
@@ -87,7 +89,7 @@ def test_a_fine_profile_carries_the_dictionarys_centroids_and_a_row_for_each() -
     assert isinstance(tensors, FineLayer)
     assert np.array_equal(tensors.centroids, dictionary.centroids)
     assert np.array_equal(tensors.vectors, concept_vectors(dictionary, {"yes": "no"}))
-    assert profile.manifest.provenance.evaluation == {"training states": {"2": {"yes": 1.0, "others": 0.0}}}
+    assert profile.manifest.provenance.evaluation == {"training states": {"2": {"yes": 1.0}}}
 
 
 def test_a_word_without_a_concept_of_its_own_is_warned_of() -> None:

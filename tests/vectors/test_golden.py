@@ -89,7 +89,7 @@ def test_what_a_manifest_of_version_2_says_is_understood() -> None:
     assert manifest.gate is not None
     assert (manifest.gate.max_distance, manifest.gate.limits) == (2.5, {3: (1.5, None, 1e10)})
     assert manifest.shares == {3: (0.5, 0.25, 0.125), 4: (0.75, 0.25)}
-    assert manifest.touched == {3: 0.0625, 4: 0.5}
+    assert (manifest.touched, manifest.unmeant) == ({3: 0.0625, 4: 0.5}, {3: 0.03125})
     assert manifest.provenance.chat_template == template_digest("{{ messages }}")
     assert (manifest.provenance.prompt, manifest.provenance.labels) == ("{question}\nOne word.", "truth")
     assert [model.fingerprint for model in manifest.ported_from or ()] == ["sampled-sha256:" + "01" * 32]

@@ -21,7 +21,7 @@ from examples.tinyworld.export import MODEL
 from examples.tinyworld.study.exam import Server, made_of
 from examples.tinyworld.study.lab import Lab
 from trimtab.offline.findings import AboutFound, Finding, TableFound, write_finding
-from trimtab.offline.steering.profiles import ConceptWarning
+from trimtab.offline.steering.fine import ConceptWarning
 from trimtab.vectors import ModelIdentity, Profile, save_profile
 
 PARTS = ("words", "kinds", "style", "choosing", "stability", "gender", "toward", "safety")

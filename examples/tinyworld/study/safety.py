@@ -27,7 +27,7 @@ from trimtab.offline.states import LayerStates
 from trimtab.offline.states.paired import Pairs, pair_states
 from trimtab.offline.statistics import rate
 from trimtab.offline.steering.null_control import random_control
-from trimtab.offline.steering.profiles import typical_norm
+from trimtab.offline.steering.words import typical_norm
 from trimtab.vectors import ConceptDictionary, Gate, Profile, SteeringVector
 
 STEPS = 80
