@@ -48,15 +48,18 @@ demo: install
 STUDY := out/study
 MODEL := examples/tinyworld/model
 
-# Answers to VQA questions and words of captions are looked at alike: 20 concepts, and how good other numbers would be.
+# The configurations name out/study. Answers to VQA questions and words of captions are looked at alike: 20 concepts, and
+# how good other numbers would be.
 study: install
+	$(BIN)/python -m examples.tinyworld.study.prepare --out $(STUDY)
+	$(BIN)/trimtab tune examples/tinyworld/study/*.yaml --run $(STUDY)/run
 	$(BIN)/python -m examples.tinyworld.study --out $(STUDY)
 	$(BIN)/python -m examples.tinyworld.shifts --out $(STUDY)/run
-	@set -e; for kind in vqa-last-prompt captions-predicts; do \
-	    data=$${kind%%-*}; states=$(STUDY)/states/model-$$kind; found=$(STUDY)/dictionaries/$$data; \
+	@set -e; for kind in answers-last-prompt captions-predicts; do \
+	    data=$${kind%%-*}; states=$(STUDY)/run/states/model-$$kind; found=$(STUDY)/run/dictionaries/$$data; \
 	    $(BIN)/trimtab dictionary $$states -l 5 -k 20 --out $$found --force; \
 	    $(BIN)/trimtab choose-k $$states -l 5 -k 5 -k 10 -k 20 -k 40 --model $(MODEL) --findings $(STUDY)/run; \
-	    $(BIN)/trimtab ground $$states $$found --model $(MODEL) --data $(STUDY)/data/train/$$data.jsonl --findings $(STUDY)/run; \
+	    $(BIN)/trimtab ground $$states $$found --model $(MODEL) --data $(STUDY)/data/$$data/train.jsonl --findings $(STUDY)/run; \
 	done
 	$(BIN)/trimtab report $(STUDY)/run
 

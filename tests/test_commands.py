@@ -31,6 +31,7 @@ RUN_BY = {
     "trimtab represent": ("tests/offline/conftest.py", '"represent"'),
     "trimtab shift": ("tests/offline/test_shift_cli.py", '"shift"'),
     "trimtab shift-profile": ("tests/offline/test_shift_cli.py", '"shift-profile"'),
+    "trimtab tune": ("tests/tinyworld/test_study.py", '"tune"'),
     "trimtab verify": ("tests/offline/test_cli.py", '"verify"'),
     "trimtab watch": ("tests/offline/test_shift_cli.py", '"watch"'),
     "trimtab-serve": ("tests/engine/test_installed.py", '"trimtab-serve"'),

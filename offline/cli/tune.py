@@ -51,7 +51,7 @@ def tune(
         say(f"{run}: keeps the answers that came; run the same command to go on")
         raise
     for one in done:
-        _show(one.findings[one.tuning.name])
+        _show(one.findings[0][1])
         for name, folder in one.profiles.items():
             chosen = one.outcomes[name].chosen
             assert chosen is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 
 from ..findings import Measured
@@ -12,6 +13,8 @@ __all__ = ["distinct", "repetition", "stutters"]
 
 _TIMES = 3
 _LONGEST = 4
+_STRUNG = re.compile(r"([^\W\d_]{2,})\1\1", re.IGNORECASE)
+"""Letters three times in a row within a word: "blackblackblack", which is how some tokenizers write a stutter."""
 
 
 def distinct(texts: Iterable[str], n: int) -> float:
@@ -27,7 +30,9 @@ def distinct(texts: Iterable[str], n: int) -> float:
 
 
 def stutters(text: str) -> bool:
-    """Whether one to four words come three times in a row, as in "black black black"."""
+    """Whether one to four words come three times in a row, as in "black black black", or strung into one word."""
+    if _STRUNG.search(text):
+        return True
     words = [word.text for word in words_in(text)]
     for size in range(1, _LONGEST + 1):
         for at in range(len(words) - size * _TIMES + 1):

@@ -124,7 +124,8 @@ class _Counted(AnswersFolder):
     def __init__(self, folder: Path, request: RunRequest, advance: Callable[[int], None]) -> None:
         super().__init__(folder, request, resume=True)
         self._advance = advance
-        advance(sum(one.text is not None for one in self.answered.values()))
+        if here := sum(one.text is not None for one in self.answered.values()):
+            advance(here)
 
     def append(self, one: Answered) -> None:
         super().append(one)

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from trimtab.vectors import AlphaRange, ConceptDictionary, Profile
+from trimtab.vectors import AlphaRange, ConceptDictionary, Gate, Profile, SteeringVector
+from trimtab.vectors.manifest import MAX_ALPHA
+from trimtab.vectors.profile import CoarseLayer
 
 from ..concepts import class_means, kmeans
-from ..concepts.labels import most_frequent, tally
-from ..concepts.methods import strongest
+from ..concepts.relabel import relabelled
 from ..errors import SettingError
+from ..shift.profile import profile_of_shift
+from ..states.labels import ANSWER
+from ..states.paired import Pairs, pair_states
 from ..states.store import LayerStates
 from ..steering.choose_pair import pair_profile, pairs_near
+from ..steering.fine import ConceptWarning, Gating
 from ..steering.null_control import random_control
-from ..steering.profiles import coarse_profile, fine_profile
+from ..steering.profiles import coarse_profile, fine_profile, gated_profile
+from ..steering.words import check_words, typical_norm
 from .config import Candidate, Steering
-from .material import Material, grouped, relabelled
+from .finer import mean_shift, split_means, with_words
+from .material import Material, grouped, labelled_by
 
 __all__ = ["Made", "make"]
 
+ANY = AlphaRange(default=1.0, min=0.0, max=MAX_ALPHA)
+"""Strengths of a profile that is tried: all, so that another grid asks the same profiles, whose answers are kept."""
 MIN_COUNT = 5
 """Fewest states of a label that get a concept of their own."""
 
@@ -59,13 +68,14 @@ def make(name: str, steering: Steering, material: Material, say: Callable[[str],
     found: list[Made] = []
     refused: list[str] = []
     maker = _Maker(name, steering, material)
-    for one in material.tuning.candidates_of(steering):
-        for layer in one.layers:
-            for attempt in maker.attempts(one, layer):
-                try:
-                    found += attempt()
-                except SettingError as error:
-                    refused.append(f"{name}: {one.kind} at layer {layer} is left out: {error}")
+    maker.check()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConceptWarning)  # what a concept misses, or touches, is what dev shows
+        for one, layer, attempt in maker.everything():
+            try:
+                found += attempt()
+            except SettingError as error:
+                refused.append(f"{name}: {one.kind} at layer {layer} is left out: {error}")
     if not found:
         raise SettingError(refused[0] if refused else f"{name}: has no candidate at all")
     for sentence in refused:
@@ -78,12 +88,27 @@ class _Maker:
 
     def __init__(self, name: str, steering: Steering, material: Material) -> None:
         self._name, self._steering, self._material = name, steering, material
-        tuning = material.tuning
-        top = max(max(one.alphas + one.also) for one in tuning.candidates_of(steering))
-        self._alpha = AlphaRange(default=min(1.0, top), min=0.0, max=top)
         self._words = cache(material.states)
 
-    def attempts(self, one: Candidate, layer: int) -> Iterator[Callable[[], list[Made]]]:
+    def check(self) -> None:
+        """Passes when every label of the map has states.
+
+        Raises:
+            SettingError: names one that has none.
+        """
+        tuning = self._material.tuning
+        layer = tuning.candidates_of(self._steering)[0].layers[0]
+        targets = () if tuning.toward else self._steering.map.values()
+        check_words(self._states(layer), (*self._steering.map, *targets))
+
+    def everything(self) -> Iterator[tuple[Candidate, int, Callable[[], list[Made]]]]:
+        """Every candidate at every layer, each with what makes it."""
+        for one in self._material.tuning.candidates_of(self._steering):
+            for layer in one.layers:
+                for attempt in self._attempts(one, layer):
+                    yield one, layer, attempt
+
+    def _attempts(self, one: Candidate, layer: int) -> Iterator[Callable[[], list[Made]]]:
         """What one line of the configuration stands for at one layer: a maker for each of its sizes."""
         match one.kind:
             case "coarse":
@@ -96,35 +121,91 @@ class _Maker:
             case "pairs":
                 for k in one.k:
                     yield lambda k=k: self._pairs(one, layer, k)
-            case _:
-                raise SettingError(f"candidates of the kind {one.kind!r} are not there yet; leave it out")
+            case "gated":
+                yield lambda: [self._gated(one, layer)]
+            case "shift":
+                yield lambda: [self._shift(one, layer)]
 
     def _means(self, layer: int) -> ConceptDictionary:
         return class_means(self._words(layer), MIN_COUNT)
 
     def _states(self, layer: int) -> LayerStates:
         """The states, labelled as the steering's map speaks of them."""
-        labelled = relabelled(self._words(layer), self._material.train.samples, self._steering.label)
-        return grouped(labelled, self._steering.groups)
+        return self._labelled(self._words(layer))
+
+    def _labelled(self, states: LayerStates) -> LayerStates:
+        return grouped(labelled_by(states, self._material.train.samples, self._steering.label), self._steering.groups)
 
     def _coarse(self, one: Candidate, layer: int) -> Made:
         name = f"{self._name}-coarse-{layer}"
-        profile = coarse_profile(name, [self._states(layer)], self._steering.map, alpha=self._alpha)
-        return self._made(one, "coarse", "coarse", layer, profile)
+        return self._made(one, "coarse", "coarse", layer, self._one_vector(name, layer))
+
+    def _one_vector(self, name: str, layer: int) -> Profile:
+        """The coarse profile: to the target's states, or to what another model has for the originals'."""
+        if self._material.tuning.toward is None:
+            return coarse_profile(name, [self._states(layer)], self._steering.map, alpha=ANY)
+        pairs = self._shifted(layer)
+        return Profile.coarse(
+            name,
+            [SteeringVector(layer, mean_shift(pairs, set(self._steering.map)))],
+            model=pairs.a.manifest.request.model,
+            description=f"{', '.join(self._steering.map)} toward the other model, one vector (mean shift)",
+            alpha=ANY,
+            hidden_norms={layer: typical_norm(pairs.a)},
+        )
+
+    def _gated(self, one: Candidate, layer: int) -> Made:
+        name = f"{self._name}-gated{_gate_slug(one)}-{layer}"
+        vector = self._one_vector(name, layer).tensors[layer]
+        assert isinstance(vector, CoarseLayer)
+        profile = gated_profile(
+            name,
+            [(self._states(layer), self._concepts(one, layer))],
+            list(self._steering.map),
+            [SteeringVector(layer, vector.vector)],
+            background=[self._material.background(layer)],
+            gating=_gating(one),
+            alpha=ANY,
+        )
+        series = f"gated{_gate_spoken(one)}"
+        return self._made(one, series, series, layer, profile)
+
+    def _shift(self, one: Candidate, layer: int) -> Made:
+        name = f"{self._name}-shift-{layer}"
+        concepts = with_words(self._concepts(one, layer), self._material.background(layer), MIN_COUNT)
+        profile = profile_of_shift(name, self._shifted(layer), concepts, alpha=ANY)
+        return self._made(one, "shift by concept", "shift by concept", layer, profile)
+
+    def _concepts(self, one: Candidate, layer: int) -> ConceptDictionary:
+        return split_means(self._states(layer), self._material.train.samples, one.split)
+
+    def _shifted(self, layer: int) -> Pairs:
+        """This model's states, labelled as the map speaks of them, and the other model's."""
+        toward = self._material.tuning.toward
+        assert toward is not None
+        pairs = pair_states(self._words(layer), self._material.states(layer, toward))
+        ours = self._labelled(pairs.a)  # samples without a label are left out
+        kept = np.flatnonzero(np.isin(pairs.a.sample_ids, ours.sample_ids))
+        return Pairs(ours, pairs.b.at(kept), pairs.left_out)
 
     def _fine(self, one: Candidate, layer: int, dictionary: ConceptDictionary, how: str, slug: str) -> Made:
         """Concepts come from the model's own words, and are called by what the map speaks of."""
-        states = self._states(layer)
-        mapping = self._steering.map
-        labelled = _called(dictionary, states)
-        mapping = {a: b for a, b in mapping.items() if {a, b} <= set(labelled.labels)}
+        states, steering = self._states(layer), self._steering
+        if steering.label != ANSWER or steering.groups:
+            dictionary = relabelled(dictionary, states)
+        mapping = {a: b for a, b in steering.map.items() if {a, b} <= set(dictionary.labels)}
         if not mapping:
-            raise SettingError(f"{how} gives no concept to any of {', '.join(self._steering.map)}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a concept misses is what dev shows
-            profile = fine_profile(f"{self._name}-{slug}-{layer}", [(states, labelled)], mapping, alpha=self._alpha)
-        kind = f"fine, {how.rstrip('0123456789').strip()}"
-        return self._made(one, kind, f"fine, {how}", layer, profile)
+            raise SettingError(f"{how} gives no concept to any of {', '.join(steering.map)}")
+        profile = fine_profile(
+            f"{self._name}-{slug}{_gate_slug(one)}-{layer}",
+            [(states, dictionary)],
+            mapping,
+            background=[self._material.background(layer)],
+            gating=_gating(one),
+            alpha=ANY,
+        )
+        kind = f"fine, {how.rstrip('0123456789').strip()}{_gate_spoken(one)}"
+        return self._made(one, kind, f"fine, {how}{_gate_spoken(one)}", layer, profile)
 
     def _pairs(self, one: Candidate, layer: int, k: int) -> list[Made]:
         states = self._states(layer)
@@ -136,7 +217,7 @@ class _Maker:
         found = []
         for pair in pairs_near(dictionary, original, target, one.keep):
             name = f"{self._name}-pair{k}-{pair.i}-{pair.j}-{layer}"
-            profile = pair_profile(name, dictionary, pair, alpha=self._alpha)
+            profile = pair_profile(name, dictionary, pair, alpha=ANY)
             series = f"pair {pair.i} → {pair.j} ({pair.original} → {pair.target})"
             found.append(self._made(one, "pairs of concepts", series, layer, profile))
         return found
@@ -146,13 +227,15 @@ class _Maker:
         return Made(kind, series, layer, profile, one.alphas, also, one.best)
 
 
-def _called(dictionary: ConceptDictionary, states: LayerStates) -> ConceptDictionary:
-    """The same concepts, called by what most of the states that activate them are labelled; "" where none is."""
-    counted = tally(states.labels, strongest(dictionary, states.values), len(dictionary.labels))
-    most = [most_frequent(words) for words in counted]
-    return replace(
-        dictionary,
-        labels=tuple(label for label, _ in most),
-        counts=np.array([words.total() for words in counted], np.int64),
-        purity=np.array([hits / max(words.total(), 1) for (_, hits), words in zip(most, counted, strict=True)]),
-    )
+def _gating(one: Candidate) -> Gating:
+    """A gate's scope and limit. Nothing is refused: what a profile does where it is not meant to, dev measures."""
+    return Gating(gate=Gate(scope="sequence" if one.scope == "once" else "token"), limit=one.limit, force=True)
+
+
+def _gate_slug(one: Candidate) -> str:
+    return ("-once" if one.scope == "once" else "") + (f"-limit{one.limit:g}" if one.limit is not None else "")
+
+
+def _gate_spoken(one: Candidate) -> str:
+    once = ", decided once" if one.scope == "once" else ""
+    return once + (f", limit {one.limit:g}" if one.limit is not None else "")

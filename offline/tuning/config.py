@@ -89,13 +89,17 @@ class Candidate(_Strict):
     where a concept of an original label is the nearest. pairs: the `keep` likeliest pairs of `k` clusters, one by one.
     shift: each concept's own shift toward the model `toward`.
 
-    scope: whether a gate decides at every token, or once per answer. also: strengths that are reported on test in any
+    scope: whether the gate of a fine or gated profile decides at every token, or once per answer. limit: the share of a
+    concept's own states that the gate's limit keeps; None for no limit. split: a column of the samples whose
+    values become concepts of their own, for `gated` and `shift`. also: strengths that are reported on test in any
     case, at the last layer. best: how many of the best are reported.
     """
 
     kind: Kind
     k: tuple[Count, ...] = (20,)
     scope: Literal["token", "once"] = "token"
+    limit: Annotated[float, Field(ge=0, le=1)] | None = None
+    split: str = ""
     keep: Count = 16
     layers: Layers = ()
     alphas: Alphas = ()
@@ -104,7 +108,9 @@ class Candidate(_Strict):
 
 
 class Steering(_Strict):
-    """One thing to be reached. map: original label → target label.
+    """One thing to be reached. map: original label → target label; where the configuration names a model `toward`, the
+    vectors lead from the states of an original label to that model's states of the same samples, and the target is a
+    name only.
 
     label: what labels a state: the model's own word ("answer"), or a column of the samples. groups: names for sets of
     labels; where they are given, every other label is "rest".

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from trimtab.vectors import Profile
+from trimtab.vectors import AlphaRange, Profile
 
 from ..evaluation.effect import broken
 from ..evaluation.examples import Picked, with_pictures
@@ -17,9 +17,9 @@ from ..findings import AnswersFound, Effect, Example, Finding, Measured, SweepFo
 from ..states.samples import Sample
 from ..steering.operating_point import front
 from .goals import Cell
-from .trial import Outcome, Row, Setting
+from .trial import Outcome, Row
 
-__all__ = ["HEAD", "evaluation", "findings", "percent", "with_evaluation"]
+__all__ = ["HEAD", "evaluation", "findings", "percent", "points_of", "with_evaluation"]
 
 _FIGURES = {
     "turned": "turned %",
@@ -45,24 +45,27 @@ def findings(
     most_collateral: float,
     run: Path,
     command: str,
-) -> dict[str, Finding]:
-    """Every finding of a configuration, by its name within the run folder. tests: each steering's samples of test."""
+) -> list[tuple[str, Finding]]:
+    """Every finding of a configuration with its name in the run folder, the table of test first.
+
+    tests: each steering's samples of test.
+    """
     rule = f"at most {100 * most_collateral:g} % collateral"
     asked = max(len(samples) for samples in tests.values())
-    found: dict[str, Finding] = {
-        name: _table(
-            f"{name}: {asked:,} test samples, through the server",
-            f"Chosen on dev: most gain, {rule}. {_NOTE}",
-            [(steering, _told(row), row.series, row.layer, row.alpha, row.dose, row.verdict.effect, row.verdict.extras)
-             for steering, outcome in outcomes.items() for row in outcome.rows],
-            command,
-        ),
-        f"{name}-dev": _dev(name, outcomes, command),
-    }  # fmt: skip
+    lines = [
+        (steering, _told(row), row.series, row.layer, row.alpha, row.dose, row.verdict.effect, row.verdict.extras)
+        for steering, outcome in outcomes.items()
+        for row in outcome.rows
+    ]
+    title, note = f"{name}: {asked:,} test samples, through the server", f"Chosen on dev: most gain, {rule}. {_NOTE}"
+    found: list[tuple[str, Finding]] = [
+        (name, _table(title, note, lines, command)),
+        (f"{name}-dev", _dev(name, outcomes, command)),
+    ]
     for steering, outcome in outcomes.items():
-        found[steering] = _sweep(steering, outcome, rule)
+        found.append((steering, _sweep(steering, outcome, rule)))
         if outcome.row is not None:
-            found[f"{steering}-answers"] = _answers(steering, outcome.row, outcome.rows[0], tests[steering], run)
+            found.append((steering, _answers(steering, outcome.row, outcome.rows[0], tests[steering], run)))
     return found
 
 
@@ -95,15 +98,25 @@ def evaluation(outcome: Outcome, most_collateral: float) -> dict[str, JsonValue]
     return {"tuning": told}
 
 
-def with_evaluation(profile: Profile, name: str, strength: float, figures: Mapping[str, JsonValue]) -> Profile:
-    """A profile under another name, whose default strength is the chosen one, with figures on its card."""
+def with_evaluation(outcome: Outcome, name: str, most_collateral: float) -> Profile:
+    """The chosen profile under another name, with its figures on the card.
+
+    Its default strength is the chosen one, and a request may ask for what was tried, not for more.
+    """
+    assert outcome.chosen is not None
+    profile, figures = outcome.chosen.made.profile, evaluation(outcome, most_collateral)
+    alpha = AlphaRange(
+        default=outcome.chosen.strength,
+        min=0.0,
+        max=max(one.strength for one in outcome.tried if one.made is outcome.chosen.made),
+    )
     manifest = profile.manifest
     told = {**manifest.provenance.evaluation, **figures}
     return Profile(
         manifest.model_copy(
             update={
                 "name": name,
-                "alpha": manifest.alpha.model_copy(update={"default": strength}),
+                "alpha": alpha,
                 "provenance": manifest.provenance.model_copy(update={"evaluation": told}),
             }
         ),
@@ -166,33 +179,34 @@ def _table(title: str, note: str, lines: Sequence[_Line], command: str) -> Table
 
 
 def _sweep(steering: str, outcome: Outcome, rule: str) -> SweepFound:
-    points = [_point(one, one is outcome.chosen) for one in outcome.tried]
-    points += [
-        SweepPoint(
-            series=row.series, layer=row.layer, alpha=row.alpha, split="test", gained=row.verdict.gained,
-            collateral=row.verdict.collateral, chosen=row is outcome.row, effect=row.verdict.effect,
-        )
-        for row in outcome.rows
-        if row.what == "chosen" and row.layer is not None and row.alpha is not None
-    ]  # fmt: skip
     return SweepFound(
         title=f"{steering}: gain against collateral change",
         note=f"Every candidate at every strength on dev, and what was chosen there ({rule}) on test.",
-        points=tuple(points),
+        points=points_of(outcome),
     )
 
 
-def _point(one: Setting, chosen: bool) -> SweepPoint:
-    return SweepPoint(
-        series=one.made.series,
-        layer=one.made.layer,
-        alpha=one.strength,
-        split="dev",
-        gained=one.verdict.gained,
-        collateral=one.verdict.collateral,
-        chosen=chosen,
-        effect=one.verdict.effect,
-    )
+def points_of(outcome: Outcome) -> tuple[SweepPoint, ...]:
+    """The curve of dev, and the chosen settings of each kind on test."""
+    chosen = [row for row in outcome.rows if row.what == "chosen"]
+    return (
+        *(
+            SweepPoint(
+                series=one.made.series, layer=one.made.layer, alpha=one.strength, split="dev",
+                gained=one.verdict.gained, collateral=one.verdict.collateral, chosen=one is outcome.chosen,
+                effect=one.verdict.effect,
+            )
+            for one in outcome.tried
+        ),
+        *(
+            SweepPoint(
+                series=row.series, layer=row.layer or 0, alpha=row.alpha or 0.0, split="test",
+                gained=row.verdict.gained, collateral=row.verdict.collateral, chosen=row is outcome.row,
+                effect=row.verdict.effect,
+            )
+            for row in chosen
+        ),
+    )  # fmt: skip
 
 
 def _answers(steering: str, row: Row, plain: Row, samples: Sequence[Sample], run: Path) -> AnswersFound:

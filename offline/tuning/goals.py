@@ -142,7 +142,7 @@ def _captions(lexicon: Lexicon) -> Judge:
         found = []
         for old, new in zip(before, after, strict=True):
             meant, now = lexicon.kind(old) == "gendered", lexicon.kind(new)
-            spoilt = _rest(old, lexicon) != _rest(new, lexicon) if meant else old != new
+            spoilt = not lexicon.same(old, new) if meant else old != new
             found.append(Case(meant, meant and now == "neutral", meant and now == "neither", spoilt))
         return found
 
@@ -152,12 +152,6 @@ def _captions(lexicon: Lexicon) -> Judge:
         return {"still gendered": still, "other captions changed %": _percent(sum(others), len(others))}
 
     return Judge(cases, extras)
-
-
-def _rest(caption: str, lexicon: Lexicon) -> list[str]:
-    """The words of a caption, with a blank for each one that carries gender or is neutral."""
-    words = [word.text for word in words_in(caption)]
-    return [word if lexicon.kind(word) == "neither" else "_" for word in words]
 
 
 def _refusals(goal: Goal) -> Judge:

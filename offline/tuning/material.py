@@ -14,16 +14,17 @@ from ..errors import DataError
 from ..evaluation.subset import stratified
 from ..states.labels import ANSWER, check_labels, label_of
 from ..states.prompts import prompt_for, recorded
+from ..states.relabel import Labels, labelled
 from ..states.rules import parse
 from ..states.samples import Sample, SampleFile, read_samples
-from ..states.store import MANIFEST, LayerStates, load_states, open_manifest
+from ..states.store import MANIFEST, LayerStates, load_background, load_states, open_manifest
 from .config import Tuning
 from .goals import holds
 
 if TYPE_CHECKING:
     from ..models.reader import Reader
 
-__all__ = ["REST", "Material", "grouped", "relabelled"]
+__all__ = ["REST", "Material", "grouped", "labelled_by"]
 
 REST = "rest"
 """The label of every state that no group names."""
@@ -75,6 +76,10 @@ class Material:
         """States of the train part at one layer, of the tuned model or of another one."""
         return load_states(self.folder(model or self.tuning.model), layer)
 
+    def background(self, layer: int) -> LayerStates | None:
+        """The other positions of the same answers, see `load_background`."""
+        return load_background(self.folder(self.tuning.model), layer)
+
     def folder(self, model: Path) -> Path:
         """The folder of a model's states of the train part, which is made, or finished, first.
 
@@ -124,12 +129,11 @@ class Material:
         return stratified(found, limit, self.tuning.ask.seed) if limit else tuple(found)
 
 
-def relabelled(states: LayerStates, samples: Sequence[Sample], by: str) -> LayerStates:
+def labelled_by(states: LayerStates, samples: Sequence[Sample], by: str) -> LayerStates:
     """The states, each labelled by what its sample has in a column, see `label_of`; "answer" leaves their own words."""
     if by == ANSWER:
         return states
-    labels = {sample.id: label_of(sample, by) or "" for sample in samples}
-    return _labelled(states, tuple(labels.get(sample, "") for sample in states.sample_ids), by)
+    return labelled(states, Labels(by, {one.id: label for one in samples if (label := label_of(one, by))}))
 
 
 def grouped(states: LayerStates, groups: dict[str, tuple[str, ...]]) -> LayerStates:
@@ -137,12 +141,12 @@ def grouped(states: LayerStates, groups: dict[str, tuple[str, ...]]) -> LayerSta
     if not groups:
         return states
     group_of = {label: name for name, labels in groups.items() for label in labels}
-    return _labelled(states, tuple(group_of.get(label, REST) for label in states.labels), "groups of words")
-
-
-def _labelled(states: LayerStates, labels: tuple[str, ...], by: str) -> LayerStates:
-    request = states.manifest.request.model_copy(update={"labels": by})
-    return replace(states, labels=labels, manifest=states.manifest.model_copy(update={"request": request}))
+    request = states.manifest.request.model_copy(update={"labels": f"groups {', '.join(sorted(groups))}"})
+    return replace(
+        states,
+        labels=tuple(group_of.get(label, REST) for label in states.labels),
+        manifest=states.manifest.model_copy(update={"request": request}),
+    )
 
 
 def _spoken(values: dict[str, str]) -> str:

@@ -26,10 +26,10 @@ from .ask import Asking, Exam, made_of
 from .candidates import Made, make
 from .config import Tuning
 from .controls import bias_of
-from .found import evaluation, findings, with_evaluation
+from .found import findings, with_evaluation
 from .goals import Judge, holds, judge_of
 from .material import Material
-from .server import Server
+from .server import Server, with_dtype
 from .trial import Outcome, requests, tried
 
 if TYPE_CHECKING:
@@ -40,11 +40,14 @@ __all__ = ["Tuned", "tune"]
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of a configuration. outcomes: by steering. profiles: the folders of those that were chosen."""
+    """What came of a configuration.
+
+    outcomes: by steering. findings: with their names, the table of test first. profiles: the folders of those chosen.
+    """
 
     tuning: Tuning
     outcomes: Mapping[str, Outcome]
-    findings: Mapping[str, Finding]
+    findings: Sequence[tuple[str, Finding]]
     profiles: Mapping[str, Path]
 
 
@@ -132,11 +135,10 @@ def _measured(
     first = plans[0].tuning
     label = first.model.resolve().name
     registry = _registry(run / "tuning" / f"candidates-{label}", (one for plan in plans for one in plan.profiles))
-    known = made_of(first.model, first.serve, first.environment)
+    arguments = with_dtype(first.serve)
+    known = made_of(first.model, arguments, first.environment)
     done = []
-    with Server(
-        first.model, registry, run / "tuning" / f"server-{label}.log", first.serve, first.environment
-    ) as server:
+    with Server(first.model, registry, run / "tuning" / f"server-{label}.log", arguments, first.environment) as server:
         for plan in plans:
             asking = Asking(
                 server, known, run / "tuning" / "asked", plan.material.prompt, plan.tuning.max_tokens, advance
@@ -162,17 +164,15 @@ def _written(
         run=run,
         command=command,
     )
-    for name, finding in found.items():
-        write_finding(run, name.removesuffix("-answers"), finding)
+    for name, finding in found:
+        write_finding(run, name, finding)
     registry = _own_registry(run, plan.tuning.model)
     profiles = {}
     for name, outcome in outcomes.items():
         if outcome.chosen is None:
             say(f"{name}: nothing gains anything at {100 * most:g} % collateral or less, so no profile is written")
             continue
-        made = outcome.chosen.made
-        chosen = with_evaluation(made.profile, name, outcome.chosen.strength, evaluation(outcome, most))
-        profiles[name] = save_profile(chosen, registry / name, overwrite=True)
+        profiles[name] = save_profile(with_evaluation(outcome, name, most), registry / name, overwrite=True)
     return Tuned(plan.tuning, outcomes, found, profiles)
 
 

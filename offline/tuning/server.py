@@ -20,7 +20,7 @@ from trimtab.vectors.errors import printable
 
 from ..errors import EndpointError
 
-__all__ = ["MODEL_NAME", "Server"]
+__all__ = ["MODEL_NAME", "Server", "with_dtype"]
 
 MODEL_NAME = "tuned"
 START_LIMIT_S = 1800
@@ -28,6 +28,7 @@ START_LIMIT_S = 1800
 STOP_LIMIT_S = 40
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LAST_WORDS = 400
+_WITHOUT = ("DEFAULT", "NO AVX", "AVX2")
 
 
 class Server:
@@ -108,6 +109,15 @@ class Server:
             (line for line in reversed(lines) if line.startswith("trimtab-serve: ")), lines[-1] if lines else ""
         )
         return EndpointError(f"the server {how}; its log, {self._log}, ends: {printable(said[-_LAST_WORDS:])}")
+
+
+def with_dtype(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments of a server, with float32 where they name no dtype and the processor only emulates bfloat16."""
+    import torch
+
+    named = any(one.split("=")[0] == "--dtype" for one in arguments)
+    emulated = not torch.cuda.is_available() and torch.backends.cpu.get_cpu_capability() in _WITHOUT
+    return tuple(arguments) if named else ("--dtype", "float32" if emulated else "auto", *arguments)
 
 
 def _program() -> str:

@@ -1,165 +1,155 @@
-"""What the studies' figures stand on, apart from the server that answers."""
+"""The command `trimtab tune` on the tiny model through a real server, and what the studies' programs add to it."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
+import psutil
 import pytest
 
-from examples.tinyworld.ask import Sample, Type
-from examples.tinyworld.demo.client import Client, How
-from examples.tinyworld.export import MODEL as TINYWORLD
-from examples.tinyworld.study import gender, style, toward, words
-from examples.tinyworld.study.exam import Exam, Server, made_of
-from examples.tinyworld.study.figures import added, became, diversity, spaced
-from examples.tinyworld.study.trial import Variant, decided
-from examples.tinyworld.study.words import judge_words
-from trimtab.vectors import ModelIdentity, Profile, SteeringVector
+from examples.tinyworld.export import MODEL
+from examples.tinyworld.study import toward
+from examples.tinyworld.study.figures import spaced
+from examples.tinyworld.study.prepare import write_folders
+from trimtab.offline.findings import AnswersFound, SweepFound, TableFound, read_findings
+from trimtab.offline.states.samples import Sample
+from trimtab.offline.tuning import read_tuning
+from trimtab.vectors import ModelIdentity, Registry
 
-MODEL = ModelIdentity(architecture="Made", hidden_size=4, num_layers=6)
-VARIANT = Variant("coarse", "turn", 5)
-JUDGE = judge_words("yes", "no")
-
-
-@dataclass
-class Oracle:
-    """Stands where the server is: says what a table says, and remembers what it was asked."""
-
-    said: dict[tuple[str, str | None, float | None], list[str]]
-    asked: list[tuple[str, str | None, float | None]] = field(default_factory=list)
-
-    def ask(self, folder: Path, samples: Sequence[Sample], how: How, *, label: str = "") -> list[str]:
-        key = (folder.name, how.profile, how.alpha)
-        self.asked.append(key)
-        return self.said[key][: len(samples)]
-
-
-def profile(size: float = 1.0) -> Profile:
-    return Profile.coarse("turn", [SteeringVector(5, size * np.ones(4))], model=MODEL)
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGURATIONS = sorted((ROOT / "examples/tinyworld/study").glob("*.yaml"))
+SMALL = """
+model: {model}
+data: {data}
+ask: {{dev: 30, test: 45}}
+max_tokens: 3
+layers: [5]
+most_collateral: 0.1
+steerings:
+  yes-to-no: {{map: {{yes: no}}}}
+candidates:
+  - {{kind: coarse, alphas: [0.5]}}
+  - {{kind: class-means, alphas: [0.1, 1.0]}}
+  - {{kind: kmeans, k: [2]}}
+serve: [--max-model-len, 512, --enforce-eager]
+environment: {{VLLM_CPU_KVCACHE_SPACE: 1}}
+"""
 
 
-def exam(
-    oracle: Oracle,
-    split: Any,
-    kept: Path,
-    count: int = 4,
-    size: float = 1.0,
-    made: dict[str, str] | None = None,
-    picture: str = "a picture",
-    kind: Type = "yes/no",
-) -> Exam:
-    made = {"op": "1"} if made is None else made
-    server = Server(cast("Client", oracle), {"turn": profile(size)}, made, kept)
-    samples = [Sample(f"{i}", f"{i}.png", "is it so?", "yes", kind) for i in range(count)]
-    folder = kept / picture / split
-    folder.mkdir(parents=True, exist_ok=True)
-    for sample in samples:
-        (folder / sample.image).write_bytes(f"{split}: {picture}".encode())
-    return Exam(server, split, folder, samples)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small study with its configuration."""
+    folder = tmp_path_factory.mktemp("study")
+    write_folders(folder / "data", {"train": 30, "dev": 5, "test": 8})
+    (folder / "small.yaml").write_text(SMALL.format(model=MODEL, data=folder / "data" / "answers"))
+    return folder
 
 
-def test_the_strength_is_chosen_on_dev_and_reported_on_test(tmp_path: Path) -> None:
-    plain = ["yes", "yes", "red", "two"]
-    oracle = Oracle(
-        {
-            ("dev", None, None): plain,
-            ("dev", "turn", 1.0): ["no", "yes", "red", "two"],
-            ("dev", "turn", 2.0): ["no", "no", "no", "two"],
-            ("test", None, None): plain,
-            ("test", "turn", 1.0): ["yes", "yes", "no", "no"],
-        }
-    )
-    found = decided(exam(oracle, "dev", tmp_path), exam(oracle, "test", tmp_path), [VARIANT], (1.0, 2.0), JUDGE)
-    assert found.setting.strength == 1.0
-    assert ("test", "turn", 2.0) not in oracle.asked
-    assert (found.test.gained.value, found.test.collateral.value) == (0.0, 1.0)
-    assert [(point.split, point.alpha, point.chosen) for point in found.points] == [
-        ("dev", 1.0, True),
-        ("dev", 2.0, False),
-        ("test", 1.0, True),
-    ]
+def start(folder: Path) -> subprocess.Popen[str]:
+    program = [sys.executable, "-m", "trimtab.offline.cli", "tune", folder / "small.yaml", "--run", folder / "run"]
+    return subprocess.Popen(list(map(str, program)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_an_answer_that_was_had_is_not_asked_for_again_but_another_vectors_is(tmp_path: Path) -> None:
-    oracle = Oracle({("dev", "turn", 1.0): ["no"] * 4})
-    assert exam(oracle, "dev", tmp_path).steered("turn", 1.0) == ["no"] * 4
-    assert exam(oracle, "dev", tmp_path).steered("turn", 1.0) == ["no"] * 4
-    assert len(oracle.asked) == 1
-    exam(oracle, "dev", tmp_path, size=2.0).steered("turn", 1.0)
-    exam(oracle, "dev", tmp_path, count=3).steered("turn", 1.0)
-    assert len(oracle.asked) == 3
-    exam(oracle, "dev", tmp_path, made={"op": "2"}).steered("turn", 1.0)
-    exam(oracle, "dev", tmp_path, picture="another picture").steered("turn", 1.0)
-    exam(oracle, "dev", tmp_path, kind="caption").steered("turn", 1.0)  # captions are cut later
-    assert len(oracle.asked) == 6
+def kept(folder: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in (folder / "run/tuning/asked").glob("*/answers.jsonl"))
 
 
-def test_what_made_a_server_names_all_that_decides_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(TINYWORLD, tmp_path / "model")
-    before = made_of(tmp_path / "model")
-    assert before == made_of(TINYWORLD)
-    assert all(before[name] for name in ("weights", "vllm", "op", "dtype"))
-    (tmp_path / "model" / "chat_template.jinja").write_text("another")
-    monkeypatch.setenv("VLLM_SOMETHING", "else")
-    monkeypatch.setattr("examples.tinyworld.study.exam.OP_VERSION", -1)
-    changed = {name for name, value in made_of(tmp_path / "model").items() if value != before[name]}
-    assert changed == {"files", "environment", "op"}
+def servers() -> list[psutil.Process]:
+    return [one for one in psutil.process_iter(["cmdline"]) if "--steering-profiles" in (one.info["cmdline"] or [])]
 
 
-def test_published_rows_fill_the_table_that_they_stand_in() -> None:
-    assert {len(row) for row in words.PUBLISHED} == {len(words.COLUMNS)}
+@pytest.fixture(scope="module")
+def interrupted(folder: Path) -> tuple[int, int, str, list[psutil.Process]]:
+    """Exit code, answers kept, what was said, and servers left, of a run that was stopped by Ctrl-C."""
+    before = {one.pid for one in servers()}
+    running = start(folder)
+    for _ in range(3000):
+        if running.poll() is not None or kept(folder) > 20:
+            break
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=120)
+    return running.returncode, kept(folder), said, [one for one in servers() if one.pid not in before]
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, interrupted: object) -> tuple[str, str]:
+    """stdout and stderr of the run that goes on."""
+    running = start(folder)
+    printed, said = running.communicate(timeout=600)
+    assert running.returncode == 0, said[-2000:]
+    return printed, said
+
+
+@pytest.mark.engine
+class TestTune:
+    def test_ctrl_c_keeps_the_answers_says_so_and_leaves_no_server(
+        self, interrupted: tuple[int, int, str, list[psutil.Process]]
+    ) -> None:
+        code, answers, said, left = interrupted
+        assert code not in (0, 1)
+        assert answers > 20
+        assert "run the same command to go on" in said
+        assert "Traceback" not in said
+        assert left == []
+
+    def test_the_run_goes_on_and_ends_with_a_chosen_profile(self, folder: Path, finished: tuple[str, str]) -> None:
+        printed, said = finished
+        assert "yes-to-no: kmeans at layer 5 is left out: " in said  # two concepts cannot stand for yes and for no
+        registry = Registry.open(folder / "run/profiles", ModelIdentity.of(MODEL))
+        profile = registry["yes-to-no"]
+        assert "fine, class means, layer 5, alpha 1" in printed
+        assert profile.manifest.kind == "fine"
+        assert profile.manifest.alpha.default == 1.0
+        told = profile.manifest.provenance.evaluation["tuning"]
+        assert isinstance(told, dict)
+        assert str(told["test"]["turned %"]).startswith("100.0")  # type: ignore[call-overload, index]
+        assert str(told["test, null control"]["turned %"]).startswith("0.0")  # type: ignore[call-overload, index]
+
+    def test_findings_hold_the_curve_the_controls_and_the_answers(
+        self, folder: Path, finished: tuple[str, str]
+    ) -> None:
+        found = read_findings(folder / "run")
+        table, sweep, answers = found["table-small"], found["sweep-yes-to-no"], found["answers-yes-to-no"]
+        assert isinstance(table, TableFound)
+        assert ("null", "fine, class means") in [row[1:3] for row in table.rows]
+        assert {"none", "coarse", "fine, class means", "logit_bias"} == {row[2] for row in table.rows}
+        assert table.columns[6:10] == ("turned %", "strayed %", "off target %", "stutter %")
+        assert isinstance(sweep, SweepFound)
+        assert [(one.split, one.alpha) for one in sweep.points if one.chosen] == [("dev", 1.0), ("test", 1.0)]
+        assert sum(one.split == "dev" for one in sweep.points) == 3
+        assert isinstance(answers, AnswersFound)
+        assert any((old, new) == ("yes", "no") for old, new, _ in answers.flow)
+
+    def test_a_third_run_starts_no_server_and_says_the_same(self, folder: Path, finished: tuple[str, str]) -> None:
+        before = kept(folder)
+        running = start(folder)
+        printed, said = running.communicate(timeout=300)
+        assert (running.returncode, printed) == (0, finished[0])
+        assert "the server starts" not in said
+        assert kept(folder) == before
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_the_studies_are_configurations_of_thirty_lines(path: Path) -> None:
+    assert read_tuning(path).steerings
+    assert len(path.read_text().splitlines()) <= 30
+
+
+def test_samples_of_the_studies_say_which_scene_has_a_sign(folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / "data/safety/test.jsonl").read_text().splitlines()]
+    assert {line["scene"] for line in lines} == {"sign", "safe"}
+    assert all((folder / "data/safety" / line["image"]).is_file() for line in lines)
 
 
 def test_words_strung_together_by_a_steering_count_as_words() -> None:
     assert spaced("sorrysorry, that is not safe.") == "sorry sorry that is not safe"
     assert spaced("nobody") == "nobody"
-    assert diversity(["blackblackblack", "red"]) == [0.5, 0.5, 50.0]
-
-
-def test_exact_and_substring_counts_stand_side_by_side(tmp_path: Path) -> None:
-    one = exam(Oracle({("dev", None, None): ["yes", "yes", "yes", "red"]}), "dev", tmp_path)
-    assert added(one, ["no", "nono", "snow", "red"], ["no"]) == [1, 3]
-    flow = {(old, new): count for old, new, count in became("t", "s", one, ["no", "no", "yes", "red"]).flow}
-    assert flow == {("yes", "no"): 2, ("yes", "yes"): 1, ("red", "red"): 1}
-
-
-@pytest.mark.parametrize(
-    ("caption", "gained", "collateral"),
-    [
-        ("a man near two red balls in the snow.", 0, 0),
-        ("in the snow, a man near two red balls in the snow.", 1, 0),
-        ("in the snow in the snow in the snow in the snow.", 1, 1),
-        ("a man near two red balls in the snow snowsnowsnow.", 1, 1),
-        ("a man near two blue balls in the snow.", 0, 1),
-    ],
-)
-def test_a_style_gains_by_more_of_its_words_and_costs_what_it_drives_out(
-    caption: str, gained: int, collateral: int, tmp_path: Path
-) -> None:
-    one = exam(Oracle({("dev", None, None): ["a man near two red balls in the snow."]}), "dev", tmp_path, count=1)
-    found = style.judge_style(frozenset({"snow", "beach"}))(one, [caption])
-    assert [share.value for share in found] == [gained, collateral]
-
-
-@pytest.mark.parametrize(
-    ("caption", "gained", "collateral"),
-    [
-        ("a person with their red bag.", 1, 0),
-        ("a person with her red bag.", 0, 0),
-        ("a red bag.", 0, 1),
-        ("a person with their blue bag.", 1, 1),
-    ],
-)
-def test_a_caption_is_converted_when_a_neutral_word_stands_for_the_gendered_one(
-    caption: str, gained: int, collateral: int, tmp_path: Path
-) -> None:
-    one = exam(Oracle({("dev", None, None): ["a woman with her red bag."]}), "dev", tmp_path, count=1)
-    assert [share.value for share in gender.judge_gender(one, [caption])] == [gained, collateral]
 
 
 @pytest.mark.parametrize(
@@ -172,8 +162,9 @@ def test_a_caption_is_converted_when_a_neutral_word_stands_for_the_gendered_one(
     ],
 )
 def test_toward_a_fine_tune_counts_its_words_where_it_changed_something(
-    answers: list[str], first: float, whole: float, changed: float, tmp_path: Path
+    answers: list[str], first: float, whole: float, changed: float
 ) -> None:
-    one = exam(Oracle({("dev", None, None): ["bag", "ball", "yes"]}), "dev", tmp_path, count=3)
     said = {"0": ["red", "bag"], "1": ["blue", "ball"], "2": ["yes"]}
-    assert [share.value for share in toward.shares(one, answers, said)] == [first, whole, changed]
+    samples = [Sample(str(number), "what is it?") for number in range(3)]
+    found = toward.shares(samples, ["bag", "ball", "yes"], answers, said)
+    assert [share.value for share in found] == [first, whole, changed]

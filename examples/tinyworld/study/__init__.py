@@ -1,17 +1,10 @@
-"""Steering studies through the server: `python -m examples.tinyworld.study --out out/study [--part …]`.
+"""Steering studies through the server, see README.md in this folder; `make study` runs all of them.
 
-lab        pictures, states of the residual stream, and the folders they lie in
-exam       the questions of a split, asked through the server; an answer that was had is kept
-trial      one steering at many strengths and layers: dev → operating point → test
-words      yes → no, 1 → 3, white → black; layer × alpha; diversity against alpha
-kinds      to yes/no, to number, to other
-style      captions toward places and toward colors
-choosing   which concept to which, by steering a dev set
+*.yaml     configurations of `trimtab tune`: words, kinds, style, choosing, gender, safety
+prepare    the data and the fine-tune that they need
 stability  vectors from 50 samples
-gender     gender → neutral captions
 toward     the shipped model toward what a fine-tune for places and one for colors changed
-safety     a fine-tune that answers at warning signs, brought back to refusal
+lab        what these two work on
 
-Every part writes findings (`trimtab.offline.findings`) into OUT/run, and sets a null control beside what it measures:
-random vectors of the same norms.
+Each sets a null control beside what it measures: random vectors of the same norms.
 """

@@ -1,42 +1,43 @@
-"""What every part works on: the pictures of three splits, and states of the train split."""
+"""What the two programs work on: the folders of a study, states of its parts, and a server for their profiles."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from examples.tinyworld.ask import Sample, Type
-from examples.tinyworld.data import read_split
-from examples.tinyworld.demo.profiles import data_folder
 from examples.tinyworld.scene import Split
+from examples.tinyworld.study.prepare import write_folders
+from trimtab.offline.evaluation.subset import stratified
 from trimtab.offline.models import Reader
 from trimtab.offline.states import LayerStates, load_states, represent
 from trimtab.offline.states.rules import parse
-from trimtab.vectors import AlphaRange
+from trimtab.offline.states.samples import read_samples
+from trimtab.offline.tuning import Asking, Exam, Server
+from trimtab.offline.tuning.ask import made_of
+from trimtab.offline.tuning.server import with_dtype
+from trimtab.vectors import AlphaRange, Profile, save_profile
 
-SCENES: dict[Split, int] = {"train": 200, "dev": 100, "test": 400}
 LAYERS = (2, 3, 4, 5)
 LAST = 5
 STRENGTHS = AlphaRange(default=1.0, min=0.0, max=8.0)
-"""What a request may ask for: far past what is useful, for the curves are to show where steering ends."""
+SERVE = with_dtype(("--max-model-len", "512", "--block-size", "32", "--max-num-seqs", "64"))
+ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
 @dataclass(frozen=True)
 class Lab:
-    """Folders of one study: OUT/data, OUT/states, OUT/profiles, OUT/asked, OUT/run.
-
-    model: the folder of the model that is steered. base: of the one that it was made from, if it is a fine-tune.
-    """
+    """A study's folder, OUT, and the model that is steered."""
 
     out: Path
     model: Path
-    base: Path | None = None
 
     @property
     def run(self) -> Path:
-        """Where findings go."""
+        """The run folder that `trimtab tune` writes into as well."""
         return self.out / "run"
 
     @cached_property
@@ -44,26 +45,33 @@ class Lab:
         """The model in memory."""
         return Reader(self.model)
 
-    def split(self, name: Split) -> Path:
-        """The folder of a split, which is drawn where it is not there yet."""
-        folder = self.out / "data" / name
-        data_folder(folder, name, SCENES[name])
-        return folder
+    def file(self, data: str, part: Split) -> Path:
+        """The samples of a part, which are drawn where they are not there yet."""
+        path = self.out / "data" / data / f"{part}.jsonl"
+        if not path.is_file():
+            write_folders(self.out / "data")
+        return path
 
-    def samples(self, name: Split, types: tuple[Type, ...], most: int | None = None) -> list[Sample]:
-        """The first samples of a split that are of these types."""
-        return [sample for sample in read_split(self.split(name)) if sample.type in types][:most]
-
-    def states(self, file: str, rule: str, layer: int, split: Split = "train") -> LayerStates:
-        """States of a file of a split, such as vqa.jsonl, at one of LAYERS; made once, continued if cut short."""
-        kind = rule.partition(":")[0] if split == "train" else f"{rule.partition(':')[0]}-{split}"
-        folder = self.out / "states" / f"{self.model.resolve().name}-{Path(file).stem}-{kind}"
-        represent(self.reader, self.split(split) / file, parse(rule), LAYERS, folder, resume=True, progress=True)
+    def states(self, data: str, rule: str, layer: int, part: Split = "train") -> LayerStates:
+        """States at one of LAYERS; made once, and those that `trimtab tune` made are taken."""
+        name = f"{self.model.resolve().name}-{data}-{rule.partition(':')[0]}"
+        folder = self.run / "states" / (name if part == "train" else f"{name}-{part}")
+        represent(self.reader, self.file(data, part), parse(rule), LAYERS, folder, resume=True, progress=True)
         return load_states(folder, layer)
 
-    def forget_profiles(self) -> Path:
-        """The empty folder of profiles."""
-        folder = self.out / "profiles" / self.model.resolve().name
+    def exam(self, asking: Asking, data: str, part: Split, count: int) -> Exam:
+        """So many samples of a part, asked through a server."""
+        samples = stratified(read_samples(self.file(data, part)).samples, count)
+        return Exam(asking, "dev" if part == "dev" else "test", samples)
+
+    @contextmanager
+    def served(self, profiles: Sequence[Profile]) -> Iterator[Asking]:
+        """A server of these profiles and no others."""
+        folder = self.run / "tuning" / "programs"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+        for profile in profiles:
+            save_profile(profile, folder / profile.name)
+        known = made_of(self.model, SERVE, ENVIRONMENT)
+        log = self.run / "tuning" / "server-programs.log"
+        with Server(self.model, folder, log, SERVE, ENVIRONMENT) as server:
+            yield Asking(server, known, self.run / "tuning" / "asked", max_tokens=6)

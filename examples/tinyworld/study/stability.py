@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from examples.tinyworld.study.exam import Exam, Server
-from examples.tinyworld.study.figures import TYPES, Cell, percent
+from examples.tinyworld.study.figures import Cell
 from examples.tinyworld.study.lab import LAST, STRENGTHS, Lab
-from examples.tinyworld.study.trial import Judge
-from examples.tinyworld.study.words import QUESTIONS, judge_words
 from trimtab.offline.findings import Finding, TableFound
 from trimtab.offline.states import LayerStates
 from trimtab.offline.steering import coarse_profile
 from trimtab.offline.steering.null_control import random_control
 from trimtab.offline.steering.stability import cosines, draws
+from trimtab.offline.tuning import Asking, Exam, judged
+from trimtab.offline.tuning.config import Steering
+from trimtab.offline.tuning.found import percent
+from trimtab.offline.tuning.goals import judge_of
 from trimtab.vectors import Profile, SteeringVector
 
 SIZES = (10, 20, 50)
-DRAWS = 6
+DRAWN = tuple(f"draw-{number}" for number in range(6))
 """Draws of 50 that are served."""
 ALPHA = 0.5
 SEED = 0
+QUESTIONS = 180
 _COMMAND = "python -m examples.tinyworld.study --part stability"
 
 
@@ -29,16 +32,16 @@ def profiles(lab: Lab) -> list[Profile]:
     states = _states(lab)
     whole = coarse_profile("draw-all", [states], {"yes": "no"}, alpha=STRENGTHS)
     drawn = [
-        Profile.coarse(f"draw-{number}", [vector], model=whole.manifest.base_model, alpha=STRENGTHS)
-        for number, vector in enumerate(draws(states, {"yes"}, {"no"}, 50, SEED)[:DRAWS])
+        Profile.coarse(name, [vector], model=whole.manifest.base_model, alpha=STRENGTHS)
+        for name, vector in zip(DRAWN, draws(states, {"yes"}, {"no"}, 50, SEED), strict=False)
     ]
     return [whole, *drawn, random_control(whole, "draw-null", seed=0)]
 
 
-def study(lab: Lab, server: Server) -> dict[str, Finding]:
+def study(lab: Lab, asking: Asking) -> dict[str, Finding]:
     """Two tables: vectors, effects."""
-    dev = Exam(server, "dev", lab.split("dev"), lab.samples("dev", TYPES, QUESTIONS["dev"]))
-    return {"stability-vectors": _vectors(_states(lab)), "stability-effects": _effects(dev, judge_words("yes", "no"))}
+    dev = lab.exam(asking, "answers", "dev", QUESTIONS)
+    return {"stability-vectors": _vectors(_states(lab)), "stability-effects": _effects(dev, profiles(lab))}
 
 
 def _vectors(states: LayerStates) -> TableFound:
@@ -59,25 +62,25 @@ def _vectors(states: LayerStates) -> TableFound:
     )
 
 
-def _effects(dev: Exam, judge: Judge) -> TableFound:
-    names = [f"draw-{number}" for number in range(DRAWS)]
+def _effects(dev: Exam, served: Sequence[Profile]) -> TableFound:
+    judge = judge_of(Steering(map={"yes": "no"}), dev.samples)
     table: list[tuple[Cell, ...]] = []
     turned, strayed = [], []
-    for name in (*names, "draw-all", "draw-null"):
-        gained, collateral = judge(dev, dev.steered(name, ALPHA))
-        table.append((name.replace("-", " "), percent(gained), percent(collateral)))
-        if name in names:
-            turned.append(100 * gained.value)
-            strayed.append(100 * collateral.value)
+    for profile in served:
+        found = judged(judge, dev.samples, dev.plain, dev.steered(profile, ALPHA))
+        table.append((profile.name.replace("-", " "), percent(found.gained), percent(found.collateral)))
+        if profile.name in DRAWN:
+            turned.append(100 * found.gained.value)
+            strayed.append(100 * found.collateral.value)
     spread = tuple(f"{fmean(values):.1f} ± {stdev(values):.1f}" for values in (turned, strayed))
-    table.insert(DRAWS, ("mean ± standard deviation of the draws", *spread))
+    table.append(("mean ± standard deviation of the draws", *spread))
     return TableFound(
         title=f"yes → no from disjoint draws of 50 samples, alpha = {ALPHA:g}: {len(dev.samples)} dev questions",
-        columns=("vector of", "turned %", "off-target changed %"),
+        columns=("vector of", "turned %", "off target %"),
         rows=tuple(table),
         command=_COMMAND,
     )
 
 
 def _states(lab: Lab) -> LayerStates:
-    return lab.states("vqa.jsonl", "last-prompt", LAST)
+    return lab.states("answers", "last-prompt", LAST)
