@@ -44,15 +44,32 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_LATER = (
+    "chat_template",
+    "prompt",
+    "labels",
+    "background",
+    "engine",
+    "draw",
+    "seed",
+    "part",
+    "most_per_label",
+)
+"""The fields of a request that format version 1 has not."""
+
+
 class StatesRequest(_Frozen):
     """What was asked for. A run is resumed only with the very same request: otherwise its bytes would differ.
 
     data: digest of the samples. layers: decoder blocks, 0-based.
 
-    Fields of format version 2: chat_template, see `template_digest`; None where it was not recorded. prompt: what was
+    Fields of format version 2, None where nothing was said: chat_template, see `template_digest`. prompt: what was
     asked, with "{question}" for the sample's question; None where it was the question alone. labels: what labels a
     state, "truth" or a column of the samples; None for the model's own answer. background: how many background states
-    are kept of an answer at most; None where there are none.
+    are kept of an answer at most; None where there are none. engine: what ran the model; None for transformers.
+    draw: how many samples of the file were drawn. seed: of that draw and of the background states; None for 0.
+    part: (i, n) for every n-th of these samples from the i-th on, which stand in a folder part-i-of-n. most_per_label:
+    how many states of one label are kept at most.
     """
 
     model: ModelIdentity
@@ -68,12 +85,16 @@ class StatesRequest(_Frozen):
     prompt: StrictStr | None = None
     labels: StrictStr | None = None
     background: Positive | None = None
+    engine: Literal["vllm"] | None = None
+    draw: Positive | None = None
+    seed: Natural | None = None
+    part: tuple[Positive, Positive] | None = None
+    most_per_label: Positive | None = None
 
     @property
     def format_version(self) -> Literal[1, 2]:
         """The oldest format version that can say all of this."""
-        later = (self.chat_template, self.prompt, self.labels, self.background)
-        return 1 if all(value is None for value in later) else 2
+        return 1 if all(getattr(self, name) is None for name in _LATER) else 2
 
     @model_validator(mode="after")
     def _has_layers(self) -> StatesRequest:

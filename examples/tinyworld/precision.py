@@ -14,14 +14,9 @@ __all__ = ["served_dtype"]
 
 def served_dtype() -> Literal["auto", "float32"]:
     """A value for vLLM's `--dtype`: "float32" on a CPU that emulates bfloat16, else "auto"."""
-    import torch
+    from trimtab.offline.models.precision import device_named, emulates_half
 
-    emulated = not torch.cuda.is_available() and torch.backends.cpu.get_cpu_capability() in (
-        "DEFAULT",
-        "NO AVX",
-        "AVX2",
-    )
-    return "float32" if emulated else "auto"
+    return "float32" if emulates_half(device_named(None)) else "auto"
 
 
 if __name__ == "__main__":

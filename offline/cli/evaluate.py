@@ -114,7 +114,7 @@ def evaluate(
     from ..evaluation.made_with import prompt_doubts
     from ..evaluation.results import Run as Answered
     from ..evaluation.results import check_alike, compared, labels_of, read_run, results, write_results
-    from ..evaluation.subset import stratified
+    from ..states.subset import stratified
 
     wanted = None if steering is None else read_text(steering)
     meant = parse_mapping(mapping) if mapping else {}

@@ -23,6 +23,7 @@ __all__ = [
     "ChatTemplateFile",
     "Description",
     "Device",
+    "Draw",
     "FindingName",
     "Findings",
     "Force",
@@ -40,6 +41,7 @@ __all__ = [
     "a_file",
     "a_folder",
     "chat_template",
+    "json_object",
     "parse_mapping",
     "there",
 ]
@@ -81,13 +83,22 @@ def chat_template(file: Path | None, arguments: str | None) -> ChatTemplate | No
         return None
     from ..models.chat import ChatTemplate
 
+    return ChatTemplate(file, json_object("--chat-template-kwargs", arguments, '{"enable_thinking": false}'))
+
+
+def json_object(option: str, text: str | None, example: str) -> dict[str, Any]:
+    """The JSON object that an option holds; {} where it was not given.
+
+    Raises:
+        SettingError: it holds something else.
+    """
     try:
-        found = json.loads(arguments or "{}")
+        found = json.loads(text or "{}")
     except ValueError as error:
-        raise SettingError(f"--chat-template-kwargs: is not JSON ({error}); write it as the server gets it") from error
+        raise SettingError(f"{option}: is not JSON ({error}); write an object, such as {example}") from error
     if not isinstance(found, dict):
-        raise SettingError('--chat-template-kwargs: must be a JSON object, such as {"enable_thinking": false}')
-    return ChatTemplate(file, found)
+        raise SettingError(f"{option}: must be a JSON object, such as {example}")
+    return found
 
 
 def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
@@ -126,9 +137,18 @@ Rule = Annotated[
 ]
 Layer = Annotated[int, typer.Option("--layer", "-l", min=0, help="Decoder layer, 0-based.")]
 Layers = Annotated[list[int], typer.Option("--layer", "-l", min=0, help="Decoder layer, 0-based; repeatable.")]
+Draw = Annotated[
+    int | None,
+    typer.Option(min=1, help="Use this many samples, drawn by chance with the same share of each type of question."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use this many samples only, the first of the file.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of samples in one batch.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default the GPU where there is one.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, …; by default the GPU where there is one. auto: the layers over all GPUs and the host."
+    ),
+]
 ChatTemplateFile = Annotated[
     Path | None,
     typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..errors import SettingError
 from . import show
 from .console import quiet, say
 from .options import (
@@ -16,6 +17,7 @@ from .options import (
     ChatTemplateArguments,
     ChatTemplateFile,
     Device,
+    Draw,
     Label,
     Layers,
     Limit,
@@ -23,12 +25,13 @@ from .options import (
     Resume,
     Rule,
     chat_template,
+    json_object,
 )
 from .place import NameInRun, Run, made_at, noted, slug
 
 __all__ = ["represent"]
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def represent(
@@ -49,10 +52,35 @@ def represent(
     prompt: Prompt = None,
     label: Label = "answer",
     limit: Limit = None,
+    draw: Draw = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --draw and of the background states.")] = 0,
+    most_per_label: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most this many states of each label (in each shard).")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Read every N-th sample from the I-th on, so that N processes share the work: each writes a part of "
+            "--out, which is read as one folder.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
+    engine: Annotated[
+        Literal["transformers", "vllm"],
+        typer.Option(help="What runs the model. vllm: in a process of its own; much faster on many questions."),
+    ] = "transformers",
+    engine_args: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help='With vllm: arguments of vllm.LLM, such as {"tensor_parallel_size": 2}.'),
+    ] = None,
     dtype: Annotated[
-        Precision, typer.Option(help="Number format that the model computes in; states are float32.")
-    ] = "float32",
+        Precision,
+        typer.Option(
+            help="Number format that the model computes in; states are float32. auto: the model's own, or float32 "
+            "where the processor only emulates that."
+        ),
+    ] = "auto",
     max_new_tokens: Annotated[
         int | None,
         typer.Option(
@@ -74,17 +102,31 @@ def represent(
 ) -> None:
     """Answer questions and keep the states of the residual stream that a rule asks for."""
     from ..states import represent as collect
+    from ..states.parts import part_of
     from ..states.rules import parse
 
     into = made_at(run, "states", out, "--out", name or slug(rule))
     quiet()
+    arguments = json_object("--engine-args", engine_args, '{"tensor_parallel_size": 2}')
+    if engine == "vllm":
+        from ..states.engine import Engine
+
+        if device is not None:
+            raise SettingError("--device is for --engine transformers; vllm runs on the device that it is built for")
+        asked = Engine(model, dtype, template=chat_template(template, template_kwargs), arguments=arguments)
+    elif arguments:
+        raise SettingError("--engine-args are for --engine vllm; leave them out, or choose that engine")
     manifest = collect(
-        model,
+        asked if engine == "vllm" else model,
         data,
         parse(rule),
         layer,
         into,
         limit=limit,
+        draw=draw,
+        seed=seed,
+        most_per_label=most_per_label,
+        part=None if shard is None else _part(shard),
         batch_size=batch_size,
         dtype=dtype,
         device=device,
@@ -98,9 +140,18 @@ def represent(
     )
     noted(run)
     beside = f" and {manifest.background:,} background states" if manifest.background else ""
+    where = into if manifest.request.part is None else part_of(into, *manifest.request.part)
     typer.echo(
-        f"{into}: {manifest.rows:,} states{beside} of {manifest.request.samples:,} samples at layers "
+        f"{where}: {manifest.rows:,} states{beside} of {manifest.request.samples:,} samples at layers "
         f"{', '.join(map(str, manifest.request.layers))}; {len(manifest.skipped):,} samples skipped"
     )
     for reason, ids in show.by_reason(manifest.skipped).items():
         say(f"skipped {len(ids):,}: {reason} (the first is {ids[0]})")
+
+
+def _part(text: str) -> tuple[int, int]:
+    """(2, 4) from "2/4"."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal()):
+        raise SettingError(f"--shard {text}: cannot be read; write i/n, such as 2/4 for the second of four")
+    return int(number), int(count)

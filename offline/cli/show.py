@@ -15,7 +15,8 @@ from trimtab.vectors.states import SkippedSample, StatesManifest
 
 from ..errors import DataError
 from ..findings import Finding, holds_findings, read_findings
-from ..states.store import MANIFEST, verify_states
+from ..states.parts import MANIFEST, holds_states
+from ..states.store import verify_states
 from .console import Plain, figure
 
 Findings = dict[str, Finding]
@@ -36,7 +37,7 @@ def load_any(folder: Path) -> Shown:
         return load_profile(folder)
     if (folder / "concepts.json").exists():
         return ConceptDictionary.load(folder)
-    if (folder / MANIFEST).exists():
+    if holds_states(folder):
         return verify_states(folder)
     if holds_findings(folder):
         return read_findings(folder)
@@ -159,6 +160,9 @@ def _manifest(manifest: StatesManifest) -> list[Plain]:
         "layers": ", ".join(map(str, request.layers)),
         "labels": f"{len(manifest.labels):,}",
         "shards": str(len(manifest.shards)),
+        "part": "" if request.part is None else "{} of {}".format(*request.part),
+        "drawn": "" if request.draw is None else f"{request.draw:,} samples, seed {request.seed or 0}",
+        "most per label": "" if request.most_per_label is None else f"{request.most_per_label:,}",
         **_model(request.model),
         "rule": request.rule,
         "data": request.data,

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ..errors import DataError
-from ..evaluation.subset import stratified
 from ..states.data_folder import PARTS
 from ..states.samples import Sample
+from ..states.subset import stratified
 
 __all__ = ["drawn", "split"]
 

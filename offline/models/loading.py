@@ -17,10 +17,10 @@ from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import FormatError
 
 from ..errors import ModelError
+from .chat import ChatTemplate
+from .writing import Writing
 
-__all__ = ["Loaded", "Precision", "first_line", "is_adapter", "load"]
-
-Precision = Literal["float32", "bfloat16", "float16"]
+__all__ = ["Loaded", "first_line", "is_adapter", "load", "load_writing"]
 
 _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -43,9 +43,10 @@ def is_adapter(folder: Path) -> bool:
     return (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file()
 
 
-def load(folder: Path, dtype: Precision, device: torch.device, base: Path | None = None) -> Loaded:
+def load(folder: Path, dtype: str, device: torch.device | Literal["auto"], base: Path | None = None) -> Loaded:
     """Load a model from a folder in the Hub's layout.
 
+    dtype: torch's name of it. device: "auto" spreads the layers over all devices and the host, as accelerate does.
     base: the model that it was trained from. Adapters are put on its weights, and its tokenizer, processor and chat
     template serve where `folder` has none.
 
@@ -53,21 +54,17 @@ def load(folder: Path, dtype: Precision, device: torch.device, base: Path | None
         ModelError: no such folder, adapters without `base`, or what transformers or peft cannot load.
         FormatError: the folder has no config.json or no safetensors weights.
     """
-    if not folder.is_dir():
-        raise ModelError(
-            f"{folder}: is no folder; give a model folder, and fetch one from the Hub first with "
-            "`hf download <name> --local-dir <folder>`"
-        )
+    _check_folder(folder)
     adapted = is_adapter(folder)
     if adapted and base is None:
         raise ModelError(f"{folder}: holds adapters only; merge them into their model and give the merged folder")
     weights = base if adapted and base is not None else folder
     identity = _adapted(ModelIdentity.of(weights), folder) if adapted else ModelIdentity.of(folder)
     try:
-        config = transformers.AutoConfig.from_pretrained(weights)
-        sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        sees = _sees(weights)
         kind: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-        model: Any = kind.from_pretrained(weights, dtype=getattr(torch, dtype))
+        place: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
+        model: Any = kind.from_pretrained(weights, dtype=getattr(torch, dtype), **place)
         if adapted:
             model = _with_adapter(model, folder)
         processor = _processor(sees, folder, base)
@@ -76,7 +73,37 @@ def load(folder: Path, dtype: Precision, device: torch.device, base: Path | None
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot be loaded by transformers ({first_line(error)})") from error
     tokenizer = processor.tokenizer if sees else processor
-    return Loaded(identity, model.to(device).eval(), tokenizer, processor if sees else None)
+    placed = model if device == "auto" else model.to(device)
+    return Loaded(identity, placed.eval(), tokenizer, processor if sees else None)
+
+
+def load_writing(folder: Path, template: ChatTemplate | None = None) -> Writing:
+    """What a whole model's folder says of its tokenizer, processor and chat template; no weights are loaded.
+
+    Raises:
+        ModelError, FormatError: as `load`.
+    """
+    _check_folder(folder)
+    identity = ModelIdentity.of(folder)
+    try:
+        sees = _sees(folder)
+        processor = _processor(sees, folder, None)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(f"{folder}: cannot be loaded by transformers ({first_line(error)})") from error
+    return Writing(folder, identity, *((processor.tokenizer, processor) if sees else (processor, None)), template)
+
+
+def _sees(folder: Path) -> bool:
+    """Whether a model takes pictures."""
+    return type(transformers.AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: is no folder; give a model folder, and fetch one from the Hub first with "
+            "`hf download <name> --local-dir <folder>`"
+        )
 
 
 def _processor(sees: bool, folder: Path, base: Path | None) -> Any:

@@ -17,26 +17,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
-from PIL import Image
 
-from ..errors import ModelError, SettingError
-from .chat import Chat, ChatTemplate
-from .loading import Precision, first_line, load
+from ..errors import ModelError
+from .chat import ChatTemplate
+from .loading import first_line, load
+from .precision import SPREAD, Precision, device_named, resolved
 from .words import Answer
+from .writing import Question, Writing
 
 __all__ = ["Precision", "Question", "Reader", "Reading", "UnreadError", "decoder_blocks", "kept_columns"]
 
 Float32 = npt.NDArray[np.float32]
 
 _BLOCK_LISTS = ("layers", "h", "blocks")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a model is asked: text, and at most one picture."""
-
-    text: str
-    image: Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +50,13 @@ class UnreadError(ModelError):
     """These questions, or one of them, are not read; fewer may be. The message is a reason: "it does not fit …"."""
 
 
-class Reader:
+class Reader(Writing):
     """A loaded model with its processor, ready to be read. Any decoder-only model of transformers will do."""
 
     def __init__(
         self,
         folder: Path,
-        dtype: Precision = "float32",
+        dtype: Precision = "auto",
         device: str | None = None,
         *,
         template: ChatTemplate | None = None,
@@ -71,8 +64,9 @@ class Reader:
     ) -> None:
         """Load from a folder in the Hub's layout.
 
-        dtype: what the model computes in. In half precision a state depends on its batch; only float32 states are
-        those of the sample alone (to about 1e-5). device: "cpu", "cuda", …; None takes the GPU where there is one.
+        dtype: what the model computes in; "auto" is its own, see `resolved`. In half precision a state depends on its
+        batch; only float32 states are those of the sample alone (to about 1e-5). device: "cpu", "cuda", …; None takes
+        the GPU where there is one; "auto" spreads the layers over all devices and the host, as accelerate does.
         template: what the server is started with, where that is not the model folder's own. base: folder of the model
         that this one was trained from; see `load`.
 
@@ -80,13 +74,13 @@ class Reader:
             ModelError: no such folder, an unknown architecture, an encoder-decoder, no chat template, no such device.
             FormatError: the folder has no config.json or no safetensors weights.
         """
-        self.folder = folder
         self._template = template
-        self.device = _device(device)
-        loaded = load(folder, dtype, self.device, base)
-        self.identity, self.model = loaded.identity, loaded.model
-        self.tokenizer, self.processor = loaded.tokenizer, loaded.processor
-        self.chat = Chat(self.tokenizer, self.processor, template)
+        self._spread = device == SPREAD
+        target = device_named(device)
+        loaded = load(folder, resolved(dtype, folder, target), SPREAD if self._spread else target, base)
+        super().__init__(folder, loaded.identity, loaded.tokenizer, loaded.processor, template)
+        self.model = loaded.model
+        self.device = self.model.device
         self.tokenizer.padding_side = "left"
         self._ends = _end_tokens(self.model, self.tokenizer)
         if self.tokenizer.pad_token_id is None:
@@ -99,29 +93,18 @@ class Reader:
         if len(self.blocks) != self.identity.num_layers:
             raise ModelError(f"{folder}: has {len(self.blocks)} decoder blocks and names {self.identity.num_layers}")
 
+    @property
+    def dtype(self) -> str:
+        """What the model computes in: float32, bfloat16 or float16."""
+        return str(self.model.dtype).removeprefix("torch.")
+
     def like(self, folder: Path) -> Reader:
         """A model that was trained from this one, read alike: on its device, with its dtype and its chat template.
 
         folder: a model, or adapters only. What it lacks of processor, tokenizer and template is this model's.
         """
-        dtype = cast(Precision, str(self.model.dtype).removeprefix("torch."))
-        return Reader(folder, dtype, str(self.device), template=self._template, base=self.folder)
-
-    def check_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
-        """`layers` sorted, each once.
-
-        Raises:
-            SettingError: none at all, or one that the decoder does not have.
-        """
-        top = len(self.blocks) - 1
-        if not layers or min(layers) < 0 or max(layers) > top:
-            asked = ", ".join(map(str, layers)) or "none"
-            raise SettingError(f"layers {asked} asked for; this decoder has the layers 0 to {top}")
-        return tuple(sorted(set(layers)))
-
-    def prompt(self, question: Question) -> str:
-        """The text that the chat route makes of a question: one user turn, picture first, and the answer's opening."""
-        return self.chat.prompt(question.text, question.image is not None)
+        device = SPREAD if self._spread else str(self.device)
+        return Reader(folder, cast(Precision, self.dtype), device, template=self._template, base=self.folder)
 
     def encode(self, questions: Sequence[Question]) -> dict[str, torch.Tensor]:
         """Model inputs of a batch, padded on the left.
@@ -150,18 +133,6 @@ class Reader:
             batch["pixel_values"] = batch["pixel_values"].to(self.model.dtype)
         return batch
 
-    def spell(self, word: str) -> Iterator[tuple[int, ...]]:
-        """The token sequences that may write a word: with and without a space before it, in lower and title case."""
-        for written in (word, word.capitalize()):
-            for text in (written, " " + written):
-                answer = self.decode(self.tokenizer.encode(text, add_special_tokens=False))
-                start = len(answer.text) - len(answer.text.lstrip())
-                yield tuple(answer.tokens[i] for i in answer.tokens_of(start, len(answer.text)))
-
-    def decode(self, tokens: Sequence[int]) -> Answer:
-        """Ids with the text that they write."""
-        return Answer.decode(tokens, lambda ids: str(self.tokenizer.decode(ids, skip_special_tokens=True)))
-
     @torch.inference_mode()
     def read(
         self,
@@ -184,7 +155,7 @@ class Reader:
         layers = self.check_layers(layers)
         batch = self.encode(questions)
         width = batch["input_ids"].shape[1]
-        enough = _Enough(lambda ids: satisfied(str(self.tokenizer.decode(ids, skip_special_tokens=True))), width)
+        enough = _Enough(lambda ids: satisfied(self.text(ids)), width)
         with kept_columns(self.blocks, layers) as columns, _named_causes():
             output = self.model.generate(
                 **batch,
@@ -281,12 +252,3 @@ def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
     if not ends:
         raise ModelError("neither the model nor its tokenizer names an end token; set eos_token in the tokenizer")
     return {int(token) for token in ends}
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ModelError(f"this machine or this build of torch has no device {name!r}; leave --device out") from error

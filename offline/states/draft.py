@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from trimtab.vectors.states import BACKGROUND, COLUMNS, SkippedSample, StatesManifest, StatesShard, write_shard
 
 from ..models.reader import Reading
+from .cap import Cap
 from .rules import Kept
 from .samples import Sample
 from .store import Float32
@@ -32,15 +33,19 @@ class _State:
     stream: dict[int, Float32]
 
 
-@dataclass
 class Draft:
-    """What is known of the samples from `start` on. labels: the vocabulary so far, which grows."""
+    """What is known of the samples [start, start + n) of the data. samples: them, by number."""
 
-    start: int
-    labels: list[str]
-    skipped: dict[int, SkippedSample] = field(default_factory=dict)
-    _states: dict[int, list[_State]] = field(default_factory=dict)
-    _answers: dict[int, str] = field(default_factory=dict)
+    def __init__(self, start: int, samples: Sequence[Sample]) -> None:
+        self.start = start
+        self.samples = dict(enumerate(samples, start))
+        self.skipped: dict[int, SkippedSample] = {}
+        self._states: dict[int, list[_State]] = {}
+        self._answers: dict[int, str] = {}
+
+    def skip(self, number: int, reason: str) -> None:
+        """A sample that gives no state of the rule."""
+        self.skipped[number] = SkippedSample(id=self.samples[number].id, reason=reason)
 
     def add(self, number: int, reading: Reading, kept: Iterable[Kept], background: int = 0) -> None:
         """Keep states of sample `number`, and its answer. background: how many positions these stand for."""
@@ -54,11 +59,20 @@ class Draft:
             }
             states.append(_State(at[0] if len(at) == 1 else -1, one.token, one.label, background, stream))
 
-    def finish(self, out: Path, manifest: StatesManifest, samples: Sequence[Sample]) -> StatesManifest:
-        """Write the shard, in the order of its samples; the manifest that names it."""
+    def finish(self, out: Path, manifest: StatesManifest, cap: Cap | None = None) -> StatesManifest:
+        """Write the shard, in the order of its samples; the manifest that names it. cap: of the states per label."""
         request = manifest.request
-        rows = [(number, one) for number in sorted(self._states) for one in self._states[number]]
-        numbers = {label: number for number, label in enumerate(self.labels)}
+        rows = [
+            (number, one)
+            for number in sorted(self._states)
+            for one in self._states[number]
+            if one.background or cap is None or cap.admits(one.label)
+        ]
+        if cap is not None:
+            kept = {number for number, one in rows if not one.background}
+            for number in self._states.keys() - kept - self.skipped.keys():
+                self.skip(number, f"its labels have {request.most_per_label:,} states each already")
+        numbers = {label: number for number, label in enumerate(manifest.labels)}
         labels = [numbers.setdefault(one.label, len(numbers)) for _, one in rows]
         columns = {
             "sample": [number for number, _ in rows],
@@ -76,15 +90,15 @@ class Draft:
         }
         tensors |= {name: np.array(columns[name], np.int64) for name in names}
         lines = (
-            json.dumps({"id": sample.id, "answer": self._answers.get(self.start + i)}, ensure_ascii=False) + "\n"
-            for i, sample in enumerate(samples)
+            json.dumps({"id": sample.id, "answer": self._answers.get(number)}, ensure_ascii=False) + "\n"
+            for number, sample in self.samples.items()
         )
         name = f"rows-{len(manifest.shards):05d}"
         background = sum(one.background > 0 for _, one in rows)
         shard = StatesShard(
             name=name,
             start=self.start,
-            stop=self.start + len(samples),
+            stop=self.start + len(self.samples),
             rows=len(rows) - background,
             background=None if request.background is None else background,
             sha256=write_shard(out, name, tensors, "".join(lines).encode()),

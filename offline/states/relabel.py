@@ -30,6 +30,7 @@ from trimtab.vectors.states import (
 
 from ..errors import DataError, SettingError
 from .labels import ANSWER, check_labels, label_of, tidy
+from .parts import parts_in
 from .samples import plain, read_samples
 from .store import MANIFEST, LayerStates, check_shard, open_manifest
 
@@ -111,6 +112,8 @@ def relabel(folder: Path, labels: Labels, out: Path) -> StatesManifest:
         DataError: `folder` is unfinished or damaged, `out` exists, or no sample has a label.
     """
     manifest = open_manifest(folder)
+    if parts_in(folder) != [folder]:
+        raise DataError(f"{folder}: is in parts, each a folder of its own; relabel each of them")
     if not manifest.complete:
         raise DataError(f"{folder}: is not finished; finish it with `trimtab represent … --resume`")
     if (out / MANIFEST).exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from trimtab.vectors.errors import FormatError
-from trimtab.vectors.states import BACKGROUND, COLUMNS, StatesManifest, StatesShard, read_states_manifest
-from trimtab.vectors.states import MANIFEST_FILE as MANIFEST
+from trimtab.vectors.states import BACKGROUND, COLUMNS, StatesManifest, StatesShard
 
 from ..errors import DataError, SettingError
+from .parts import MANIFEST, open_manifest, parts_in
 
 __all__ = [
     "MANIFEST",
@@ -70,22 +68,8 @@ class LayerStates:
         )
 
 
-def open_manifest(folder: Path) -> StatesManifest:
-    """Read a folder's manifest, whole or in the middle of its making.
-
-    Raises:
-        DataError: none there, or not one of ours.
-    """
-    if not os.path.lexists(folder / MANIFEST):
-        raise DataError(f"{folder}: holds no {MANIFEST}; make representations with `trimtab represent`")
-    try:
-        return read_states_manifest(folder)
-    except FormatError as error:
-        raise DataError(f"{folder.parent}/{error}. Make the representations again") from error
-
-
 class ShardedStates:
-    """The states of one layer, a shard at a time, for what is larger than memory.
+    """The states of one layer, a shard at a time, for what is larger than memory; of parts, one after the other.
 
     background: False gives the states of the rule; True the background states, of which there may be none.
 
@@ -100,13 +84,15 @@ class ShardedStates:
     def __init__(self, folder: Path, layer: int, *, background: bool = False) -> None:
         self.manifest = open_manifest(folder)
         self.layer = layer
-        self._folder = folder
+        self._parts = parts_in(folder)
         self._background = background
-        if not self.manifest.complete:
-            raise DataError(
-                f"{folder}: holds {self.manifest.done:,} of {self.manifest.request.samples:,} samples; "
-                "finish it with `trimtab represent … --resume`"
-            )
+        for part in self._parts:
+            manifest = open_manifest(part)
+            if not manifest.complete:
+                raise DataError(
+                    f"{part}: holds {manifest.done:,} of {manifest.request.samples:,} samples; finish it with "
+                    "`trimtab represent … --resume`"
+                )
         if layer not in self.manifest.request.layers:
             kept = ", ".join(map(str, self.manifest.request.layers))
             raise SettingError(f"{folder}: layer {layer} was not kept; the layers there are {kept}")
@@ -118,16 +104,18 @@ class ShardedStates:
         return self.manifest.background if self._background else self.manifest.rows
 
     def __iter__(self) -> Iterator[LayerStates]:
-        for shard in self.manifest.shards:
-            if not (shard.background if self._background else shard.rows):
-                continue
-            try:
-                states = _read_shard(self._folder, shard, self.layer, self.manifest, self._background)
-            except (LookupError, OSError, TypeError, ValueError, SafetensorError) as error:
-                raise DataError(
-                    f"{self._folder}: its manifest and its shards do not fit together; make them again"
-                ) from error
-            yield states
+        for part in self._parts:
+            manifest = open_manifest(part)
+            for shard in manifest.shards:
+                if not (shard.background if self._background else shard.rows):
+                    continue
+                try:
+                    states = _read_shard(part, shard, self.layer, manifest, self._background)
+                except (LookupError, OSError, TypeError, ValueError, SafetensorError) as error:
+                    raise DataError(
+                        f"{part}: its manifest and its shards do not fit together; make them again"
+                    ) from error
+                yield replace(states, manifest=self.manifest)
 
 
 def load_states(folder: Path, layer: int) -> LayerStates:
@@ -179,10 +167,10 @@ def verify_states(folder: Path) -> StatesManifest:
     Raises:
         DataError: as `load_states`.
     """
-    manifest = open_manifest(folder)
-    for shard in manifest.shards:
-        check_shard(folder, shard)
-    return manifest
+    for part in parts_in(folder):
+        for shard in open_manifest(part).shards:
+            check_shard(part, shard)
+    return open_manifest(folder)
 
 
 def check_shard(folder: Path, shard: StatesShard) -> None:

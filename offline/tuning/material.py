@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from trimtab.vectors import ModelIdentity
 
 from ..errors import DataError
-from ..evaluation.subset import stratified
 from ..states.labels import ANSWER, check_labels, label_of
 from ..states.prompts import prompt_for, recorded
 from ..states.relabel import Labels, labelled
 from ..states.rules import parse
 from ..states.samples import Sample, SampleFile, read_samples
 from ..states.store import MANIFEST, LayerStates, load_background, load_states, open_manifest
+from ..states.subset import stratified
 from .config import Tuning
 from .goals import holds
 

@@ -47,7 +47,8 @@ class Captured:
     """What was captured of one request.
 
     rows: layer → float32 [n, D]. positions: int64 [n], ascending, counted from the prompt's first token (placeholders
-    of pictures included). prompt, tokens: ids of the prompt and of the answer. text: the answer.
+    of pictures included). prompt, tokens: ids of the prompt and of the answer. text: the answer. ended: the last token
+    is an end token; else the answer was cut.
     """
 
     prompt: tuple[int, ...]
@@ -55,6 +56,7 @@ class Captured:
     text: str
     positions: npt.NDArray[np.int64]
     rows: Mapping[int, Float32] = field(repr=False)
+    ended: bool = False
 
 
 def capture_args(
@@ -166,6 +168,7 @@ def _captured(output: Any, size: int, positions: bytes, rows: Mapping[str, bytes
         text=answer.text,
         positions=at.copy(),
         rows={layer: values[: len(at)].copy() for layer, values in named.items()},
+        ended=answer.finish_reason == "stop",
     )
 
 

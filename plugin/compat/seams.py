@@ -141,6 +141,9 @@ SEAMS = (
     Seam("v1/engine/llm_engine.py", "LLMEngine", "abort_request", "wrapped", "capture.calls"),
     Seam("distributed", "get_tensor_model_parallel_rank", "", "called", "capture.runners"),
     Seam("sampling_params.py", "SamplingParams", "skip_reading_prefix_cache", "official", "capture.request"),
+    Seam("entrypoints/llm.py", "LLM", "llm_engine", "official", "capture.work"),
+    # What opens a picture for the chat route.
+    Seam("multimodal/media/image.py", "ImageMediaIO", "load_file", "called", "capture.work"),
     # The error of a request whose steering is lost, from the worker through the scheduler to who asked.
     Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "sample_tokens", "wrapped", "runners.lost"),
     Seam("v1/worker/gpu/model_runner.py", "GPUModelRunner", "sample_tokens", "wrapped", "runners.lost"),

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from examples.tinyworld.scene import Split
 from examples.tinyworld.study.prepare import write_folders
-from trimtab.offline.evaluation.subset import stratified
 from trimtab.offline.models import Reader
 from trimtab.offline.states import LayerStates, load_states, represent
 from trimtab.offline.states.rules import parse
 from trimtab.offline.states.samples import read_samples
+from trimtab.offline.states.subset import stratified
 from trimtab.offline.tuning import Asking, Exam, Server
 from trimtab.offline.tuning.ask import made_of
 from trimtab.offline.tuning.server import with_dtype

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..states.samples import Sample
+from ..errors import SettingError
+from .samples import Sample, SampleFile
 
-__all__ = ["stratified"]
+__all__ = ["chosen", "stratified"]
+
+
+def chosen(file: SampleFile, draw: int | None = None, part: tuple[int, int] | None = None, seed: int = 0) -> SampleFile:
+    """The file with `draw` of its samples, by seed, and of these every n-th from the i-th on, for the part (i, n).
+
+    Raises:
+        SettingError: a draw below 1; a part that is not one of 1 to n, or would be empty.
+    """
+    if draw is not None and draw < 1:
+        raise SettingError(f"a draw of {draw} samples leaves nothing to do; give 1 or more")
+    samples = file.samples if draw is None else stratified(file.samples, draw, seed)
+    if part is not None:
+        number, count = part
+        if not 1 <= number <= count <= len(samples):
+            raise SettingError(
+                f"part {number} of {count} of {len(samples):,} samples asked for; give i/n with i from 1 to n, and no "
+                "more parts than samples"
+            )
+        samples = samples[number - 1 :: count]
+    return replace(file, samples=tuple(samples))
 
 
 def stratified(samples: Sequence[Sample], limit: int, seed: int = 0) -> tuple[Sample, ...]:

@@ -1,0 +1,5 @@
+import sys
+
+from .work import run
+
+sys.exit(run())
