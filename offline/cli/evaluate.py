@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
+_WIDTH = 140
+"""Columns of a table that goes to a file: what intervals need."""
+
 Dataset = Literal["samples", "vqav2", "coco", "pope", "mm-safetybench"]
 
 
@@ -251,10 +254,10 @@ def _show(found: Results, path: Path) -> None:
 
     table = Plain(title=found.table.title, box=SIMPLE_HEAD, title_justify="left")
     for at, column in enumerate(found.table.columns):
-        table.add_column(column, justify="left" if at == 0 else "right", no_wrap=at == 0)
+        table.add_column(column, justify="left" if at == 0 else "right", no_wrap=at > 0)
     for row in found.table.rows:
         table.add_row(*(figure(cell) if isinstance(cell, float) else cell or "" for cell in row))
-    display(table)
+    display(table, width=_WIDTH)
     typer.echo(str(path))
     for reason, count in found.content["skipped"].items():
         say(f"skipped {count:,}: {reason}")

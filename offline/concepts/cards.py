@@ -10,6 +10,7 @@ from trimtab.vectors import ConceptDictionary
 from ..errors import DataError, SettingError
 from ..findings import Concept, ConceptsFound
 from ..models.reader import Reader
+from ..states.prompts import shown as question_of
 from ..states.samples import Sample, read_samples
 from ..states.store import ShardedStates
 from .clip import clip_score
@@ -55,7 +56,8 @@ def concepts_found(
     each = [(one,) for one in dict.fromkeys(one for concept in shown for one in concept)] if asked else []
     files, left_out = thumbnails(each, pictures, run / THUMBNAILS) if asked else ([], {})
     file_of = {one: f"{THUMBNAILS}/{names[0]}" for (one,), names in zip(each, files, strict=True) if names}
-    grounds = [_grounds(concept, file_of, asked) for concept in shown]
+    questions = {one: question_of(states.manifest.request.prompt, asked[one].question) for one in file_of}
+    grounds = [_grounds(concept, file_of, questions) for concept in shown]
     quality = {
         "mean pairwise word overlap": mean_overlap(words),
         "mean pairwise sample overlap": mean_overlap(samples),
@@ -106,12 +108,12 @@ def _check(
         raise SettingError("a CLIPScore needs pictures; give the samples file of the states with --data")
 
 
-def _grounds(concept: Sequence[str], file_of: Mapping[str, str], asked: Mapping[str, Sample]) -> dict[str, str]:
+def _grounds(concept: Sequence[str], file_of: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
     """What was asked about each picture of a concept, by the picture's file; several questions stand in a row."""
     found: dict[str, list[str]] = {}
     for one in concept:
         if one in file_of:
-            found.setdefault(file_of[one], []).append(asked[one].question)
+            found.setdefault(file_of[one], []).append(asked[one])
     return {file: " / ".join(dict.fromkeys(questions)) for file, questions in found.items()}
 
 

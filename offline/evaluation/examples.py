@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..concepts.pictures import thumbnails
 from ..findings import Example
+from ..states.prompts import shown as shown_question
 from .benchmark import Answers, Benchmark
 from .effect import broken
 
@@ -36,7 +37,7 @@ class Examples:
     broken: tuple[str, ...]
 
 
-def picked(benchmark: Benchmark, before: Answers, after: Answers, meant: Mapping[str, str]) -> Examples:
+def picked(benchmark: Benchmark, prompt: str, before: Answers, after: Answers, meant: Mapping[str, str]) -> Examples:
     """The first samples of each sort: broken, turned, off target or strayed; of equal pairs of answers only one."""
     sorts: dict[str, list[str]] = {BROKEN: [], "turned": [], "not meant": []}
     for sample in benchmark.samples:
@@ -55,7 +56,9 @@ def picked(benchmark: Benchmark, before: Answers, after: Answers, meant: Mapping
             if len(shown) >= room:
                 break
             mark = "" if sort == "turned" or (sort != BROKEN and not meant) else sort
-            example = Example(before=before[one], after=after[one], question=samples[one].question, mark=mark)
+            example = Example(
+                before=before[one], after=after[one], question=shown_question(prompt, samples[one].question), mark=mark
+            )
             shown.setdefault((before[one], after[one]), Picked(one, samples[one].image, example))
     order = [one for own in sorts.values() for one in own]
     return Examples(tuple(sorted(shown.values(), key=lambda one: order.index(one.sample))), tuple(sorts[BROKEN]))

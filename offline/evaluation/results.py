@@ -99,7 +99,7 @@ def compared(
     labelled = [{one: benchmark.label(one, text) for one, text in run.items()} for run in (old, new)]
     flow = conversions(*labelled)
     effect = effect_of(old, new, benchmark.label, meant, benchmark.same)
-    examples = picked(benchmark, old, new, meant)
+    examples = picked(benchmark, after.request.prompt, old, new, meant)
     change = {name: one for name, one in benchmark.compare(old, new).items() if one.n}
     words = sorted({word for pair in (mapping or {}).items() for word in pair})
     content = {

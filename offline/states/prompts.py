@@ -9,7 +9,7 @@ from ..errors import SettingError
 from .data_folder import read_data_folder
 from .samples import Sample
 
-__all__ = ["QUESTION", "check_prompt", "filled", "prompt_for", "recorded"]
+__all__ = ["QUESTION", "check_prompt", "filled", "prompt_for", "recorded", "shown"]
 
 QUESTION = "{question}"
 """Stands for the sample's question in a prompt. As a prompt it asks the question alone."""
@@ -43,6 +43,14 @@ def check_prompt(prompt: str, samples: Iterable[Sample]) -> None:
 def filled(prompt: str, question: str) -> str:
     """The text that a model is asked."""
     return prompt.replace(QUESTION, question)
+
+
+def shown(prompt: str | None, question: str) -> str:
+    """What people are shown of what was asked: the question; the prompt where it holds none.
+
+    prompt: None is the question alone, see `recorded`.
+    """
+    return question if prompt is None or QUESTION in prompt else prompt
 
 
 def recorded(prompt: str) -> str | None:

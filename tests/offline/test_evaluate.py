@@ -262,6 +262,7 @@ def test_a_conversion_that_broke_its_caption_is_told_apart_and_shown_first_with_
     first = ["turned", "turned, otherwise unchanged", "strayed", "stutter"]
     assert [str(row[0]).partition(":")[0] for row in table.rows[:4]] == first
     assert [one.mark for one in flow.examples] == ["broken", ""]
+    assert {one.question for one in flow.examples} == {CAPTION_PROMPT}
     assert flow.examples[0].after.endswith("their orange their")
     assert all((tmp_path / "out" / one.picture).is_file() for one in flow.examples)
 
