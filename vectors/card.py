@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from .dose import largest_dose, said
 from .profile import Profile
 
 _WHERE = {
@@ -23,6 +24,14 @@ def model_card(profile: Profile) -> str:
     """
     sections = [_front_matter(profile), f"# {profile.name}", *_what(profile), *_dose(profile), *_evaluation(profile)]
     return "\n\n".join([*sections, *_provenance(profile), *_use(profile)]) + "\n"
+
+
+def touched_by(profile: Profile) -> Iterator[str]:
+    """For each layer where it is known a sentence about the share of the positions of answers that is steered."""
+    unmeant = profile.manifest.unmeant or {}
+    for layer, share in (profile.manifest.touched or {}).items():
+        others = f"; of those that it is not meant for, {unmeant[layer]:.1%}" if layer in unmeant else ""
+        yield f"At layer {layer} it is expected to steer {share:.1%} of the positions of answers{others}."
 
 
 def _front_matter(profile: Profile) -> str:
@@ -51,8 +60,7 @@ def _what(profile: Profile) -> Iterator[str]:
             yield f"{own} concepts have a distance limit of their own in its place."
         if gate.scope == "sequence":
             yield "The concept is chosen once, at the last prompt position, and kept for the whole answer."
-    for layer, share in (manifest.touched or {}).items():
-        yield f"At layer {layer} it is expected to steer {share:.1%} of these positions."
+    yield from touched_by(profile)
     model = manifest.base_model
     yield _table(
         ("base model", ""),
@@ -74,6 +82,7 @@ def _dose(profile: Profile) -> Iterator[str]:
         f"`alpha` is {alpha.default:g} unless a request says otherwise, and may be {alpha.min:g} to {alpha.max:g}. The "
         "relative dose α‖v‖/‖h‖ compares what is added with what is there."
     )
+    yield f"At the default, {said(largest_dose(profile))}."
     rows = []
     for layer in profile.layers:
         norms = profile.manifest.norms[layer]

@@ -4,35 +4,56 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trimtab.vectors import ConceptDictionary
+from trimtab.vectors import ConceptDictionary, Profile
 from trimtab.vectors.manifest import Positions
 
 from ..errors import SettingError
 from .console import say
+from .gating import (
+    BackgroundConcepts,
+    GateScope,
+    LimitShare,
+    MaxDistance,
+    Metric,
+    MostUnmeant,
+    gating_of,
+    parse_pairs,
+)
 from .options import (
     AlphaDefault,
     AlphaMax,
     AlphaMin,
     Description,
-    Force,
     ProfileName,
     RegistryFolder,
     StatesFolder,
     parse_mapping,
 )
 from .place import Run, made_at, noted, read_at
-from .saving import save_and_say, settings_of
+from .saving import Settings, save_and_say, settings_of
+
+if TYPE_CHECKING:
+    from ..steering import Gating
 
 __all__ = ["profile"]
 
 
 def profile(
-    mapping: Annotated[list[str], typer.Option("--map", "-m", help="<original>=<target>, two words; repeatable.")],
     name: ProfileName,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", "-m", help="<original>=<target>, two words; repeatable.")
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="<original>=<target>, two numbers of concepts as `trimtab ground` shows them, in place of --map; "
+            "repeatable."
+        ),
+    ] = None,
     states: StatesFolder = None,
     registry: RegistryFolder = None,
     run: Run = None,
@@ -52,56 +73,103 @@ def profile(
         ),
     ] = None,
     kind: Annotated[
-        Literal["coarse", "fine"] | None,
-        typer.Option(help="Kind of the profile, as a check: --dictionary makes it fine, --layer coarse."),
+        Literal["coarse", "fine", "gated"] | None,
+        typer.Option(
+            help="Kind of the profile. coarse: one vector per layer; fine: one per concept; gated: the coarse "
+            "vector, added only at the concepts of the original words. Default: fine with --dictionary, else coarse."
+        ),
     ] = None,
     positions: Annotated[Positions, typer.Option(help="Which positions are steered.")] = "answer",
+    gate: GateScope = "token",
+    metric: Metric = "euclidean",
+    max_distance: MaxDistance = None,
+    limit: LimitShare = None,
+    background_concepts: BackgroundConcepts = None,
+    most_unmeant: MostUnmeant = None,
     alpha_default: AlphaDefault = 1.0,
     alpha_min: AlphaMin = 0.0,
     alpha_max: AlphaMax = 2.0,
     description: Description = "",
-    force: Force = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace the profile if it exists, and make one that is refused otherwise, with a warning."
+        ),
+    ] = False,
 ) -> None:
-    """Build a steering profile: coarse from --layer, fine from --dictionary.
+    """Build a steering profile: coarse from --layer, fine or gated from --dictionary.
 
-    A coarse profile adds one vector per layer. A fine one has a vector per concept, added where that concept is active.
+    A coarse profile adds one vector per layer. A fine one has a vector per concept, added where that concept is active;
+    a gated one adds the coarse vector there. Both are measured on the background states of STATES: what share of the
+    positions of answers they will steer, and of those that they are not meant for.
     """
-    from ..concepts.relabel import relabelled
-    from ..states import load_states
-    from ..steering import coarse_profile, fine_profile
-
-    words = parse_mapping(mapping)
     into = made_at(run, "profiles", registry, "--registry")
     if run is not None and not layer and not dictionary and kind != "coarse":
         dictionary = [read_at(run, "dictionaries", None, "--dictionary")]
-    _check_kind(kind, layer, dictionary)
+    _check_kind(kind, layer, dictionary, pair)
+    if bool(mapping) == bool(pair):
+        raise SettingError("say what is to become what: --map of words, or --pair of concept numbers")
+    words, numbers = parse_mapping(mapping) if mapping else {}, parse_pairs(pair or ())
     folder = read_at(run, "states", states, "STATES")
     settings = settings_of(positions, alpha_default, alpha_min, alpha_max, description)
-    if not dictionary:
-        made = coarse_profile(name, [load_states(folder, one) for one in layer or []], words, **settings)
-    else:
+    if dictionary:
+        gating = gating_of(gate, metric, max_distance, limit, background_concepts, most_unmeant, force)
         loaded = [ConceptDictionary.load(read_at(run, "dictionaries", one, "--dictionary")) for one in dictionary]
         if layer and sorted(layer) != sorted(found.layer for found in loaded):
             raise SettingError(f"--layer {layer} differs from the layers of the dictionaries; leave --layer out")
-        pairs = [(load_states(folder, found.layer), found) for found in loaded]
-        # The states may have got other labels since the dictionary was made of them; then so do its concepts.
-        pairs = [
-            (layer, found if found.provenance.labels == layer.manifest.request.labels else relabelled(found, layer))
-            for layer, found in pairs
-        ]
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            made = fine_profile(name, pairs, words, **settings)
-        for warning in caught:
-            say(f"warning: {warning.message}")
+        made = _with_a_gate(name, folder, loaded, words, numbers, kind == "gated", gating, settings)
+    else:
+        from ..states import load_states
+        from ..steering import coarse_profile
+
+        made = coarse_profile(name, [load_states(folder, one) for one in layer or []], words, **settings)
     save_and_say(made, into, force)
     noted(run)
 
 
-def _check_kind(kind: str | None, layer: list[int] | None, dictionary: list[Path] | None) -> None:
-    if kind == "fine" and not dictionary:
-        raise SettingError("a fine profile needs a --dictionary; make one with `trimtab dictionary`")
+def _with_a_gate(
+    name: str,
+    folder: Path,
+    dictionaries: list[ConceptDictionary],
+    words: dict[str, str],
+    numbers: dict[int, int],
+    gated: bool,
+    gating: Gating,
+    settings: Settings,
+) -> Profile:
+    """A fine or a gated profile, from words or from concept numbers; its doubts are said."""
+    from ..states import load_states
+    from ..states.store import load_background
+    from ..steering import fine_profile, gated_profile
+    from ..steering.profiles import coarse_vectors
+
+    layers = [(load_states(folder, found.layer), found) for found in dictionaries]
+    background = [load_background(folder, found.layer) for found in dictionaries]
+    if None in background and settings["positions"] in ("answer", "all"):
+        say(
+            f"warning: {folder} holds no background states, so it is not known what else the profile will steer; make "
+            "the states again with `trimtab represent`, which keeps some, or set a --limit-share"
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if gated:
+            vectors = coarse_vectors([states for states, _ in layers], words)
+            made = gated_profile(name, layers, list(words), vectors, background=background, gating=gating, **settings)
+        else:
+            made = fine_profile(name, layers, words or numbers, background=background, gating=gating, **settings)
+    for warning in caught:
+        say(f"warning: {warning.message}")
+    return made
+
+
+def _check_kind(
+    kind: str | None, layer: list[int] | None, dictionary: list[Path] | None, pair: list[str] | None
+) -> None:
+    if kind in ("fine", "gated") and not dictionary:
+        raise SettingError(f"a {kind} profile needs a --dictionary; make one with `trimtab dictionary`")
     if kind == "coarse" and dictionary:
         raise SettingError("a coarse profile takes no --dictionary; leave it out, or leave out --kind coarse")
     if not dictionary and not layer:
         raise SettingError("a profile needs --layer (coarse) or --dictionary (fine); give one of the two")
+    if pair and (kind == "gated" or not dictionary):
+        raise SettingError("--pair speaks of the concepts of a fine profile; give --map for another kind")

@@ -9,6 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from trimtab.vectors import AlphaRange, Profile, save_profile
+from trimtab.vectors.card import touched_by
+from trimtab.vectors.dose import largest_dose, said
 from trimtab.vectors.manifest import Positions
 
 from ..errors import SettingError
@@ -39,11 +41,11 @@ def settings_of(positions: Positions, default: float, smallest: float, largest: 
 
 
 def save_and_say(made: Profile, registry: Path, force: bool) -> None:
-    """Save a profile to <registry>/<its name> and print a line about it."""
+    """Save a profile to <registry>/<its name> and print what it is and what it will steer."""
     folder = save_profile(made, registry / made.name, overwrite=force)
-    strength = made.manifest.alpha.default
-    doses = [f"{dose:.2f}" for norms in made.manifest.norms.values() if (dose := norms.dose(strength)) is not None]
     typer.echo(
         f"{folder}: {made.manifest.kind} profile, layers {', '.join(map(str, made.layers))}, "
-        f"dose {', '.join(doses) or 'unknown'}, digest {made.digest[:12]}"
+        f"dose {said(largest_dose(made))}, digest {made.digest[:12]}"
     )
+    for sentence in touched_by(made):
+        typer.echo(sentence)

@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.console import Group
 
 from trimtab.vectors import ConceptDictionary, ModelIdentity, Profile, load_profile
+from trimtab.vectors.card import touched_by
+from trimtab.vectors.dose import largest_dose, said
 from trimtab.vectors.manifest import Provenance
 from trimtab.vectors.profile import FineLayer
 from trimtab.vectors.states import SkippedSample, StatesManifest
@@ -106,7 +108,8 @@ def _profile(profile: Profile) -> list[Plain]:
         "alpha": f"{alpha.default:g} by default, {alpha.min:g} to {alpha.max:g}",
         "positions": manifest.positions,
         "gate": _gate(profile),
-        "touches": ", ".join(f"{share:.1%} at layer {layer}" for layer, share in (manifest.touched or {}).items()),
+        "dose": said(largest_dose(profile)),
+        "touches": " ".join(touched_by(profile)),
         "digest": profile.digest,
         **_model(manifest.base_model),
         "ported from": ", ".join(f"{old.architecture} {old.fingerprint}" for old in manifest.ported_from or ()),

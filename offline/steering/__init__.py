@@ -4,7 +4,6 @@ coarse_profile, fine_profile       states and dictionaries → a profile
 gated_profile, Gating              one vector at the concepts of some words; how a gate is kept to what it is meant for
 pairs_near, pair_profile, select   which concept to steer to which
 random_control                     a profile of the same strength and no meaning
-best, front                        which strength to choose
 """
 
 from __future__ import annotations
@@ -12,15 +11,12 @@ from __future__ import annotations
 from .choose_pair import pair_profile, pairs_near, select
 from .fine import Gating
 from .null_control import random_control
-from .operating_point import best, front
 from .profiles import coarse_profile, fine_profile, gated_profile
 
 __all__ = [
     "Gating",
-    "best",
     "coarse_profile",
     "fine_profile",
-    "front",
     "gated_profile",
     "pair_profile",
     "pairs_near",

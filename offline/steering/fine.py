@@ -22,7 +22,8 @@ from .words import provenance_of, typical_norm
 __all__ = ["ConceptWarning", "Gating", "Part", "build", "checked", "parts_of"]
 
 BACKGROUND_CONCEPTS = 32
-"""How many concepts of the background a gate gets at most. See docs/method.md §4 for what fewer of them cost."""
+"""How many concepts of the background a gate gets at most: four times what sufficed where it was measured
+(docs/method.md §4), since a real vocabulary has more to tell apart."""
 MOST_UNMEANT = 0.05
 """As much as a strength may change that is not meant, where it is chosen (docs/method.md §4)."""
 
@@ -138,7 +139,7 @@ def build(
             gating.refuse(
                 f"layer {layer}: the profile would steer {unmeant[layer]:.1%} of the positions of answers that it is "
                 f"not meant for; allowed is {gating.most_unmeant:.0%}. Use more concepts of the background, a limit "
-                "(--limit 0.99), or a dictionary of more words (--rule 'predicts:*')"
+                "(--limit-share 0.99), or a dictionary of more words (--rule 'predicts:*')"
             )
     first = parts[0].dictionary
     method = f"{first.method}, K = {len(first.labels)}"

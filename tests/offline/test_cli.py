@@ -44,7 +44,8 @@ def test_every_step_from_a_model_to_profiles_that_its_server_takes(study: Path, 
     assert registry.names == ("c", "f")
     assert registry["c"].layers == (1, 3)
     assert registry["c"].manifest.alpha.max == 4
-    assert registry["f"].largest_k == len(ConceptDictionary.load(study / "means").labels)
+    concepts = len(ConceptDictionary.load(study / "means").labels)
+    assert concepts <= registry["f"].largest_k <= concepts + 32  # and concepts of the background
     assert registry["f"].manifest.base_model.fingerprint == ModelIdentity.of(llava).fingerprint
     for folder in (out / "c", out / "f", study / "means", study / "kmeans", study / "reps"):
         assert trimtab("verify", folder, "--model", llava).exit_code == 0
@@ -145,7 +146,8 @@ def test_a_profile_can_lead_from_one_type_of_answer_to_another(study: Path, tmp_
     tensors = load_profile(tmp_path / "profiles" / "c").tensors[3]
     assert isinstance(tensors, CoarseLayer)
     np.testing.assert_allclose(tensors.vector, target - original, atol=1e-4)
-    fine = trimtab(*common, "--kind", "fine", "-d", study / "means", "--name", "f")
+    # A random model says the same words to both types, so that the profile touches more than it may.
+    fine = trimtab(*common, "--kind", "fine", "-d", study / "means", "--name", "f", "--most-unmeant", 0.5)
     assert fine.exit_code == 0, fine.output
 
 
