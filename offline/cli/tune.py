@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from .console import Plain, display, figure, quiet, say
 from .options import a_file
+from .place import command_line, noted
 
 if TYPE_CHECKING:
     from ..findings import Finding
@@ -46,10 +46,11 @@ def tune(
     quiet()
     tunings = [one.model_copy(update={"serve": (*one.serve, *(serve_arg or ()))}) for one in map(read_tuning, config)]
     try:
-        done = run_all(tunings, run, command=shlex.join(["trimtab", *sys.argv[1:]]), say=say)
+        done = run_all(tunings, run, command=command_line(sys.argv[1:]), say=say)
     except KeyboardInterrupt:
         say(f"{run}: keeps the answers that came; run the same command to go on")
         raise
+    noted(run)
     for one in done:
         _show(one.findings[0][1])
         for name, folder in one.profiles.items():

@@ -103,7 +103,7 @@ def _goes(profile: Profile, dictionaries: Iterable[ConceptDictionary]) -> Table:
                 )
             )
     names = ("concept", "layer", "goes to", "‖v‖", "limit", "share of states")
-    return Table(f"{profile.name}: which concept goes to which ({len(rows)} are steered)", names, rows, folded=True)
+    return Table(f"{profile.name}: which concept goes to which ({len(rows)} steered)", names, rows, folded=True)
 
 
 def _labels(tensors: FineLayer, layer: int, dictionaries: list[ConceptDictionary]) -> list[str]:
