@@ -41,13 +41,15 @@ def _facts(found: Gathered) -> Mapping[str, str]:
     models += [one.manifest.base_model for one in found.profiles.values()]
     models += [one.model for one in found.dictionaries.values()]
     # A prompt of None is the question alone, which is worth saying where states say it.
-    prompts = [one.prompt or "{question}" for one in requests] or [one.prompt for one in origins]
+    prompts: list[str | None] = [one.prompt or "{question}" for one in requests]
+    data: list[str | None] = [_data(one.data, one.samples) for one in requests]
+    rules: list[str | None] = [one.rule for one in requests]
     dates = [one.date for one in found.commands]
     facts = {
         "model": _listed(map(_model, models)),
-        "data": _listed([_data(one.data, one.samples) for one in requests] or [one.dataset_digest for one in origins]),
-        "prompt": _listed(prompts),
-        "rule": _listed([one.rule for one in requests] or [one.rule for one in origins]),
+        "data": _listed(data or [one.dataset_digest for one in origins]),
+        "prompt": _listed(prompts or [one.prompt for one in origins]),
+        "rule": _listed(rules or [one.rule for one in origins]),
         "labels": _listed(one.labels for one in requests),
         "date": " to ".join(dict.fromkeys(date[:10] for date in (min(dates), max(dates)))) if dates else "",
         "made with": _listed(f"trimtab {one.trimtab}" for one in found.commands),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from trimtab.vectors import ConceptDictionary, Profile
+from trimtab.vectors.dose import largest_dose, said
 from trimtab.vectors.profile import FineLayer
 
 from .numbers import real, share
@@ -16,7 +17,8 @@ __all__ = ["profiles_section"]
 
 _NOTE = (
     "Dose: α‖v‖ beside the typical length of a state, at the default α. Touched: the share of answers' positions that "
-    "the gate is expected to steer, as measured when the profile was made."
+    "the gate is expected to steer, as measured when the profile was made; not meant: the same share of the positions "
+    "that the steering is not meant for."
 )
 _NEAR = 1e-3
 """A vector leads to a concept when it ends no farther from it than this share of its own length."""
@@ -33,9 +35,10 @@ def profiles_section(profiles: Mapping[str, Profile], dictionaries: Mapping[str,
         "layers": column([", ".join(map(str, one.layers)) for one in all_of]),
         "positions": column([one.manifest.positions for one in all_of]),
         "α": column([_alpha(one) for one in all_of]),
-        "dose": [Cell(_dose(one), _largest_dose(one)) for one in all_of],
+        "dose": [_dose(one) for one in all_of],
         "gate": column([_gate(one) for one in all_of]),
-        "touched": column([_touched(one) for one in all_of]),
+        "touched": [Cell(_shares(one.manifest.touched)) for one in all_of],
+        "touched, not meant": [Cell(_shares(one.manifest.unmeant)) for one in all_of],
         "what it is": column([one.manifest.description for one in all_of]),
     }
     goes = [_goes(one, dictionaries.values()) for one in all_of if one.manifest.kind == "fine"]
@@ -48,17 +51,11 @@ def _alpha(profile: Profile) -> str:
     return f"{alpha.default:g} ({alpha.min:g} to {alpha.max:g})"
 
 
-def _doses(profile: Profile) -> list[float]:
-    strength = profile.manifest.alpha.default
-    return [dose for norms in profile.manifest.norms.values() if (dose := norms.dose(strength)) is not None]
-
-
-def _largest_dose(profile: Profile) -> float | None:
-    return max(_doses(profile), default=None)
-
-
-def _dose(profile: Profile) -> str:
-    return ", ".join(real(dose) for dose in _doses(profile)) or "unknown"
+def _dose(profile: Profile) -> Cell:
+    """Each layer's, and in words the largest."""
+    strength, largest = profile.manifest.alpha.default, largest_dose(profile)
+    doses = [dose for norms in profile.manifest.norms.values() if (dose := norms.dose(strength)) is not None]
+    return Cell(", ".join(map(real, doses)) or "unknown", largest, "" if largest is None else said(largest))
 
 
 def _gate(profile: Profile) -> str:
@@ -73,9 +70,8 @@ def _gate(profile: Profile) -> str:
     return how + (f", {own} limits per concept" if own else "")
 
 
-def _touched(profile: Profile) -> str:
-    touched = profile.manifest.touched or {}
-    return ", ".join(f"{share(part)} (layer {layer})" for layer, part in touched.items())
+def _shares(by_layer: Mapping[int, float] | None) -> str:
+    return ", ".join(f"{share(part)} (layer {layer})" for layer, part in (by_layer or {}).items())
 
 
 def _goes(profile: Profile, dictionaries: Iterable[ConceptDictionary]) -> Table:

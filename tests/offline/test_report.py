@@ -119,7 +119,9 @@ def test_no_text_of_a_finding_becomes_markup() -> None:
         ShiftFound(**told, layer=1, concepts=(shifted, shifted), correlations=both, controls=both),
         DriftFound(**told, steps=(1, 2), curves={ATTACK: (1, 2), "b": (3, 4)}),
         SweepFound(**told, points=(point,)),
-        AnswersFound(**told, steering=ATTACK, flow=((ATTACK, "b", 2),), examples=(example,), data=ATTACK),
+        AnswersFound(
+            title=ATTACK, note=ATTACK, steering=ATTACK, flow=((ATTACK, "b", 2),), examples=(example,), data=ATTACK
+        ),
         TableFound(**told, columns=(ATTACK, "b"), rows=((ATTACK, 1),), published=(0,), command=ATTACK),
     )
     seen = Seen(page)

@@ -20,6 +20,7 @@ from trimtab.offline.errors import DataError
 from trimtab.offline.report import write_report
 from trimtab.offline.run import KINDS, find, names, note_command, read_commands
 from trimtab.vectors import ConceptDictionary, load_profile
+from trimtab.vectors.dose import said
 
 TOLD = QUESTIONS[1]
 BROKEN = "a person near an orange their orange their orange their"
@@ -123,6 +124,7 @@ def test_profiles_are_told_with_dose_gate_and_which_concept_goes_to_which(run: P
     dose = profile.manifest.norms[3].dose(profile.manifest.alpha.default)
     assert dose is not None
     assert f"{dose:.2f}" in section
+    assert said(dose) in section
     labels = ConceptDictionary.load(run / "dictionaries" / "class-means-layer3").labels
     assert f'<th scope="row">{labels[0]} (0)</th>' in section
     assert f"<td>{labels[1]} (1)</td>" in section
