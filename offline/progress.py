@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["progress"]
+__all__ = ["begins", "progress", "tracked"]
+
+_Item = TypeVar("_Item")
 
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -18,17 +20,25 @@ EVERY = 30.0
 
 @contextmanager
 def progress(
-    what: str, total: int, done: int = 0, *, show: bool = True, every: float = EVERY
+    what: str,
+    total: int,
+    done: int = 0,
+    *,
+    unit: str = "sample",
+    show: bool = True,
+    every: float = EVERY,
+    leave: bool = True,
 ) -> Iterator[Callable[[int], None]]:
     """Within the context, call what it yields with each number of samples that are done; it writes to stderr.
 
-    done: samples that an earlier run has done already; they do not count for the time that is left.
+    done: samples that an earlier run has done already; they do not count for the time that is left. unit: what is
+    counted, in the singular. leave: False takes the bar off the terminal at the end.
     """
     stream = sys.stderr
     if show and not stream.isatty():
-        yield _Lines(what, total, done, stream, every)
+        yield _Lines(what, total, done, unit, stream, every)
         return
-    with tqdm(total=total, initial=done, desc=what, unit="sample", disable=not show) as bar:
+    with tqdm(total=total, initial=done, desc=what, unit=unit, disable=not show, leave=leave) as bar:
 
         def advance(count: int) -> None:
             bar.update(count)
@@ -36,9 +46,23 @@ def progress(
         yield advance
 
 
+def tracked(what: str, items: Iterable[_Item], total: int, *, unit: str, show: bool = True) -> Iterator[_Item]:
+    """The items, with how far they are; what is not gone through to its end is not called done."""
+    with progress(what, total, unit=unit, show=show) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+def begins(what: str, show: bool = True) -> None:
+    """One line for what takes a while and cannot say how long, such as loading a model."""
+    if show:
+        print(f"{what} …", file=sys.stderr, flush=True)
+
+
 class _Lines:
-    def __init__(self, what: str, total: int, done: int, stream: TextIO, every: float) -> None:
-        self._what, self._total, self._done = what, total, done
+    def __init__(self, what: str, total: int, done: int, unit: str, stream: TextIO, every: float) -> None:
+        self._what, self._total, self._done, self._unit = what, total, done, unit
         self._first, self._stream, self._every = done, stream, every
         self._began = self._said = time.monotonic()
         self._say("begins" if not done else "goes on")
@@ -54,7 +78,7 @@ class _Lines:
             self._say(f"about {_spelt(left)} left")
 
     def _say(self, how: str) -> None:
-        print(f"{self._what}: {self._done:,} of {self._total:,} samples, {how}", file=self._stream, flush=True)
+        print(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}s, {how}", file=self._stream, flush=True)
 
 
 def _spelt(seconds: float) -> str:

@@ -12,6 +12,7 @@ from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method
 
 from ..errors import SettingError
+from ..progress import begins
 from .console import Plain, display, figure, quiet, say
 from .options import (
     MODEL_FOLDER,
@@ -102,6 +103,8 @@ def choose_k(
     into = made_at(run, None, findings, "--findings")
     folder = read_at(run, "states", states, "STATES")
     blocks = ShardedStates(folder, layer)
+    if model is not None:
+        begins(f"loading {model}")
     reader = None if model is None else Reader(model)
     if reader is not None:
         blocks.manifest.request.model.check(reader.identity)
@@ -153,6 +156,7 @@ def ground(
     folder = read_at(run, "dictionaries", dictionary, "DICTIONARY")
     loaded = ConceptDictionary.load(folder)
     blocks = ShardedStates(read_at(run, "states", states, "STATES"), loaded.layer)
+    begins(f"loading {model}")
     found, left_out = concepts_found(loaded, blocks, Reader(model, device=device), into, data=data, clip=clip)
     path = write_finding(into, name or folder.name, found)
     noted(run)

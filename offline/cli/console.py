@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -12,7 +14,7 @@ from rich.table import Table
 
 from trimtab.vectors.errors import TrimtabError, printable
 
-__all__ = ["OneSentence", "Plain", "display", "figure", "quiet", "say"]
+__all__ = ["OneSentence", "Plain", "display", "figure", "keeping", "quiet", "say"]
 
 
 class OneSentence(typer.core.TyperGroup):
@@ -56,6 +58,16 @@ class Plain(Table):
 def figure(value: float) -> str:
     """A number for a table: whole numbers whole, others with four digits, never with an exponent above 1."""
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
+
+
+@contextmanager
+def keeping(kept: Callable[[], str]) -> Iterator[None]:
+    """Within the context, Ctrl-C says what is kept before it ends the command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(kept())
+        raise
 
 
 def quiet() -> None:

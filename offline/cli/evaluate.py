@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..errors import DataError, SettingError
-from .console import Plain, display, figure, say
+from .console import Plain, display, figure, keeping, say
 from .options import Resume, a_folder, parse_mapping, there
 from .place import NameInRun, Run, command_line, made_at, noted, read_at, slug
 
@@ -149,7 +149,13 @@ def evaluate(
     for doubt in prompt_doubts(endpoint, wanted, request.prompt) if wanted is not None else ():
         say(f"warning: {doubt}")
     try:
-        ask_all(endpoint, samples, answers, progress=True, warn=say)
+        with keeping(
+            lambda: (
+                f"{into}: keeps {len(answers.answered):,} of {len(samples):,} answers; run the same command with "
+                "--resume to go on"
+            )
+        ):
+            ask_all(endpoint, samples, answers, progress=True, warn=say)
     finally:
         answers.close()
     finished = Answered(request, answers.answered, answers.served)

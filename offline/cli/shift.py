@@ -11,7 +11,8 @@ import typer
 from trimtab.vectors.manifest import Positions
 
 from ..errors import SettingError
-from .console import Plain, display, quiet, say
+from ..progress import begins
+from .console import Plain, display, keeping, quiet, say
 from .options import (
     MODEL_FOLDER,
     AlphaDefault,
@@ -90,8 +91,11 @@ def shift(
     into = made_at(run, None, out, "--out")
     quiet()
     study = ShiftRun(into, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
-    original = Reader(base, device=device, template=chat_template(template, template_kwargs))
-    found = study.study(original, original.like(finetuned), alpha)
+    with keeping(lambda: f"{into}: keeps what is whole; run the same command again to go on"):
+        begins(f"loading {base}")
+        original = Reader(base, device=device, template=chat_template(template, template_kwargs))
+        begins(f"loading {finetuned}")
+        found = study.study(original, original.like(finetuned), alpha)
     path = write_finding(into, name or f"layer{layer}", found)
     noted(run)
     display(_concepts(found))
@@ -138,9 +142,11 @@ def watch(
     into = made_at(run, None, out, "--out")
     quiet()
     study = ShiftRun(into, data, parse(rule), layer, k, seed, limit, batch_size, progress=True, prompt=prompt)
-    original = Reader(base, device=device, template=chat_template(template, template_kwargs))
     noted(run)
-    _watch(study, original, training, threshold, None if once else every, name or f"layer{layer}")
+    with keeping(lambda: f"{into}: keeps what is whole; run the same command again to go on"):
+        begins(f"loading {base}")
+        original = Reader(base, device=device, template=chat_template(template, template_kwargs))
+        _watch(study, original, training, threshold, None if once else every, name or f"layer{layer}")
 
 
 def shift_profile(

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from trimtab.vectors import ConceptDictionary
 
 from ..errors import SettingError
 from ..findings import ChoiceFound
+from ..progress import tracked
 from ..states.store import LayerStates
 from .grounding import top_words
 from .quality import mean_overlap, own_concepts, residual
@@ -47,7 +47,7 @@ def choose_k(
     def note(name: str, value: float) -> None:
         curves.setdefault(name, []).append(value)
 
-    for k in tqdm(sizes, "choose k", unit="k", disable=None if progress else True):
+    for k in tracked("choose k", sizes, len(sizes), unit="size", show=progress):
         made = make(k)
         left = residual(made, blocks)
         note("reconstruction error", left.error)

@@ -37,7 +37,7 @@ def semi_nmf(
         SettingError: as `kmeans`.
     """
     check_k(k, len(states.values), n_init)
-    clusters = np.asarray(best_clusters(states.values, k, seed, n_init).labels_, np.int64)
+    clusters = np.asarray(best_clusters(states.values, k, seed, n_init, progress=progress).labels_, np.int64)
     with threadpool_limits(limits=1):
         concepts = factorise(states.values, clusters, k, progress=progress).concepts.astype(np.float32)
         made = _dictionary(states, concepts[concepts.any(axis=1)], "semi-nmf", coefficients, seed)

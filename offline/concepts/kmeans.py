@@ -17,6 +17,7 @@ from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method
 
 from ..errors import SettingError
+from ..progress import tracked
 from ..states.store import Float32, Int64, LayerStates
 from .labels import assemble, by_size, tally
 
@@ -25,7 +26,9 @@ __all__ = ["best_clusters", "check_k", "class_means", "kmeans"]
 _FEWEST_STARTS = 10
 
 
-def kmeans(states: LayerStates, k: int = 20, seed: int = 0, n_init: int = 10) -> ConceptDictionary:
+def kmeans(
+    states: LayerStates, k: int = 20, seed: int = 0, n_init: int = 10, *, progress: bool = False
+) -> ConceptDictionary:
     """K-Means over the states as they are, without centring or normalisation: concept = centre.
 
     A state activates its nearest centre. Each concept is labelled by the word that most of its states stand for (the
@@ -38,7 +41,7 @@ def kmeans(states: LayerStates, k: int = 20, seed: int = 0, n_init: int = 10) ->
         SettingError: k beyond 1 … N, or n_init below 10 (fewer starts make dictionaries that depend on the seed).
     """
     check_k(k, len(states.values), n_init)
-    assigned = best_clusters(states.values, k, seed, n_init).labels_
+    assigned = best_clusters(states.values, k, seed, n_init, progress=progress).labels_
     return _means(states, np.asarray(assigned, np.int64), "kmeans", seed)
 
 
@@ -74,11 +77,27 @@ def check_k(k: int, states: int, n_init: int = _FEWEST_STARTS) -> None:
         raise SettingError(f"n_init is {n_init}; use {_FEWEST_STARTS} or more, for fewer starts depend on the seed")
 
 
-def best_clusters(values: Float32, k: int, seed: int, n_init: int) -> KMeans:
-    """scikit-learn's K-Means of values [N, D], the best of n_init starts, in one thread."""
+def best_clusters(values: Float32, k: int, seed: int, n_init: int, *, progress: bool = False) -> KMeans:
+    """scikit-learn's K-Means of values [N, D], the best of n_init starts, in one thread.
+
+    What KMeans(n_init=…) finds, to the bit, one start after the other: it cannot say how far it is.
+    """
+    random = np.random.RandomState(seed)
+    best: KMeans | None = None
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct states than k: the callers handle it
-        return KMeans(k, n_init=n_init, random_state=seed).fit(values)
+        for _ in tracked(f"K-Means, k = {k}", range(n_init), n_init, unit="start", show=progress):
+            found = KMeans(k, n_init=1, random_state=random).fit(values)
+            if best is None or (found.inertia_ < best.inertia_ and not _same(found.labels_, best.labels_)):
+                best = found
+    assert best is not None
+    return best
+
+
+def _same(a: Int64, b: Int64) -> bool:
+    """Whether two partitions are one, but for the numbers of their parts: rounding alone then tells them apart."""
+    pairs = len(np.unique(np.stack([a, b]), axis=1).T)
+    return pairs == len(np.unique(a)) == len(np.unique(b))
 
 
 def _means(states: LayerStates, assigned: Int64, method: Method, seed: int | None) -> ConceptDictionary:

@@ -72,7 +72,7 @@ METHODS: dict[MethodName, Method] = {
     for method in (
         Method(
             "kmeans",
-            lambda blocks, how: kmeans(joined(blocks), how.k, how.seed, how.n_init),
+            lambda blocks, how: kmeans(joined(blocks), how.k, how.seed, how.n_init, progress=how.progress),
             nearness,
             partition=True,
         ),

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from tqdm import tqdm
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.nearest import nearest
 from trimtab.vectors.states import StatesManifest
 
 from ..errors import DataError
-from ..states.store import Float32, LayerStates
+from ..progress import begins
+from ..progress import progress as bar
+from ..states.store import Float32, LayerStates, ShardedStates
 from .kmeans import best_clusters, check_k
 from .labels import assemble, by_size, tally
 
@@ -49,22 +50,23 @@ def mini_batch_kmeans(
     Raises:
         SettingError: as `kmeans`; DataError: no states at all, or blocks that cannot be gone through again.
     """
-    layer, manifest, drawn, count = _draw(blocks, max(sample, _SAMPLE_PER_CONCEPT * k), seed, progress)
+    shown = _Shown(blocks, progress)
+    layer, manifest, drawn, count = _draw(shown("sample"), max(sample, _SAMPLE_PER_CONCEPT * k), seed)
     check_k(k, count, n_init)
     # What all states have in common is taken away first: beside a large common part scikit-learn's float32 distances
     # would lose the rest. Its KMeans does the same by itself.
     common = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
     drawn = drawn - common
-    centres = best_clusters(drawn, k, seed, n_init).cluster_centers_.astype(np.float32)
+    centres = best_clusters(drawn, k, seed, n_init, progress=progress).cluster_centers_.astype(np.float32)
     # Reassigning rare centres at random would undo what the starts found, last of all in the last block.
     model = MiniBatchKMeans(k, init=centres, n_init=1, random_state=seed, reassignment_ratio=0)
     with threadpool_limits(limits=1):
         model.partial_fit(drawn)  # scikit-learn wants k states in its first batch; a block may have fewer
         for number in range(passes):
-            for block in tqdm(blocks, f"pass {number + 1}", unit="block", disable=None if progress else True):
+            for block in shown(f"pass {number + 1}"):
                 model.partial_fit(block.values - common)
         centres = model.cluster_centers_.astype(np.float32) + common
-        tallies = _tallies(blocks, centres, progress)
+        tallies = _tallies(shown("assign"), centres)
     if (assigned := sum(words.total() for words in tallies)) != count:
         raise DataError(f"{count:,} states came the first time and {assigned:,} the last; give blocks that come again")
     order = by_size(centres, tallies)
@@ -79,9 +81,26 @@ def mini_batch_kmeans(
     )
 
 
-def _draw(
-    blocks: Iterable[LayerStates], size: int, seed: int, progress: bool
-) -> tuple[int, StatesManifest, Float32, int]:
+class _Shown:
+    """Goes through blocks with a bar, the first time only where it is known how many states they have."""
+
+    def __init__(self, blocks: Iterable[LayerStates], progress: bool) -> None:
+        self._blocks, self._progress = blocks, progress
+        self._states = len(blocks) if isinstance(blocks, ShardedStates) else 0
+
+    def __call__(self, what: str) -> Iterator[LayerStates]:
+        states = 0
+        if not self._states:
+            begins(what, self._progress)
+        with bar(what, self._states, unit="state", show=self._progress and self._states > 0) as advance:
+            for block in self._blocks:
+                yield block
+                states += len(block.values)
+                advance(len(block.values))
+        self._states = states
+
+
+def _draw(blocks: Iterable[LayerStates], size: int, seed: int) -> tuple[int, StatesManifest, Float32, int]:
     """Layer and manifest of the states, at most `size` of them, each equally likely, and how many there are.
 
     The states with the lowest of random keys, in their order: the same ones however the states are cut into blocks.
@@ -90,7 +109,7 @@ def _draw(
     keys = np.full(size, np.inf)
     source: tuple[int, StatesManifest] | None = None
     count = 0
-    for block in tqdm(blocks, "sample", unit="block", disable=None if progress else True):
+    for block in blocks:
         if source is None:
             source, kept = (block.layer, block.manifest), np.empty((size, block.values.shape[1]), np.float32)
         count += len(block.values)
@@ -103,10 +122,10 @@ def _draw(
     return *source, kept[np.argsort(keys)[: min(count, size)]], count
 
 
-def _tallies(blocks: Iterable[LayerStates], centres: Float32, progress: bool) -> list[Counter[str]]:
+def _tallies(blocks: Iterable[LayerStates], centres: Float32) -> list[Counter[str]]:
     """For each centre the labels of the states that are nearest to it."""
     tallies: list[Counter[str]] = [Counter() for _ in centres]
-    for block in tqdm(blocks, "assign", unit="block", disable=None if progress else True):
+    for block in blocks:
         assigned = nearest(block.values, centres)
         for total, words in zip(tallies, tally(block.labels, assigned, len(centres)), strict=True):
             total.update(words)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from ..progress import tracked
 from ..states.store import Float32, Int64
 
 __all__ = ["Factors", "factorise"]
@@ -43,7 +43,7 @@ def factorise(
     v[np.arange(len(z)), clusters] += 1
     u = _best_concepts(z, v)
     errors = [_error(z, v, u)]
-    for _ in tqdm(range(most), "semi-nmf", unit="step", disable=None if progress else True):
+    for _ in tracked("semi-nmf", range(most), most, unit="step", show=progress):
         v = _next_coefficients(z, v, u)
         u = _best_concepts(z, v)
         errors.append(_error(z, v, u))

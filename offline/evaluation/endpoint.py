@@ -18,12 +18,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import openai
 from openai.types.chat import ChatCompletion
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
-from tqdm import tqdm
 
 from trimtab.vectors.asked import NONE, parse
 
 from ..errors import EndpointError
 from ..images import UnreadableImage
+from ..progress import progress as shown
 from ..states.samples import Sample
 from .answers import Answered, AnswersFolder, RunRequest
 from .attempts import may_pass, reason_of, retry_after
@@ -79,7 +79,7 @@ def ask_all(
 ) -> None:
     """Ask what the folder lacks an answer to, and put each answer there as it comes.
 
-    progress: show a bar on a terminal; with a `label` it stands before the bar, which goes away when all is done.
+    progress: show how far it is; with a `label` it stands before the bar, which goes away when all is done.
 
     Raises:
         EndpointError: more requests were refused than may be, the endpoint did not answer for `patience` seconds, or it
@@ -89,16 +89,11 @@ def ask_all(
     if not missing:
         return
     known = folder.request.samples
-    with tqdm(
-        total=known,
-        initial=known - len(missing),
-        unit="answer",
-        desc=f"{label:<34}" if label else None,
-        leave=not label,
-        disable=None if progress else True,
-    ) as bar:
+    what = f"{label:<34}" if label else "evaluate"
+    done = known - len(missing)
+    with shown(what, known, done, unit="answer", show=progress, leave=not label) as advance:
         try:
-            asyncio.run(_Asking(endpoint, folder, bar, warn).all(missing))
+            asyncio.run(_Asking(endpoint, folder, advance, warn).all(missing))
         except ExceptionGroup as several:
             raise _first(several) from None
 
@@ -106,10 +101,12 @@ def ask_all(
 class _Asking:
     """One run: its client, the folder that answers go to, and the bar."""
 
-    def __init__(self, endpoint: Endpoint, folder: AnswersFolder, bar: Any, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, folder: AnswersFolder, advance: Callable[[int], None], warn: Callable[[str], None]
+    ) -> None:
         self._endpoint = endpoint
         self._folder = folder
-        self._bar = bar
+        self._advance = advance
         self._warn = warn
         self._asked = parse(folder.request.steering)
         self._waiting = False
@@ -149,7 +146,7 @@ class _Asking:
             except _Refused as error:
                 answered = self._put_aside(sample, str(error))
         self._folder.append(answered)
-        self._bar.update()
+        self._advance(1)
         return answered
 
     async def _answer(self, client: openai.AsyncOpenAI, sample: Sample, body: dict[str, Any]) -> Answered:

@@ -80,7 +80,7 @@ class Reader(Writing):
         loaded = load(folder, resolved(dtype, folder, target), SPREAD if self._spread else target, base)
         super().__init__(folder, loaded.identity, loaded.tokenizer, loaded.processor, template)
         self.model = loaded.model
-        self.device = self.model.device
+        self.device = target  # of a model that is spread, where its first layers are
         self.tokenizer.padding_side = "left"
         self._ends = _end_tokens(self.model, self.tokenizer)
         if self.tokenizer.pad_token_id is None:

@@ -17,6 +17,7 @@ from ..models.chat import ChatTemplate
 from ..models.precision import Precision
 from ..models.reader import Reader, Reading
 from ..models.writing import Writing
+from ..progress import begins
 from ..progress import progress as shown
 from .background import drawn, others
 from .cap import Cap
@@ -102,7 +103,14 @@ def represent(
         out = part_of(out, *part)
     if (out / MANIFEST).exists() and not resume:
         raise DataError(f"{out}: exists already; continue it with --resume or choose another folder")
-    source = model if isinstance(model, Engine) else _transformers(model, dtype, device, template)
+    if isinstance(model, Engine):
+        begins(f"starting vLLM with {model.writing.folder}", progress)
+        source: Source = model
+    else:
+        if isinstance(model, Path):
+            begins(f"loading {model}", progress)
+            model = Reader(model, dtype, device, template=template)
+        source = Transformers(model)
     writing = source.writing
     request = StatesRequest(
         model=writing.identity,
@@ -131,7 +139,7 @@ def represent(
     except KeyboardInterrupt:
         if progress:
             kept = f"{out}: keeps {open_manifest(out).done:,} of {request.samples:,} samples"
-            print(f"{kept}; run the same command with --resume to go on", file=sys.stderr)
+            print(f"{kept}; run the same command {'again' if resume else 'with --resume'} to go on", file=sys.stderr)
         raise
     if not manifest.rows:
         reason, count = Counter(skip.reason for skip in manifest.skipped).most_common(1)[0]
@@ -237,9 +245,3 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 def _never(text: str) -> bool:
     return False
-
-
-def _transformers(
-    model: Path | Reader, dtype: Precision, device: str | None, template: ChatTemplate | None
-) -> Transformers:
-    return Transformers(model if isinstance(model, Reader) else Reader(model, dtype, device, template=template))

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from tests.offline.worlds import states_of
 from trimtab.offline.concepts import class_means, kmeans
+from trimtab.offline.concepts.kmeans import best_clusters
 from trimtab.offline.errors import SettingError
 from trimtab.offline.states import LayerStates
 
@@ -109,3 +112,18 @@ def test_a_dictionary_says_where_it_comes_from() -> None:
     assert made.model == states.manifest.request.model
     assert (made.layer, made.method, made.provenance.seed, made.provenance.rule) == (2, "kmeans", 5, "last-prompt")
     assert made.provenance.samples == {"yes": 60, "no": 30, "three": 20, "two": 10}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_starts_one_by_one_find_what_scikit_learn_finds_by_itself(
+    seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where several starts end in one partition, whose parts only have other numbers."""
+    values = clouds(seed, spread=0.5 if seed % 2 else 4.0).values
+    ours = best_clusters(values, 4, seed, 10, progress=True)
+    with threadpool_limits(limits=1):
+        theirs = KMeans(4, n_init=10, random_state=seed).fit(values)
+    assert ours.cluster_centers_.tobytes() == theirs.cluster_centers_.tobytes()
+    assert ours.labels_.tolist() == theirs.labels_.tolist()
+    said = capsys.readouterr().err.splitlines()
+    assert (said[0], said[-1]) == ("K-Means, k = 4: 0 of 10 starts, begins", "K-Means, k = 4: 10 of 10 starts, done")
