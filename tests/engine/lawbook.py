@@ -82,7 +82,7 @@ def profiles(reference: Reference) -> Iterator[Profile]:
         among = streams.ends if at == "answer" else streams.measured
         nearest = {layer: _nearest(open_to_all, layer, among[layer], metric) for layer in layers}
         limit = _limit([far for layer in layers for far, _ in nearest[layer]], scope)
-        gate = {"scope": scope, "metric": metric, "max_distance": limit}
+        gate: dict[str, object] = {"scope": scope, "metric": metric, "max_distance": limit}
         if name.startswith("own"):
             gate["limits"] = {
                 layer: [

@@ -28,6 +28,7 @@ from trimtab.plugin.http.doors import (
 )
 from trimtab.plugin.http.pictures import has_pictures
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
+from trimtab.vectors.dose import largest_dose, said
 from trimtab.vectors.manifest import Provenance
 
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -187,6 +188,15 @@ def test_a_card_says_with_which_prompt_a_profile_was_made_where_that_is_known(re
     assert said() == (None, None)
     assert said(rule="last-prompt") == ("last-prompt", "{question}")
     assert said(rule="last-prompt", prompt="Sadly: {question}") == ("last-prompt", "Sadly: {question}")
+
+
+def test_a_card_says_how_large_the_dose_is_and_what_it_will_touch(registry: Registry) -> None:
+    fine = registry["gender-neutral"]
+    manifest = fine.manifest.model_copy(update={"touched": {1: 0.25}, "unmeant": {1: 0.0}})
+    told = card(replace(fine, manifest=manifest))
+    assert (told["touched"], told["unmeant"]) == ({"1": 0.25}, {"1": 0.0})
+    assert told["dose"] == said(largest_dose(fine))
+    assert (card(fine)["touched"], card(registry["polite"])["unmeant"]) == (None, None)
 
 
 def test_discovery_without_profiles_is_an_empty_list(client: TestClient) -> None:

@@ -95,7 +95,7 @@ def test_a_gates_limit_is_inclusive(gate: Gate, inside: list[float], outside: li
         assert not steered(tables, 1, profile, torch.tensor([outside])).any()
 
 
-OWN = {1: (0.5, None, 3.0)}
+OWN: dict[int, tuple[float | None, ...]] = {1: (0.5, None, 3.0)}
 
 
 @pytest.mark.parametrize(
