@@ -90,7 +90,8 @@ def load_writing(folder: Path, template: ChatTemplate | None = None) -> Writing:
         processor = _processor(sees, folder, None)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(f"{folder}: cannot be loaded by transformers ({first_line(error)})") from error
-    return Writing(folder, identity, *((processor.tokenizer, processor) if sees else (processor, None)), template)
+    tokenizer = processor.tokenizer if sees else processor
+    return Writing(folder, identity, tokenizer, processor if sees else None, template)
 
 
 def _sees(folder: Path) -> bool:

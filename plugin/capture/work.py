@@ -54,10 +54,14 @@ def _say(sentence: str) -> int:
 def _serve(folder: Path) -> None:
     # The rows need not cross from one process to another; set it to 1 to have the engine apart all the same.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    from ..errors import StartupError
     from .calls import capture_args
 
     job = Job.read(folder)
-    ours = capture_args(job.layers, model=job.model, additional_config=job.arguments.get("additional_config"))  # type: ignore[arg-type]
+    own = job.arguments.get("additional_config")
+    if not isinstance(own, dict | None):
+        raise StartupError("additional_config must be a JSON object; correct it in --engine-args")
+    ours = capture_args(job.layers, model=job.model, additional_config=own)
     from vllm import LLM
 
     settings: dict[str, Any] = {"max_num_seqs": job.at_once, **job.arguments, **ours}

@@ -35,7 +35,7 @@ def trimtab(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def reader() -> Reader:
-    return Reader(MODEL)
+    return Reader(MODEL, "float32")
 
 
 @pytest.fixture(scope="module")

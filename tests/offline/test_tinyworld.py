@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not (MODEL / "model.safetensors").exists(), reas
 
 @pytest.fixture(scope="module")
 def reader() -> Reader:
-    return Reader(MODEL)
+    return Reader(MODEL, "float32")
 
 
 @pytest.fixture(scope="module")
