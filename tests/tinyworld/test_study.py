@@ -26,7 +26,7 @@ CONFIGURATIONS = sorted((ROOT / "examples/tinyworld/study").glob("*.yaml"))
 SMALL = """
 model: {model}
 data: {data}
-ask: {{dev: 30, test: 45}}
+ask: {{dev: 15, test: 24}}
 max_tokens: 3
 layers: [5]
 most_collateral: 0.1
@@ -35,7 +35,7 @@ steerings:
 candidates:
   - {{kind: coarse, alphas: [0.5]}}
   - {{kind: class-means, alphas: [0.1, 1.0]}}
-  - {{kind: kmeans, k: [2]}}
+  - {{kind: kmeans, k: [1]}}
 serve: [--max-model-len, 512, --enforce-eager]
 environment: {{VLLM_CPU_KVCACHE_SPACE: 1}}
 """
@@ -100,7 +100,7 @@ class TestTune:
 
     def test_the_run_goes_on_and_ends_with_a_chosen_profile(self, folder: Path, finished: tuple[str, str]) -> None:
         printed, said = finished
-        assert "yes-to-no: kmeans at layer 5 is left out: " in said  # two concepts cannot stand for yes and for no
+        assert "yes-to-no: kmeans at layer 5 is left out: " in said  # one concept cannot stand for two words
         registry = Registry.open(folder / "run/profiles", ModelIdentity.of(MODEL))
         profile = registry["yes-to-no"]
         assert "fine, class means, layer 5, alpha 1" in printed
