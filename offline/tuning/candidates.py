@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -116,15 +116,16 @@ class _Maker:
             case "class-means":
                 yield lambda: [self._fine(one, layer, self._means(layer), "class means", "means")]
             case "kmeans":
-                for k in one.k:
-                    yield lambda k=k: [self._fine(one, layer, kmeans(self._words(layer), k), f"K-Means {k}", f"k{k}")]
+                yield from (partial(self._clustered, one, layer, k) for k in one.k)
             case "pairs":
-                for k in one.k:
-                    yield lambda k=k: self._pairs(one, layer, k)
+                yield from (partial(self._pairs, one, layer, k) for k in one.k)
             case "gated":
                 yield lambda: [self._gated(one, layer)]
             case "shift":
                 yield lambda: [self._shift(one, layer)]
+
+    def _clustered(self, one: Candidate, layer: int, k: int) -> list[Made]:
+        return [self._fine(one, layer, kmeans(self._words(layer), k), f"K-Means {k}", f"k{k}")]
 
     def _means(self, layer: int) -> ConceptDictionary:
         return class_means(self._words(layer), MIN_COUNT)

@@ -96,8 +96,8 @@ def tried(
         rows.append(_biased(bias, judge, dev, test, most_collateral))
     good = [pair for pair in winners if pair[0].gained > 0 and pair[0].collateral <= most_collateral]
     chosen = best([setting for setting, _ in good], most_collateral) if good else None
-    row = next((row for setting, row in good if setting is chosen), None)
-    return Outcome(tuple(settings), chosen, row, tuple(rows))
+    reported = next((found for setting, found in good if setting is chosen), None)
+    return Outcome(tuple(settings), chosen, reported, tuple(rows))
 
 
 def _setting(one: Made, alpha: float, judge: Judge, dev: Exam) -> Setting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,9 @@ def test_the_nearest_layers_and_strengths_count(tmp_path: Path) -> None:
     assert all(one.alphas == tuning.alphas for one in found)
 
 
-def verdict(steering: dict[str, object], pairs: list[tuple[str, str]], samples: list[Sample] | None = None) -> Verdict:
+def verdict(
+    steering: Mapping[str, object], pairs: list[tuple[str, str]], samples: list[Sample] | None = None
+) -> Verdict:
     samples = samples or [Sample(str(number), "is it so?") for number in range(len(pairs))]
     before, after = zip(*pairs, strict=True)
     return judged(judge_of(Steering.model_validate(steering), samples), samples, before, after)

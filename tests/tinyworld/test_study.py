@@ -59,22 +59,24 @@ def kept(folder: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in (folder / "run/tuning/asked").glob("*/answers.jsonl"))
 
 
-def servers() -> list[psutil.Process]:
-    return [one for one in psutil.process_iter(["cmdline"]) if "--steering-profiles" in (one.info["cmdline"] or [])]
+def servers(folder: Path) -> list[psutil.Process]:
+    """Processes of servers of this folder's profiles; others may run beside them."""
+    lines = ((one, " ".join(one.info["cmdline"] or [])) for one in psutil.process_iter(["cmdline"]))
+    return [one for one, line in lines if f"--steering-profiles {folder}" in line]
 
 
 @pytest.fixture(scope="module")
 def interrupted(folder: Path) -> tuple[int, int, str, list[psutil.Process]]:
     """Exit code, answers kept, what was said, and servers left, of a run that was stopped by Ctrl-C."""
-    before = {one.pid for one in servers()}
     running = start(folder)
     for _ in range(3000):
         if running.poll() is not None or kept(folder) > 20:
             break
         time.sleep(0.1)
+    assert servers(folder)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=120)
-    return running.returncode, kept(folder), said, [one for one in servers() if one.pid not in before]
+    return running.returncode, kept(folder), said, servers(folder)
 
 
 @pytest.fixture(scope="module")
