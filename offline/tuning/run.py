@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Tuned", "tune"]
 
+FEW = 20
+"""With fewer answers that are meant to change, the best settings of dev are equal by chance."""
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -172,6 +175,8 @@ def _written(
         if outcome.chosen is None:
             say(f"{name}: nothing gains anything at {100 * most:g} % collateral or less, so no profile is written")
             continue
+        if (meant := outcome.chosen.verdict.gained.n) < FEW:
+            say(f"{name}: only {meant} answers of dev are meant to change, too few to choose by; give more dev samples")
         profiles[name] = save_profile(with_evaluation(outcome, name, most), registry / name, overwrite=True)
     return Tuned(plan.tuning, outcomes, found, profiles)
 
