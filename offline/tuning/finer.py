@@ -13,10 +13,10 @@ from trimtab.vectors.arrays import Float32
 from ..concepts import class_means
 from ..concepts.relabel import relabelled
 from ..errors import SettingError
-from ..states.labels import label_of
 from ..states.paired import Pairs
 from ..states.samples import Sample
 from ..states.store import LayerStates
+from .goals import value_of
 
 __all__ = ["mean_shift", "split_means", "with_words"]
 
@@ -34,7 +34,7 @@ def split_means(states: LayerStates, samples: Sequence[Sample], split: str) -> C
     """
     if not split:
         return class_means(states)
-    of = {sample.id: label_of(sample, split) or "" for sample in samples}
+    of = {sample.id: value_of(sample, split) or "" for sample in samples}
     finer = (f"{label}: {of[one]}" for label, one in zip(states.labels, states.sample_ids, strict=True))
     return relabelled(class_means(replace(states, labels=tuple(finer))), states)
 
