@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,12 @@ def read_benchmark(format: str, folder: Path, images: Path | None = None, questi
     """
     if question is not None and format != "coco":
         raise SettingError(f"--question is for sources without questions, and {format} has its own; use --prompt")
-    readers = {"vqav2": read_vqav2, "coco": read_coco, "pope": read_pope, "mm-safetybench": read_mm_safetybench}
+    readers: dict[str, Callable[[Path, Path | None], Benchmark]] = {
+        "vqav2": read_vqav2,
+        "coco": read_coco,
+        "pope": read_pope,
+        "mm-safetybench": read_mm_safetybench,
+    }
     benchmark: Benchmark = readers[format](folder, images)
     samples, prompt = benchmark.samples, benchmark.prompt
     if QUESTION not in prompt:  # then the samples have no question of their own

@@ -95,7 +95,7 @@ def read_folder(folder: Path, columns: Columns, images: Path | None = None) -> S
     files = sorted(path for path in folder.rglob("metadata.*") if path.suffix in (".jsonl", ".csv"))
     if not files:
         raise DataError(f"{folder}: holds no metadata.jsonl or metadata.csv, which name its pictures by file_name")
-    rows = []
+    rows = list[Row]()
     for path in files:
         for where, row in _csv(path) if path.suffix == ".csv" else _json_lines(path):
             name = row.get(columns.image or "file_name")

@@ -14,7 +14,7 @@ __all__ = ["FILE", "PARTS", "DataFolder", "read_data_folder", "write_data_folder
 
 FILE = "data.json"
 PARTS = ("train", "dev", "test")
-_KIND = "trimtab-data"
+_KIND: Literal["trimtab-data"] = "trimtab-data"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
