@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method

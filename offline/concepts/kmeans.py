@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method

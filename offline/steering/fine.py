@@ -88,7 +88,10 @@ def parts_of(
     own = [states.layer for states, _ in layers]
     if len(others) != len(own) or any(one and one.layer != layer for one, layer in zip(others, own, strict=True)):
         raise SettingError("background states were given for other layers than the dictionaries; give them in order")
-    return [Part(*layer, *more) for layer, *more in zip(layers, rows, meant, others, strict=True)]
+    return [
+        Part(states, dictionary, of_layer, intended, other)
+        for (states, dictionary), of_layer, intended, other in zip(layers, rows, meant, others, strict=True)
+    ]
 
 
 def checked(states: LayerStates, dictionary: ConceptDictionary, gating: Gating) -> ConceptDictionary:

@@ -45,12 +45,18 @@ class GatedLayer:
     rows: Float32
     limits: tuple[float | None, ...]
 
+    @property
+    def active(self) -> Bools:
+        """The concepts that are steered, whose rows are not zero: bool [K]."""
+        found: Bools = np.asarray(self.rows.any(axis=1))
+        return found
+
     def steers(self, values: Float32, gate: Gate) -> Bools:
         """Which of the states [N, D] the gate lets a row that is not zero be added to: bool [N]."""
         fallen = nearest(values, self.centroids)
         reach = np.array([_or_inf(gate.max_distance if limit is None else limit) for limit in self.limits])
         inside = distances(values, self.centroids[fallen], gate.metric) <= reach[fallen]
-        steered: Bools = self.rows.any(axis=1)[fallen] & inside
+        steered: Bools = self.active[fallen] & inside
         return steered
 
     def shares(self, values: Float32) -> tuple[float, ...]:
@@ -112,7 +118,7 @@ def with_background(layer: GatedLayer, found: Met, most: int, seed: int = 0) -> 
     falls to a concept that is steered.
     """
     others = found.values[found.background & ~found.meant]
-    if not most or not len(others) or not layer.rows.any(axis=1)[nearest(others, layer.centroids)].any():
+    if not most or not len(others) or not layer.active[nearest(others, layer.centroids)].any():
         return layer
     if len(others) > _MOST_CLUSTERED:
         others = others[np.random.default_rng(seed).choice(len(others), _MOST_CLUSTERED, replace=False)]
@@ -133,7 +139,7 @@ def own_limits(layer: GatedLayer, values: Float32, gate: Gate, quantile: float) 
     """
     fallen = nearest(values, layer.centroids)
     apart = distances(values, layer.centroids[fallen], gate.metric)
-    steered = layer.rows.any(axis=1)
+    steered = layer.active
     together = apart[steered[fallen]]
     largest = 2.0 if gate.metric == "cosine" else MAX_LENGTH  # else rounding, or a state of zeros, may leave them
     limits: list[float | None] = []

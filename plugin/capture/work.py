@@ -65,7 +65,7 @@ def _serve(folder: Path) -> None:
     from vllm import LLM
 
     settings: dict[str, Any] = {"max_num_seqs": job.at_once, **job.arguments, **ours}
-    llm = LLM(model=job.model, dtype=job.dtype, **settings)
+    llm = LLM(model=job.model, **{**settings, "dtype": job.dtype})
     size = llm.llm_engine.vllm_config.model_config.get_hidden_size()
     for line in sys.stdin:
         number = int(line)

@@ -124,15 +124,15 @@ def test_an_interrupted_run_goes_on_to_the_folder_that_transformers_writes(
             scale = np.linalg.norm(a.values, axis=1) * np.linalg.norm(b.values, axis=1)
             assert ((a.values * b.values).sum(axis=1) / scale >= 0.9999).all()
             np.testing.assert_allclose(a.values, b.values, rtol=1e-4, atol=2e-3)
-    a, b = (open_manifest(folder) for folder in (ours, theirs))
-    answers = [[(folder / f"{shard.name}.jsonl").read_text() for shard in a.shards] for folder in (ours, theirs)]
+    mine, twin = (open_manifest(folder) for folder in (ours, theirs))
+    answers = [[(folder / f"{shard.name}.jsonl").read_text() for shard in mine.shards] for folder in (ours, theirs)]
     assert answers[0][:-1] == answers[1][:-1], "the last shard has the question that is too long"
-    assert a.request == b.request.model_copy(update={"engine": "vllm"})
-    assert "vllm" in " ".join(a.versions)
+    assert mine.request == twin.request.model_copy(update={"engine": "vllm"})
+    assert "vllm" in " ".join(mine.versions)
     assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
-    reasons = {skip.id: skip.reason for skip in a.skipped}
+    reasons = {skip.id: skip.reason for skip in mine.skipped}
     assert reasons.pop("long").startswith("the engine refuses it (")
-    assert reasons == {skip.id: skip.reason for skip in b.skipped if skip.id != "long"}
+    assert reasons == {skip.id: skip.reason for skip in twin.skipped if skip.id != "long"}
     assert {"torn.png", "absent.png"} <= reasons.keys()
 
     other = represent(*command(model, data, ours, *ASKED), "--resume")

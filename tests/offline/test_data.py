@@ -7,7 +7,7 @@ import json
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -172,7 +172,7 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> Path:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     if path.suffix == ".parquet":
         from pyarrow import Table, parquet
 

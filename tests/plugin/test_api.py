@@ -180,8 +180,9 @@ def test_discovery_lists_every_profile_by_name(client: TestClient, registry: Reg
 
 
 def test_a_card_says_with_which_prompt_a_profile_was_made_where_that_is_known(registry: Registry) -> None:
-    def said(**provenance: str) -> tuple[object, object]:
-        manifest = registry["polite"].manifest.model_copy(update={"provenance": Provenance(**provenance)})
+    def said(rule: str | None = None, prompt: str | None = None) -> tuple[object, object]:
+        provenance = Provenance(rule=rule, prompt=prompt)
+        manifest = registry["polite"].manifest.model_copy(update={"provenance": provenance})
         told = card(replace(registry["polite"], manifest=manifest))
         return told["rule"], told["prompt"]
 
