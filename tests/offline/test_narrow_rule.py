@@ -46,7 +46,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("all", "predicts:*", ["--method", "class-means", "--min-count", 5]),
     ):
         data = folder / "train" / "captions.jsonl"
-        asked = trimtab("represent", MODEL, data, "--rule", rule, "-l", LAYER, "--out", folder / name)
+        asked = trimtab(
+            "represent", MODEL, data, "--dtype", "float32", "--rule", rule, "-l", LAYER, "--out", folder / name
+        )
         assert asked.exit_code == 0, asked.output
         assert (
             trimtab("dictionary", folder / name, "-l", LAYER, *how, "--out", folder / f"{name}-concepts").exit_code == 0
@@ -58,7 +60,7 @@ class Captions:
     """A model that captions pictures, steered as serving defines it (docs/method.md §4)."""
 
     def __init__(self, folder: Path) -> None:
-        self.reader = Reader(MODEL)
+        self.reader = Reader(MODEL, "float32")
         write_split(folder, "test", 80, seed=6)
         samples = read_samples(folder / "captions.jsonl").samples
         self.asked = [Question(one.question, open_image(one.image)) for one in samples if one.image is not None]
@@ -206,8 +208,8 @@ def test_a_gate_that_decides_once_and_pairs_of_numbers_are_options(out: Path) ->
 
 def test_states_without_background_leave_it_unknown_and_that_is_said(out: Path) -> None:
     data = out / "train" / "captions.jsonl"
-    asked = trimtab("represent", MODEL, data, "--rule", NARROW, "-l", LAYER, "--background", 0, "--limit", 50,
-                    "--out", out / "bare")  # fmt: skip
+    few = ("--background", 0, "--limit", 50, "--dtype", "float32")
+    asked = trimtab("represent", MODEL, data, "--rule", NARROW, "-l", LAYER, *few, "--out", out / "bare")
     assert asked.exit_code == 0, asked.output
     assert trimtab("dictionary", out / "bare", "-l", LAYER, "--method", "class-means",
                    "--out", out / "bare-concepts").exit_code == 0  # fmt: skip

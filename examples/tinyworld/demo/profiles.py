@@ -51,7 +51,7 @@ def build(model: Path, out: Path) -> Path:
 def _answers(model: Path, train: Path, out: Path, profiles: Path) -> None:
     reps = out / "reps" / "answers"
     layers = [f"--layer={layer}" for layer in (MIDDLE_LAYER, LAST_LAYER)]
-    _trimtab("represent", model, train / "vqa.jsonl", "--rule=last-prompt", *layers, "--out", reps)
+    _trimtab("represent", model, train / "vqa.jsonl", "--rule=last-prompt", *layers, "--dtype=float32", "--out", reps)
     for layer in (MIDDLE_LAYER, LAST_LAYER):
         dictionary = out / "dictionaries" / f"answers-{layer}"
         _trimtab("dictionary", reps, "--layer", layer, "--method=class-means", "--min-count=5", "--out", dictionary)
@@ -62,7 +62,8 @@ def _answers(model: Path, train: Path, out: Path, profiles: Path) -> None:
 
 def _captions(model: Path, train: Path, out: Path, profiles: Path) -> None:
     reps, dictionary = out / "reps" / "captions", out / "dictionaries" / "captions"
-    _trimtab("represent", model, train / "captions.jsonl", "--rule=predicts:*", "--layer", LAST_LAYER, "--out", reps)
+    what = ("--rule=predicts:*", "--layer", LAST_LAYER, "--dtype=float32")
+    _trimtab("represent", model, train / "captions.jsonl", *what, "--out", reps)
     _trimtab("dictionary", reps, "--layer", LAST_LAYER, "--method=class-means", "--min-count=5", "--out", dictionary)
     names = {"fine": GENDER, "coarse": f"{GENDER}-coarse"}
     pairs = [f"{word}={neutral}" for word, neutral in NEUTRAL.items()]
