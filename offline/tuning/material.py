@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -87,15 +88,17 @@ class Material:
             DataError, ModelError, SettingError: as `represent`.
         """
         file, rule = self.train, parse(self.tuning.rule)
-        folder = self.run / "states" / f"{self.name_of(model)}"
+        what = (ModelIdentity.of(model), file.digest, len(file.samples), str(rule), recorded(self.prompt))
+        folder = self.run / "states" / self.name_of(model)
         if (folder / MANIFEST).exists():
             manifest = open_manifest(folder)
             request = manifest.request
-            same = (request.model, request.data, request.samples, request.rule, request.prompt) == (
-                ModelIdentity.of(model), file.digest, len(file.samples), str(rule), recorded(self.prompt),
-            )  # fmt: skip
+            same = (request.model, request.data, request.samples, request.rule, request.prompt) == what
             if same and manifest.complete and set(self.layers) <= set(request.layers):
                 return folder
+            if not same or self.layers != request.layers:  # of another configuration, or of this one before an edit
+                told = hashlib.sha256(repr((what, self.layers)).encode()).hexdigest()[:8]
+                folder = folder.with_name(f"{folder.name}-{told}")
         from ..states import represent
 
         represent(

@@ -128,6 +128,7 @@ def _plans(tunings: Sequence[Tuning], run: Path, say: Callable[[str], None]) -> 
             except SettingError as error:
                 say(f"{name}: no control by logit_bias: {error}")
         plans.append(_Plan(one.tuning, material, made, judges, biases))
+    reader.cache_clear()  # the server needs the memory of the models that were read
     return plans
 
 
@@ -138,7 +139,7 @@ def _measured(
     first = plans[0].tuning
     label = first.model.resolve().name
     registry = _registry(run / "tuning" / f"candidates-{label}", (one for plan in plans for one in plan.profiles))
-    arguments = with_dtype(first.serve)
+    arguments = with_dtype(first.serve, first.model)
     known = made_of(first.model, arguments, first.environment)
     done = []
     with Server(first.model, registry, run / "tuning" / f"server-{label}.log", arguments, first.environment) as server:

@@ -28,7 +28,6 @@ START_LIMIT_S = 1800
 STOP_LIMIT_S = 40
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LAST_WORDS = 400
-_WITHOUT = ("DEFAULT", "NO AVX", "AVX2")
 
 
 class Server:
@@ -93,12 +92,13 @@ class Server:
 
     def _wait(self, url: str) -> None:
         assert self._process is not None
+        here = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # HTTP_PROXY does not know this machine
         started = time.monotonic()
         while time.monotonic() - started < START_LIMIT_S:
             if self._process.poll() is not None:
                 raise self._ended(f"ended with {self._process.returncode} before it answered")
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                urllib.request.urlopen(url, timeout=5).close()
+                here.open(url, timeout=5).close()
                 return
             time.sleep(0.5)
         raise self._ended(f"did not answer within {START_LIMIT_S} s")
@@ -111,13 +111,13 @@ class Server:
         return EndpointError(f"the server {how}; its log, {self._log}, ends: {printable(said[-_LAST_WORDS:])}")
 
 
-def with_dtype(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The arguments of a server, with float32 where they name no dtype and the processor only emulates bfloat16."""
-    import torch
+def with_dtype(arguments: Sequence[str], model: Path) -> tuple[str, ...]:
+    """The arguments of a server, with the dtype in which the model's states are read where they name none."""
+    if any(one.split("=")[0] == "--dtype" for one in arguments):
+        return tuple(arguments)
+    from ..models.precision import device_named, resolved
 
-    named = any(one.split("=")[0] == "--dtype" for one in arguments)
-    emulated = not torch.cuda.is_available() and torch.backends.cpu.get_cpu_capability() in _WITHOUT
-    return tuple(arguments) if named else ("--dtype", "float32" if emulated else "auto", *arguments)
+    return ("--dtype", resolved("auto", model, device_named(None)), *arguments)
 
 
 def _program() -> str:
@@ -134,11 +134,11 @@ def _die_with_parent() -> None:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with contextlib.suppress(ProcessLookupError):  # all that it started is in its group, also where it died first
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _free_port() -> int:

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from examples.tinyworld.data import write_split
+from tests.ctrl_c import heed_ctrl_c
 from tests.engine.engine import ROOT, SMALL
 from tests.offline.odd_pictures import ODD
 from tests.offline.test_other_models import save_qwen2_vl
@@ -90,7 +91,11 @@ def test_an_interrupted_run_goes_on_to_the_folder_that_transformers_writes(
     ours, theirs = tmp_path / "vllm", tmp_path / "transformers"
     asked = command(model, data, ours, *ASKED, *ENGINE)
     running = subprocess.Popen(
-        [sys.executable, "-m", "trimtab.offline.cli", *asked], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "trimtab.offline.cli", *asked],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
     assert running.stderr is not None
     try:

@@ -176,7 +176,7 @@ def test_what_does_not_fit_together_is_one_sentence(house: Path, llava: Path, tm
         result = trimtab(*arguments)
         assert result.exit_code == 1, result.output
         assert message in result.stderr
-        assert result.stderr.rstrip().count("\n") == 0
+        assert len([line for line in result.stderr.splitlines() if not line.startswith("loading ")]) == 1
     third = trimtab("dictionary", house / "answers", "-l", 3, "--out", tmp_path / "third")
     assert third.exit_code == 0
     other = trimtab("ground", house / "words", tmp_path / "third", "--model", MODEL, *out)

@@ -86,7 +86,9 @@ def test_states_with_markup_are_shown_as_text(tmp_path: Path) -> None:
 def test_the_fields_of_version_2_are_shown(tmp_path: Path) -> None:
     profile = load_profile(GOLDEN / "v2" / "golden-full")
     shown = trimtab("inspect", GOLDEN / "v2" / "golden-full").stdout
-    assert "6.2% at layer 3, 50.0% at layer 4" in shown
+    text = " ".join(shown.split())
+    assert "At layer 3 it is expected to steer 6.2% of the positions" in text
+    assert "At layer 4 it is expected to steer 50.0% of the positions" in text
     assert "2 concepts with a limit of their own" in shown
     assert "LlavaForConditionalGeneration sampled-sha256:0101" in shown
     assert (profile.manifest.provenance.chat_template or "?") in shown

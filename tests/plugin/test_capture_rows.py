@@ -107,7 +107,9 @@ def test_rows_of_steps_that_the_engine_began_too_many_are_left_out() -> None:
     llm = SimpleNamespace(
         llm_engine=SimpleNamespace(vllm_config=config), collective_rpc=lambda method, args: [rows.take(*args), {}]
     )
-    answer = SimpleNamespace(token_ids=[7, 8], text="")  # a stop string was found in it two steps ago
+    answer = SimpleNamespace(
+        token_ids=[7, 8], text="", finish_reason="stop"
+    )  # a stop string was found in it two steps ago
     output = SimpleNamespace(request_id="0", prompt_token_ids=[1, 2, 3, 4, 5], outputs=[answer])
     (taken,) = take(llm, [output])
     assert taken.positions.tolist() == [4, 5]

@@ -16,6 +16,7 @@ from examples.tinyworld.export import MODEL
 from examples.tinyworld.study import toward
 from examples.tinyworld.study.figures import spaced
 from examples.tinyworld.study.prepare import write_folders
+from tests.ctrl_c import heed_ctrl_c
 from trimtab.offline.findings import AnswersFound, SweepFound, TableFound, read_findings
 from trimtab.offline.states.samples import Sample
 from trimtab.offline.tuning import read_tuning
@@ -52,7 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path) -> subprocess.Popen[str]:
     program = [sys.executable, "-m", "trimtab.offline.cli", "tune", folder / "small.yaml", "--run", folder / "run"]
-    return subprocess.Popen(list(map(str, program)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        list(map(str, program)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
+    )
 
 
 def kept(folder: Path) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from examples.tinyworld.export import MODEL
 from examples.tinyworld.scene import Split
 from examples.tinyworld.study.prepare import write_folders
 from trimtab.offline.models import Reader
@@ -24,7 +25,7 @@ from trimtab.vectors import AlphaRange, Profile, save_profile
 LAYERS = (2, 3, 4, 5)
 LAST = 5
 STRENGTHS = AlphaRange(default=1.0, min=0.0, max=8.0)
-SERVE = with_dtype(("--max-model-len", "512", "--block-size", "32", "--max-num-seqs", "64"))
+SERVE = with_dtype(("--max-model-len", "512", "--block-size", "32", "--max-num-seqs", "64"), MODEL)
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
