@@ -113,6 +113,8 @@ def represent(
 
         if device is not None:
             raise SettingError("--device is for --engine transformers; vllm runs on the device that it is built for")
+        if ours := {"model", "dtype"} & (arguments or {}).keys():
+            raise SettingError(f"--engine-args: {min(ours)!r} is not taken from there; give MODEL and --dtype instead")
         asked = Engine(model, dtype, template=chat_template(template, template_kwargs), arguments=arguments)
     elif arguments:
         raise SettingError("--engine-args are for --engine vllm; leave them out, or choose that engine")

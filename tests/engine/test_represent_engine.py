@@ -179,6 +179,7 @@ def test_a_model_that_the_plugin_refuses_is_one_sentence(tmp_path: Path) -> None
         (("--engine", "vllm", "--device", "cpu"), "--device is for --engine transformers"),
         (("--engine-args", '{"block_size": 32}'), "--engine-args are for --engine vllm"),
         (("--engine", "vllm", "--engine-args", "[]"), "must be a JSON object"),
+        (("--engine", "vllm", "--engine-args", '{"dtype": "half"}'), "give MODEL and --dtype instead"),
     ],
 )
 def test_options_of_the_other_engine_are_refused(
