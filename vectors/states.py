@@ -1,12 +1,16 @@
 """States on disk: what a serving engine's capture and offline's `represent` write, and what offline reads.
 
     manifest.json            what was asked of which model, the finished shards with their digests, the skipped samples
-    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label, background (if kept) int64 [n]
+    rows-00000.safetensors   layers.<l> float32 [n, D]; sample, position, token, label int64 [n]; and where they say
+                             more than their absence: background, sample_label int64 [n], weight float64 [n]
     rows-00000.jsonl         one line per sample of the shard: its id, and the answer that was generated
 
 Background states stand beside those that the rule keeps: a sample of the other positions of the same answers, at which
 a served profile would act as well. `background` is 0 for a state of the rule, else the number of positions of that
-answer that the rule does not keep.
+answer that the rule does not keep. `sample_label` is the label of the state's sample, where labels speak of samples.
+
+`weight` is how many of the data's samples like its own a state's sample stands for: 1 where it is absent. Of the labels
+in `StatesShard.left_out`, each state of the rule that is there stands for those that are not as well.
 
 A shard covers a fixed run of samples, and the manifest is replaced after each one. Whatever the moment of a kill, what
 the manifest names is whole; what it does not name is made again, to the same bytes.
@@ -15,12 +19,13 @@ the manifest names is whole; what it does not name is made again, to the same by
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy.typing as npt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StrictStr, model_validator
 from safetensors.numpy import save
 
 from .decode import Natural, check_text, parse_manifest
@@ -33,9 +38,12 @@ MANIFEST_FILE = "manifest.json"
 COLUMNS = ("sample", "position", "token", "label")
 BACKGROUND = "background"
 """The column that a folder with background states has beside `COLUMNS`."""
+SAMPLE_LABEL = "sample_label"
+WEIGHT = "weight"
 _MAX_BYTES = 1 << 28  # every skipped sample and every label stands in it
 
 Positive = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
 # Somebody else's picture names may hold anything; they are only shown.
 Shown = Annotated[StrictStr, AfterValidator(printable)]
 
@@ -50,6 +58,8 @@ _LATER = (
     "labels",
     "background",
     "engine",
+    "engine_args",
+    "limit",
     "draw",
     "seed",
     "part",
@@ -67,9 +77,10 @@ class StatesRequest(_Frozen):
     asked, with "{question}" for the sample's question; None where it was the question alone. labels: what labels a
     state, "truth" or a column of the samples; None for the model's own answer. background: how many background states
     are kept of an answer at most; None where there are none. engine: what ran the model; None for transformers.
-    draw: how many samples of the file were drawn. seed: of that draw and of the background states; None for 0.
-    part: (i, n) for every n-th of these samples from the i-th on, which stand in a folder part-i-of-n. most_per_label:
-    how many states of one label are kept at most.
+    engine_args: further arguments of it that may change states; None for none. limit: how many of the file's
+    samples were used, the first ones. draw: how many of these were drawn. seed: of that draw and of the background
+    states; None for 0. part: (i, n) for every n-th of these samples from the i-th on, which stand in a folder
+    part-i-of-n. most_per_label: how many states of one label are kept at most.
     """
 
     model: ModelIdentity
@@ -86,6 +97,8 @@ class StatesRequest(_Frozen):
     labels: StrictStr | None = None
     background: Positive | None = None
     engine: Literal["vllm"] | None = None
+    engine_args: dict[StrictStr, JsonValue] | None = None
+    limit: Positive | None = None
     draw: Positive | None = None
     seed: Natural | None = None
     part: tuple[Positive, Positive] | None = None
@@ -113,7 +126,8 @@ class SkippedSample(_Frozen):
 class StatesShard(_Frozen):
     """A finished shard: samples [start, stop) of the data, sha256 (hex) of each of its two files.
 
-    rows: states of the rule. background: background states beside them; None where the folder keeps none.
+    rows: states of the rule. background: background states beside them; None where the folder keeps none. left_out: how
+    many states of a label the request's `most_per_label` kept out; None for none (format version 2).
     """
 
     name: Annotated[StrictStr, Field(pattern=r"^rows-[0-9]{5,9}$")]
@@ -121,6 +135,7 @@ class StatesShard(_Frozen):
     stop: Natural
     rows: Natural
     background: Natural | None = None
+    left_out: dict[StrictStr, Count] | None = None
     sha256: dict[StrictStr, Digest]
     skipped: tuple[SkippedSample, ...] = ()
 
@@ -156,6 +171,8 @@ class StatesManifest(_Frozen):
             raise ValueError("two shards have one name")
         if any((shard.background is None) != (self.request.background is None) for shard in self.shards):
             raise ValueError("the shards and the request disagree on whether background states are kept")
+        if self.request.most_per_label is None and any(shard.left_out for shard in self.shards):
+            raise ValueError("a shard left states out, and the request names no most_per_label")
         return self
 
     @property
@@ -177,6 +194,12 @@ class StatesManifest(_Frozen):
     def background(self) -> int:
         """Number of background states in all shards."""
         return sum(shard.background or 0 for shard in self.shards)
+
+    @property
+    def stand_for(self) -> dict[str, float]:
+        """How many states each one of a label stands for, of the labels that `most_per_label` kept some out of."""
+        left_out = sum((Counter(shard.left_out) for shard in self.shards), Counter[str]())
+        return {label: 1 + count / (self.request.most_per_label or 1) for label, count in left_out.items()}
 
     @property
     def skipped(self) -> tuple[SkippedSample, ...]:

@@ -56,7 +56,7 @@ def relabel(
         raise SettingError(f"--by {by} needs --data, the samples file that {folder} was made from")
     else:
         labels = labels_of_samples(data, by, open_manifest(folder).request.data)
-    manifest = label_anew(folder, labels, into)
+    manifest = label_anew(folder, labels, into, progress=True)
     noted(run)
     left = sum(skip.id not in labels.of for skip in manifest.skipped)
     typer.echo(

@@ -24,7 +24,7 @@ from .cap import Cap
 from .draft import Draft
 from .engine import Engine
 from .labels import ANSWER, check_labels, label_of
-from .parts import MANIFEST, open_manifest, part_of
+from .parts import MANIFEST, check_alone, open_manifest, part_of
 from .prompts import QUESTION, check_prompt, filled, prompt_for, recorded
 from .rules import LastPrompt, Rule
 from .samples import Sample, check_pictures, read_samples
@@ -99,6 +99,7 @@ def represent(
     check_pictures(file)
     check_prompt(prompt, file.samples)
     check_labels(file.samples, labels, data)
+    check_alone(out, part)
     if part is not None:
         out = part_of(out, *part)
     if (out / MANIFEST).exists() and not resume:
@@ -127,6 +128,8 @@ def represent(
         labels=None if labels == ANSWER else labels,
         background=(background or None) if max_new_tokens else None,
         engine=source.engine,
+        engine_args=source.arguments or None,
+        limit=limit,
         draw=draw,
         seed=seed or None,
         part=part,
@@ -164,7 +167,7 @@ def _begin(out: Path, request: StatesRequest, packages: Sequence[str]) -> States
     manifest = open_manifest(out)
     before, now = manifest.request.model_dump(), request.model_dump()
     if differing := [name for name in now if before[name] != now[name]]:
-        name = differing[0]
+        name = min(differing, key=lambda name: name == "samples")  # their number follows from other settings
         raise SettingError(
             f"{out}: was begun with another {name.replace('_', ' ')} ({before[name]}, now {now[name]}); "
             "resume with the same settings or choose another folder"
@@ -184,6 +187,8 @@ def _shards(
 ) -> StatesManifest:
     """Read and write what the manifest lacks, shard by shard; the manifest of the whole."""
     request = manifest.request
+    if manifest.complete:
+        return manifest
     cap = None if request.most_per_label is None else Cap(request.most_per_label, out, manifest)
     waiting: deque[Draft] = deque()  # a source may ask for a shard before it has given the one before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.vectors.states import BACKGROUND, COLUMNS, SkippedSample, StatesManifest, StatesShard, write_shard
+from trimtab.vectors.states import (
+    BACKGROUND,
+    SAMPLE_LABEL,
+    WEIGHT,
+    SkippedSample,
+    StatesManifest,
+    StatesShard,
+    write_shard,
+)
 
 from ..models.reader import Reading
 from .cap import Cap
+from .labels import ANSWER, label_of
 from .rules import Kept
 from .samples import Sample
 from .store import Float32
@@ -62,12 +72,14 @@ class Draft:
     def finish(self, out: Path, manifest: StatesManifest, cap: Cap | None = None) -> StatesManifest:
         """Write the shard, in the order of its samples; the manifest that names it. cap: of the states per label."""
         request = manifest.request
-        rows = [
-            (number, one)
-            for number in sorted(self._states)
-            for one in self._states[number]
-            if one.background or cap is None or cap.admits(one.label)
-        ]
+        rows: list[tuple[int, _State]] = []
+        left_out = Counter[str]()
+        for number in sorted(self._states):
+            for one in self._states[number]:
+                if one.background or cap is None or cap.admits(one.label):
+                    rows.append((number, one))
+                else:
+                    left_out[one.label] += 1
         if cap is not None:
             kept = {number for number, one in rows if not one.background}
             for number in self._states.keys() - kept - self.skipped.keys():
@@ -79,16 +91,21 @@ class Draft:
             "position": [one.position for _, one in rows],
             "token": [one.token for _, one in rows],
             "label": labels,
-            BACKGROUND: [one.background for _, one in rows],
         }
-        names = COLUMNS if request.background is None else (*COLUMNS, BACKGROUND)
+        if request.background is not None:
+            columns[BACKGROUND] = [one.background for _, one in rows]
+        if request.labels is not None:
+            own = (label_of(self.samples[number], request.labels or ANSWER) or "" for number, _ in rows)
+            columns[SAMPLE_LABEL] = [numbers.setdefault(label, len(numbers)) for label in own]
         tensors: dict[str, npt.NDArray[Any]] = {
             f"layers.{layer}": np.array([one.stream[layer] for _, one in rows], np.float32).reshape(
                 len(rows), request.model.hidden_size
             )
             for layer in request.layers
         }
-        tensors |= {name: np.array(columns[name], np.int64) for name in names}
+        tensors |= {name: np.array(column, np.int64) for name, column in columns.items()}
+        if request.draw is not None:
+            tensors[WEIGHT] = np.array([self.samples[number].weight for number, _ in rows], np.float64)
         lines = (
             json.dumps({"id": sample.id, "answer": self._answers.get(number)}, ensure_ascii=False) + "\n"
             for number, sample in self.samples.items()
@@ -101,6 +118,7 @@ class Draft:
             stop=self.start + len(self.samples),
             rows=len(rows) - background,
             background=None if request.background is None else background,
+            left_out=dict(left_out) or None,
             sha256=write_shard(out, name, tensors, "".join(lines).encode()),
             skipped=tuple(self.skipped[sample] for sample in sorted(self.skipped)),
         )

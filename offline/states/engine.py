@@ -25,6 +25,33 @@ from .store import Float32
 
 __all__ = ["Engine"]
 
+_STATES_STAY = frozenset(
+    {
+        "block_size",
+        "compilation_config",
+        "cpu_offload_gb",
+        "disable_custom_all_reduce",
+        "disable_log_stats",
+        "distributed_executor_backend",
+        "download_dir",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "hf_token",
+        "kv_cache_memory_bytes",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_parallel_loading_workers",
+        "mm_processor_cache_gb",
+        "pipeline_parallel_size",
+        "swap_space",
+        "tensor_parallel_size",
+    }
+)
+"""Arguments of `vllm.LLM` that say where and how fast it computes: states keep all but their last bits. A run may go
+on with others of these, for instance with less memory. What is not listed is taken to change states."""
+
 
 class Engine:
     """A source of states (see `Source`): vLLM, started when it is read from and ended after that."""
@@ -48,6 +75,7 @@ class Engine:
         self.writing = load_writing(folder, template)
         self.dtype = resolved(dtype, folder, device_named(None))
         self._arguments = dict(arguments or {})
+        self.arguments = {name: value for name, value in self._arguments.items() if name not in _STATES_STAY}
 
     def read(
         self, shards: Iterable[Sequence[Asked]], request: StatesRequest, enough: Callable[[str], bool]

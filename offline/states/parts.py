@@ -16,7 +16,7 @@ from trimtab.vectors.states import StatesManifest, StatesShard, read_states_mani
 
 from ..errors import DataError
 
-__all__ = ["MANIFEST", "holds_states", "open_manifest", "part_of", "parts_in"]
+__all__ = ["MANIFEST", "check_alone", "holds_states", "open_manifest", "part_of", "parts_in"]
 
 _PART = re.compile(r"part-([0-9]{1,5})-of-([0-9]{1,5})")
 
@@ -35,11 +35,16 @@ def parts_in(folder: Path) -> list[Path]:
     """The folders that hold the states of `folder`: itself, or its parts in order.
 
     Raises:
-        DataError: neither states nor parts, a part is missing, or parts of several divisions.
+        DataError: neither states nor parts, both, a part is missing, or parts of several divisions.
     """
-    if os.path.lexists(folder / MANIFEST):
-        return [folder]
     numbers = _numbers(folder)
+    if os.path.lexists(folder / MANIFEST):
+        if numbers:
+            raise DataError(
+                f"{folder}: holds states and, beside them, parts of others ({part_of(folder, *min(numbers)).name}); "
+                "move the one or the other to a folder of its own"
+            )
+        return [folder]
     if not numbers:
         raise DataError(f"{folder}: holds no {MANIFEST}; make representations with `trimtab represent`")
     counts = sorted({count for _, count in numbers})
@@ -55,6 +60,26 @@ def parts_in(folder: Path) -> list[Path]:
                 "other settings as the parts beside it"
             )
     return [part_of(folder, number, counts[0]) for number in range(1, counts[0] + 1)]
+
+
+def check_alone(folder: Path, part: tuple[int, int] | None) -> None:
+    """Passes when states, or that part of them, may be written into `folder`: what is there will be read with them.
+
+    Raises:
+        DataError: parts where a whole is to be written, a whole where parts are, or parts of another division.
+    """
+    numbers = _numbers(folder)
+    if part is None and numbers:
+        raise DataError(
+            f"{folder}: holds parts already ({part_of(folder, *min(numbers)).name}), which states beside them would "
+            "hide; choose another folder, or go on with --shard"
+        )
+    if part is not None and os.path.lexists(folder / MANIFEST):
+        raise DataError(
+            f"{folder}: holds states of a run without --shard, which would hide its parts; choose another folder"
+        )
+    if part is not None and (others := {count for _, count in numbers} - {part[1]}):
+        raise DataError(f"{folder}: holds parts of {min(others)}, not of {part[1]}; choose another folder")
 
 
 def open_manifest(folder: Path) -> StatesManifest:

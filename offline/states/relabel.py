@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from safetensors.numpy import load
 from trimtab.vectors.errors import printable
 from trimtab.vectors.states import (
     BACKGROUND,
+    SAMPLE_LABEL,
+    WEIGHT,
     SkippedSample,
     StatesManifest,
     write_shard,
@@ -29,10 +31,11 @@ from trimtab.vectors.states import (
 )
 
 from ..errors import DataError, SettingError
+from ..progress import progress as shown
 from .labels import ANSWER, check_labels, label_of, tidy
-from .parts import parts_in
+from .parts import holds_states, parts_in
 from .samples import plain, read_samples
-from .store import MANIFEST, LayerStates, check_shard, open_manifest
+from .store import LayerStates, check_shard, open_manifest
 
 __all__ = ["Labels", "labelled", "labels_of_file", "labels_of_samples", "relabel"]
 
@@ -103,27 +106,43 @@ def labelled(states: LayerStates, labels: Labels) -> LayerStates:
     )
 
 
-def relabel(folder: Path, labels: Labels, out: Path) -> StatesManifest:
-    """Write a folder of the same states with other labels; a shard at a time is in memory.
+def relabel(folder: Path, labels: Labels, out: Path, *, progress: bool = False) -> StatesManifest:
+    """Write a folder of the same states with other labels; a shard at a time is in memory. Parts stay parts.
 
     Samples without a label are left out, and stand in the manifest as skipped. out: a new folder.
 
     Raises:
         DataError: `folder` is unfinished or damaged, `out` exists, or no sample has a label.
     """
-    manifest = open_manifest(folder)
-    if parts_in(folder) != [folder]:
-        raise DataError(f"{folder}: is in parts, each a folder of its own; relabel each of them")
-    if not manifest.complete:
-        raise DataError(f"{folder}: is not finished; finish it with `trimtab represent … --resume`")
-    if (out / MANIFEST).exists():
+    samples = open_manifest(folder).request.samples
+    parts = {part: open_manifest(part) for part in parts_in(folder)}
+    for part, manifest in parts.items():
+        if not manifest.complete:
+            raise DataError(f"{part}: is not finished; finish it with `trimtab represent … --resume`")
+    if holds_states(out):
         raise DataError(f"{out}: exists already; choose another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror})") from error
+    made: dict[Path, StatesManifest] = {}
+    seen: list[str] = []
+    with shown("relabel", samples, show=progress) as advance:
+        for part, manifest in parts.items():
+            into = out if part == folder else out / part.name
+            try:
+                into.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"{into}: cannot be written ({error.strerror})") from error
+            made[into] = _with_labels(part, manifest, labels, into, seen, advance)
+    _check_some([one for one in seen if one in labels.of], seen, labels)
+    for into, manifest in made.items():
+        write_states_manifest(into, manifest)
+    return open_manifest(out)
+
+
+def _with_labels(
+    folder: Path, manifest: StatesManifest, labels: Labels, out: Path, seen: list[str], advance: Callable[[int], None]
+) -> StatesManifest:
+    """Write the shards of a folder with other labels; the manifest that names them. seen: gets the samples' ids."""
     vocabulary: dict[str, int] = {}
-    shards, seen = [], list[str]()
+    shards = []
     for shard in manifest.shards:
         check_shard(folder, shard)
         answers = (folder / f"{shard.name}.jsonl").read_bytes()
@@ -140,20 +159,20 @@ def relabel(folder: Path, labels: Labels, out: Path) -> StatesManifest:
                 update={
                     "rows": len(kept["sample"]) - background,
                     "background": None if shard.background is None else background,
+                    "left_out": None,
                     "sha256": write_shard(out, shard.name, kept, answers),
                     "skipped": (*shard.skipped, *left),
                 }
             )
         )
-    _check_some([one for one in seen if one in labels.of], seen, labels)
-    made = manifest.model_copy(
+        advance(shard.stop - shard.start)
+    return manifest.model_copy(
         update={
             "request": manifest.request.model_copy(update={"labels": labels.by}),
             "labels": tuple(vocabulary),
             "shards": tuple(shards),
         }
     )
-    return write_states_manifest(out, made)
 
 
 def _kept(
@@ -164,16 +183,22 @@ def _kept(
     labels: Labels,
     vocabulary: dict[str, int],
 ) -> dict[str, npt.NDArray[Any]]:
-    """The rows of a shard whose samples have a label, with its number; background states keep the word of their own."""
+    """The rows of a shard whose samples have a label, with its number; background states keep the word of their own.
+
+    What the states stood for by their old labels becomes their weight.
+    """
     of_rows = [ids[sample - start] for sample in tensors["sample"]]
     rows = np.array([i for i, one in enumerate(of_rows) if one in labels.of], np.int64)
     kept = {name: np.ascontiguousarray(tensor[rows]) for name, tensor in tensors.items()}
     background = kept.get(BACKGROUND, np.zeros(len(rows), np.int64))
-    words = [
-        manifest.labels[own] if other else labels.of[of_rows[row]]
-        for row, own, other in zip(rows, kept["label"], background, strict=True)
-    ]
-    kept["label"] = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words], np.int64)
+    before = [manifest.labels[own] for own in kept["label"]]
+    if stand_for := manifest.stand_for:
+        each = [1.0 if other else stand_for.get(word, 1.0) for word, other in zip(before, background, strict=True)]
+        kept[WEIGHT] = kept.get(WEIGHT, np.ones(len(rows))) * np.array(each, np.float64)
+    samples = [labels.of[of_rows[row]] for row in rows]
+    words = [word if other else own for word, own, other in zip(before, samples, background, strict=True)]
+    for name, texts in {"label": words, SAMPLE_LABEL: samples}.items():
+        kept[name] = np.array([vocabulary.setdefault(text, len(vocabulary)) for text in texts], np.int64)
     return kept
 
 

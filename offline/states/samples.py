@@ -19,7 +19,7 @@ class Sample:
 
     image: absolute, or relative to the working directory; None for a question about no picture. answer, type: the data
     set's own (the right answer; yes/no, number, other); representing needs neither. columns: whatever else the line
-    says of it, as text, by name.
+    says of it, as text, by name. weight: how many samples of its file it stands for, where a draw left some out.
     """
 
     id: str
@@ -28,6 +28,7 @@ class Sample:
     answer: str = ""
     type: str = ""
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from trimtab.vectors.states import StatesRequest
 
@@ -36,6 +36,10 @@ class Source(Protocol):
         """What runs the model, as the manifest says it."""
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Further arguments of that engine that may change states."""
+
+    @property
     def packages(self) -> Sequence[str]:
         """Packages whose versions belong into the manifest."""
 
@@ -60,6 +64,7 @@ class Transformers:
     """A model of transformers, in this process."""
 
     engine: None = None
+    arguments: Mapping[str, Any] = {}  # nobody writes to it
     packages = ()
 
     def __init__(self, reader: Reader) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from trimtab.vectors.states import BACKGROUND, COLUMNS, StatesManifest, StatesShard
+from trimtab.vectors.states import BACKGROUND, COLUMNS, SAMPLE_LABEL, WEIGHT, StatesManifest, StatesShard
 
 from ..errors import DataError, SettingError
 from .parts import MANIFEST, open_manifest, parts_in
@@ -39,7 +39,9 @@ class LayerStates:
 
     values: float32 [N, D]. labels: N words. tokens: int64 [N], the id that each state predicts, -1 if none.
     sample_ids: N ids of the data file's samples. positions: int64 [N], see `trimtab.offline.states.rules` (-1: a mean).
-    weights: float64 [N], how many served positions each stands for; 1 for the states of a rule.
+    weights: float64 [N], how many served positions each stands for. More than 1 for a background state that speaks for
+    several positions, for a drawn sample, and for a label of which `most_per_label` kept states out.
+    sample_labels: N labels of the states' samples; None where labels do not speak of samples.
     """
 
     layer: int
@@ -50,6 +52,7 @@ class LayerStates:
     positions: Int64
     weights: Float64
     manifest: StatesManifest
+    sample_labels: tuple[str, ...] | None = None
 
     def of(self, words: set[str]) -> npt.NDArray[np.bool_]:
         """Which states are labelled by one of `words`: bool [N]."""
@@ -65,6 +68,7 @@ class LayerStates:
             sample_ids=tuple(self.sample_ids[i] for i in indices),
             positions=self.positions[indices],
             weights=self.weights[indices],
+            sample_labels=self.sample_labels and tuple(self.sample_labels[i] for i in indices),
         )
 
 
@@ -106,11 +110,12 @@ class ShardedStates:
     def __iter__(self) -> Iterator[LayerStates]:
         for part in self._parts:
             manifest = open_manifest(part)
+            stand_for = {} if self._background else manifest.stand_for
             for shard in manifest.shards:
                 if not (shard.background if self._background else shard.rows):
                     continue
                 try:
-                    states = _read_shard(part, shard, self.layer, manifest, self._background)
+                    states = _read_shard(part, shard, self.layer, manifest, self._background, stand_for)
                 except (LookupError, OSError, TypeError, ValueError, SafetensorError) as error:
                     raise DataError(
                         f"{part}: its manifest and its shards do not fit together; make them again"
@@ -146,6 +151,7 @@ def joined(blocks: Iterable[LayerStates]) -> LayerStates:
         sample_ids=tuple(identifier for part in parts for identifier in part.sample_ids),
         positions=np.concatenate([part.positions for part in parts]),
         weights=np.concatenate([part.weights for part in parts]),
+        sample_labels=parts[0].sample_labels and tuple(label for part in parts for label in part.sample_labels or ()),
     )
 
 
@@ -193,14 +199,22 @@ def check_shard(folder: Path, shard: StatesShard) -> None:
 
 
 def _read_shard(
-    folder: Path, shard: StatesShard, layer: int, manifest: StatesManifest, background: bool
+    folder: Path,
+    shard: StatesShard,
+    layer: int,
+    manifest: StatesManifest,
+    background: bool,
+    stand_for: Mapping[str, float],
 ) -> LayerStates:
-    """The states of a shard: those of the rule, or the others."""
+    """The states of a shard: those of the rule, or the others. stand_for: see `StatesManifest`."""
     check_shard(folder, shard)
     where = folder / f"{shard.name}.safetensors"
     with safe_open(where, framework="numpy") as file:
         values, *columns = (file.get_tensor(name) for name in (f"layers.{layer}", *COLUMNS))
         apart = np.zeros(len(values), np.int64) if shard.background is None else file.get_tensor(BACKGROUND)
+        there = set(file.keys())
+        weights = file.get_tensor(WEIGHT) if WEIGHT in there else np.ones(len(values))
+        own = file.get_tensor(SAMPLE_LABEL) if SAMPLE_LABEL in there else None
     if values.shape != (shard.rows + (shard.background or 0), manifest.request.model.hidden_size):
         raise DataError(f"{where}: layer {layer} has shape {values.shape}; make the representations again")
     if not np.isfinite(values).all():
@@ -210,6 +224,8 @@ def _read_shard(
         "sample": (samples, shard.start, shard.stop),
         "label": (labels, 0, len(manifest.labels)),
         BACKGROUND: (apart, 0, np.iinfo(np.int64).max),
+        WEIGHT: (weights, 0, np.inf),
+        SAMPLE_LABEL: (labels if own is None else own, 0, len(manifest.labels)),
     }
     for name, (column, low, high) in ranges.items():
         if column.size and not low <= column.min() <= column.max() < high:  # a negative index would count from the end
@@ -220,15 +236,20 @@ def _read_shard(
             f"{where}: holds other numbers of states than the manifest says; make the representations again"
         )
     of_sample = samples[wanted] - shard.start
-    shared = np.bincount(of_sample)[of_sample]  # how many of them speak for the positions of that answer
+    words = tuple(manifest.labels[label] for label in labels[wanted])
+    if background:  # all of an answer's share the positions that they speak for
+        each = apart[wanted] / np.bincount(of_sample)[of_sample]
+    else:
+        each = np.array([stand_for.get(word, 1.0) for word in words], np.float64)
     ids = [json.loads(line)["id"] for line in (folder / f"{shard.name}.jsonl").read_bytes().splitlines()]
     return LayerStates(
         layer=layer,
         values=values if len(wanted) == len(values) else values[wanted],
-        labels=tuple(manifest.labels[label] for label in labels[wanted]),
+        labels=words,
         tokens=tokens[wanted],
         sample_ids=tuple(ids[sample] for sample in of_sample),
         positions=positions[wanted],
-        weights=apart[wanted] / shared if background else np.ones(len(wanted)),
+        weights=weights[wanted] * each,
         manifest=manifest,
+        sample_labels=None if own is None else tuple(manifest.labels[label] for label in own[wanted]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,12 +17,14 @@ __all__ = ["chosen", "stratified"]
 def chosen(file: SampleFile, draw: int | None = None, part: tuple[int, int] | None = None, seed: int = 0) -> SampleFile:
     """The file with `draw` of its samples, by seed, and of these every n-th from the i-th on, for the part (i, n).
 
+    A drawn sample stands for as many of its type as the file has for each that was drawn.
+
     Raises:
         SettingError: a draw below 1; a part that is not one of 1 to n, or would be empty.
     """
     if draw is not None and draw < 1:
         raise SettingError(f"a draw of {draw} samples leaves nothing to do; give 1 or more")
-    samples = file.samples if draw is None else stratified(file.samples, draw, seed)
+    samples = file.samples if draw is None else _weighted(stratified(file.samples, draw, seed), file.samples)
     if part is not None:
         number, count = part
         if not 1 <= number <= count <= len(samples):
@@ -50,6 +52,11 @@ def stratified(samples: Sequence[Sample], limit: int, seed: int = 0) -> tuple[Sa
     for name, size in _sizes({name: len(group) for name, group in groups.items()}, limit).items():
         kept += random.permutation(groups[name])[:size].tolist()
     return tuple(samples[number] for number in sorted(kept))
+
+
+def _weighted(drawn: Sequence[Sample], every: Sequence[Sample]) -> tuple[Sample, ...]:
+    there, left = (Counter(one.type for one in samples) for samples in (every, drawn))
+    return tuple(replace(one, weight=there[one.type] / left[one.type]) for one in drawn)
 
 
 def _sizes(counts: dict[str, int], limit: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from pydantic import JsonValue
 
 from trimtab.vectors import AlphaRange, ConceptDictionary, Gate, Profile
@@ -123,13 +124,14 @@ def build(
     description: str,
 ) -> Profile:
     """The profile of its parts; warns of, or refuses, what it will not do, or do too much. words: the originals."""
-    made = {part.states.layer: _gated_layer(part, gating, positions) for part in parts}
+    made = {part.states.layer: _gated_layer(part, gating, positions, words) for part in parts}
     limits = {layer: one.gated.limits for layer, one in made.items()}
     gate = gating.gate if gating.limit is None else Gate(**{**gating.gate.model_dump(), "limits": limits})
     reached: dict[str, JsonValue] = {}
     for part in parts:
         steered = made[part.states.layer].gated.steers(part.states.values, gate)
-        shares = {word: float(steered[part.states.of({word})].mean()) for word in words}
+        own = {word: part.states.of({word}) for word in words}
+        shares = {word: float(np.average(steered[of], weights=part.states.weights[of])) for word, of in own.items()}
         for doubt in doubts(part.dictionary, words, targets, shares):
             warnings.warn(f"layer {part.states.layer}: {doubt}", ConceptWarning, stacklevel=3)
         reached[str(part.states.layer)] = dict(shares)
@@ -157,7 +159,10 @@ def build(
         alpha=alpha,
         hidden_norms={part.states.layer: typical_norm(part.states) for part in parts},
         provenance=provenance.model_copy(update={"evaluation": {"training states": reached} if words else {}}),
-        shares={part.states.layer: made[part.states.layer].gated.shares(part.states.values) for part in parts},
+        shares={
+            part.states.layer: made[part.states.layer].gated.shares(part.states.values, part.states.weights)
+            for part in parts
+        },
         touched=touched or None,
         unmeant=unmeant or None,
     )
@@ -171,11 +176,11 @@ class _Made:
     met: Met | None
 
 
-def _gated_layer(part: Part, gating: Gating, positions: Positions) -> _Made:
+def _gated_layer(part: Part, gating: Gating, positions: Positions, words: Collection[str]) -> _Made:
     layer = GatedLayer(part.dictionary.centroids, part.rows, (None,) * len(part.rows))
     # States are those of answers. What there is at other positions is not known.
     known = positions in ("answer", "all")
-    found = met(part.states, part.background, part.meant, gating.gate.scope) if known else None
+    found = met(part.states, part.background, part.meant, gating.gate.scope, words) if known else None
     if found is not None:
         layer = with_background(layer, found, gating.background_concepts)
     if gating.limit is not None:

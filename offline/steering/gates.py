@@ -6,6 +6,7 @@ keep a gate from those: concepts of the background, to which other words fall, a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,10 +60,10 @@ class GatedLayer:
         steered: Bools = self.active[fallen] & inside
         return steered
 
-    def shares(self, values: Float32) -> tuple[float, ...]:
-        """The share of the states [N, D] that each concept is the nearest to."""
-        counts = np.bincount(nearest(values, self.centroids), minlength=len(self.centroids))
-        return tuple((counts / len(values)).tolist())
+    def shares(self, values: Float32, weights: Float64) -> tuple[float, ...]:
+        """The share of the states [N, D], each counted by its weight [N], that each concept is the nearest to."""
+        counts = np.bincount(nearest(values, self.centroids), weights, len(self.centroids))
+        return tuple((counts / weights.sum()).tolist())
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,23 @@ class Met:
         return float(self.weights @ steered) / float(self.weights.sum()), unmeant
 
 
-def met(states: LayerStates, background: LayerStates | None, meant: Bools, scope: str) -> Met | None:
+def met(
+    states: LayerStates, background: LayerStates | None, meant: Bools, scope: str, words: Collection[str] = ()
+) -> Met | None:
     """What a gate of this scope will meet; None where nothing is known of the background.
 
-    meant: bool [N], for which of `states` the profile is. The background of an answer is meant as well where labels are
-    not the model's own words, so that they speak of the whole sample. With scope "sequence" only the last position of
-    each prompt decides.
+    meant: bool [N], for which of `states` the profile is. words: the labels that it is meant for, where labels say it.
+    The background of an answer is meant as well where labels are not the model's own words, so that they speak of the
+    whole sample, also of one that has no state. With scope "sequence" only the last position of each prompt decides.
     """
     if background is None:
         return None
     also = np.zeros(len(background.values), np.bool_)
     if states.manifest.request.labels is not None:
         wanted = {sample for sample, one in zip(states.sample_ids, meant, strict=True) if one}
+        if words and background.sample_labels is not None:  # a cap may have left out all states of a sample
+            own = zip(background.sample_ids, background.sample_labels, strict=True)
+            wanted |= {sample for sample, label in own if label in words}
         also = np.array([sample in wanted for sample in background.sample_ids], np.bool_)
     positions = np.concatenate([states.positions, background.positions])
     decides = positions == 0 if scope == "sequence" else positions >= 0

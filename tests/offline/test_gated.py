@@ -115,6 +115,23 @@ def test_the_shares_are_weighted_by_the_positions_that_a_state_stands_for(
     assert unmeant(profile) == pytest.approx(weights[on & ~meant].sum() / weights[~meant].sum())
 
 
+@pytest.mark.filterwarnings("ignore:layer 2. the profile would steer")
+def test_a_state_counts_for_all_that_a_cap_left_out_of_its_label(states: LayerStates, background: LayerStates) -> None:
+    few = states.at(np.array([*range(10), *range(40, 70)]))
+    capped = replace(few, weights=np.array([4.0] * 10 + [1.0] * 30))
+    every = few.at(np.array([*list(range(10)) * 4, *range(10, 40)]))
+    within, found = Gating(gate=Gate(max_distance=7.0), background_concepts=0, force=True), class_means(few)
+    for mapping in (MAPPING, {"person": "man"}):
+        one, other = (
+            fine_profile("p", [(kept, found)], mapping, background=[background], gating=within).manifest
+            for kept in (capped, every)
+        )
+        for estimate in ("touched", "unmeant", "shares"):
+            assert getattr(one, estimate)[2] == pytest.approx(getattr(other, estimate)[2])
+    assert one.shares is not None
+    assert sorted(one.shares[2]) == pytest.approx((30 / 70, 40 / 70))
+
+
 def test_no_row_is_added_where_no_other_word_would_be_steered(states: LayerStates, background: LayerStates) -> None:
     far = replace(background, values=(background.values * 0 + np.array([0, 12.0, 0, 0])).astype(np.float32))
     assert len(rows_of(made(states, far)).centroids) == 2

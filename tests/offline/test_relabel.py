@@ -13,10 +13,11 @@ from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.concepts.relabel import relabelled
 from trimtab.offline.errors import DataError, SettingError
 from trimtab.offline.models import Reader
-from trimtab.offline.states import Predicts, load_states, represent
+from trimtab.offline.states import LastPrompt, Predicts, load_states, represent
 from trimtab.offline.states.relabel import Labels, labelled, labels_of_file, labels_of_samples, relabel
 from trimtab.offline.states.store import LayerStates, load_background, open_manifest, verify_states
 from trimtab.offline.steering import coarse_profile, fine_profile
+from trimtab.offline.steering.gates import met
 from trimtab.vectors.profile import CoarseLayer, FineLayer
 
 TYPE_OF = {"yes": "yes/no", "no": "yes/no", "two": "number", "three": "number"}
@@ -127,6 +128,57 @@ def test_background_states_keep_their_words_and_go_with_their_samples(made: Path
     )
     assert np.array_equal(after.values, kept.values)
     assert set(load_states(tmp_path / "sad", 2).labels) == {"sad"}
+
+
+def test_parts_are_relabelled_as_parts(llama_reader: Reader, made: Path, tmp_path: Path) -> None:
+    data = made / "data" / "data.jsonl"
+    for number in (1, 2):
+        represent(llama_reader, data, Predicts(), [2], tmp_path / "parts", part=(number, 2), max_new_tokens=6)
+    labels = Labels("mood", {f"s{i}": "sad" for i in range(0, 20, 2)})  # of the first part alone
+    manifest = relabel(tmp_path / "parts", labels, tmp_path / "sad")
+    assert manifest == verify_states(tmp_path / "sad")
+    before, after = load_states(tmp_path / "parts", 2), load_states(tmp_path / "sad", 2)
+    kept = before.at(np.array([i for i, one in enumerate(before.sample_ids) if int(one[1:]) % 2 == 0]))
+    assert after.sample_ids == kept.sample_ids
+    assert np.array_equal(after.values, kept.values)
+    assert set(after.labels) == {"sad"}
+    with pytest.raises(DataError, match="exists already"):
+        relabel(tmp_path / "parts", labels, tmp_path / "sad")
+    with pytest.raises(DataError, match="called like 's0', the labelled ones like 'x'"):
+        relabel(tmp_path / "parts", Labels("mood", {"x": "sad"}), tmp_path / "none")
+    assert not list((tmp_path / "none").rglob("manifest.json"))
+
+
+def test_states_stand_for_what_a_cap_left_out_also_under_other_labels(
+    llama_reader: Reader, made: Path, tmp_path: Path
+) -> None:
+    data = made / "data" / "data.jsonl"
+    asked = {"batch_size": 1, "max_new_tokens": 6}
+    represent(llama_reader, data, Predicts(), [2], tmp_path / "few", most_per_label=2, **asked)  # type: ignore[arg-type]
+    types = labels_of_samples(data, "type", open_manifest(made / "reps").request.data)
+    relabel(tmp_path / "few", types, tmp_path / "typed")
+    before, after = load_states(tmp_path / "few", 2), load_states(tmp_path / "typed", 2)
+    assert max(before.weights) > 1
+    assert sum(before.weights) == pytest.approx(len(load_states(made / "reps", 2).labels))
+    assert after.weights.tolist() == before.weights.tolist()
+    assert open_manifest(tmp_path / "typed").stand_for == {}
+
+
+def test_the_background_of_a_sample_whose_states_a_cap_left_out_is_meant_as_its_label_says(
+    llama_reader: Reader, made: Path, tmp_path: Path
+) -> None:
+    data = made / "data" / "data.jsonl"
+    found = []
+    for most in (None, 1):
+        out = tmp_path / str(most)
+        represent(llama_reader, data, LastPrompt(), [2], out, labels="type", most_per_label=most, max_new_tokens=6)
+        states, background = load_states(out, 2), load_background(out, 2)
+        assert background is not None
+        for_what = met(states, background, states.of({"number"}), "token", {"number"})
+        assert for_what is not None
+        found.append((for_what.weights @ for_what.meant, for_what.weights.sum()))
+        assert for_what.meant[for_what.background].tolist() == [int(one[1:]) % 2 == 0 for one in background.sample_ids]
+    assert found[0] == pytest.approx(found[1])
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(llava_reader: Reader, data:
         represent(llava_reader, data, Predicts(), [1], out, limit=8, max_new_tokens=16, resume=True)
     with pytest.raises(SettingError, match="another layers"):
         represent(llava_reader, data, LastPrompt(), [1, 2], out, limit=8, resume=True)
-    with pytest.raises(SettingError, match="another samples"):
+    with pytest.raises(SettingError, match=r"another limit \(8, now 9\)"):
         represent(llava_reader, data, LastPrompt(), [1], out, limit=9, resume=True)
     data.write_text(data.read_text().replace("blue", "red"))
     with pytest.raises(SettingError, match="another data"):

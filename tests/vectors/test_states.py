@@ -98,6 +98,8 @@ ATTACKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no digests": (set_in("shards.0.sha256", {}), "sha256 must be given for rows-00000.jsonl and"),
     "background states that nobody asked for": (set_in("shards.0.background", 1), "disagree"),
     "background states that nobody kept": (set_in("request.background", 4), "disagree"),
+    "states left out by no rule": (set_in("shards.0.left_out", {"man": 3}), "names no most_per_label"),
+    "no state left out": (set_in("shards.0.left_out", {"man": 0}), r"shards\.0\.left_out\.man"),
     "one digest": (set_in("shards.0.sha256", {"rows-00000.safetensors": DIGEST}), "sha256 must be given"),
     "a digest of another file": (
         set_in("shards.0.sha256", {"rows-00000.safetensors": DIGEST, "rows-00001.jsonl": DIGEST}),
