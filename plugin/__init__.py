@@ -13,6 +13,8 @@ A request's way through it, one module per step:
     model.arming         the layers that add
     model.op             the addition to the residual stream
 
+Models that this vLLM lacks are in `architectures`.
+
 `engine` puts these together. Before the first request, `config` and `runners.handshake` see to it that all processes
 serve the same profiles, and `model.probe` that every armed layer adds. States of the stream leave through `capture`.
 Everything that leans on vLLM's internals is listed in `compat.seams`.

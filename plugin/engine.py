@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from . import architectures
 from .asking import STEERING_KEY, SWITCH
 from .capture import calls as capture_calls
 from .capture import request as capture_request
@@ -55,6 +56,7 @@ def install() -> None:
     # vLLM warns of variables that it does not know, and ends where --fail-on-environ-validation is given.
     envs.environment_variables.setdefault(SWITCH, lambda: os.environ.get(SWITCH))
     register_models()
+    architectures.register()
     wrap(VllmConfig, "compute_hash", _hash)
     wrap(InputProcessor, "__init__", _start)
     wrap(InputProcessor, "process_inputs", _admit)

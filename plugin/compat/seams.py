@@ -34,6 +34,7 @@ class Seam(NamedTuple):
     since: str = READ_IN[0]
 
 
+_MODELS = "model_executor/models"
 _CHAT = "entrypoints/openai/chat_completion"
 
 SEAMS = (
@@ -51,6 +52,64 @@ SEAMS = (
     Seam("model_executor/models/qwen2.py", "Qwen2DecoderLayer", "forward", "subclassed", "model.arming"),
     Seam("model_executor/models/utils.py", "PPMissingLayer", "", "read", "model.arming"),
     Seam("model_executor/models/interfaces.py", "SupportsMultiModal", "get_language_model", "called", "model.arming"),
+    # The models that this vLLM lacks.
+    Seam(
+        "model_executor/models/registry.py", "ModelRegistry", "get_supported_archs", "official", "architectures.brought"
+    ),
+    Seam("multimodal", "MULTIMODAL_REGISTRY", "register_processor", "official", "architectures.idefics2"),
+    Seam(f"{_MODELS}/interfaces.py", "SupportsMultiModal", "embed_multimodal", "official", "architectures.idefics2"),
+    Seam(
+        f"{_MODELS}/interfaces.py",
+        "SupportsMultiModal",
+        "configure_mm_token_handling _mark_tower_model _mark_language_model",
+        "called",
+        "architectures.idefics2",
+    ),
+    Seam(f"{_MODELS}/interfaces.py", "SupportsLoRA", "packed_modules_mapping", "official", "architectures.idefics2"),
+    Seam(f"{_MODELS}/interfaces.py", "SupportsPP", "", "official", "architectures.idefics2"),
+    Seam(f"{_MODELS}/module_mapping.py", "MultiModelKeys", "from_string_field", "called", "architectures.idefics2"),
+    Seam(f"{_MODELS}/utils.py", "AutoWeightsLoader", "load_weights", "called", "architectures.idefics2"),
+    Seam(f"{_MODELS}/utils.py", "WeightsMapper", "orig_to_new_prefix", "called", "architectures.idefics2"),
+    Seam(f"{_MODELS}/utils.py", "init_vllm_registered_model", "", "called", "architectures.idefics2"),
+    Seam(f"{_MODELS}/utils.py", "maybe_prefix", "", "called", "architectures.idefics2"),
+    Seam(
+        f"{_MODELS}/idefics2_vision_model.py",
+        "Idefics2VisionTransformer",
+        "embeddings apply_encoder_attention_mask",
+        "called",
+        "architectures.idefics2",
+    ),
+    Seam(
+        f"{_MODELS}/idefics2_vision_model.py",
+        "Idefics2VisionEmbeddings",
+        "patch_embedding num_patches_per_side",
+        "read",
+        "architectures.idefics2",
+    ),
+    Seam(
+        "multimodal/processing",
+        "BaseMultiModalProcessor",
+        "_postprocess_prompt _postprocess_hf_mm_data _get_mm_fields_config _get_prompt_updates",
+        "subclassed",
+        "architectures.idefics2_inputs",
+    ),
+    Seam(
+        "multimodal/processing",
+        "BaseProcessingInfo",
+        "get_hf_processor get_hf_config get_supported_mm_limits get_mm_max_tokens_per_item",
+        "subclassed",
+        "architectures.idefics2_inputs",
+    ),
+    Seam(
+        "multimodal/processing",
+        "BaseDummyInputsBuilder",
+        "get_dummy_text get_dummy_mm_data _get_dummy_images",
+        "subclassed",
+        "architectures.idefics2_inputs",
+    ),
+    Seam("multimodal/processing", "PromptReplacement", "", "called", "architectures.idefics2_inputs"),
+    Seam("multimodal/processing", "PromptUpdateDetails", "select_token_id", "called", "architectures.idefics2_inputs"),
+    Seam("multimodal/inputs.py", "MultiModalFieldConfig", "batched", "called", "architectures.idefics2_inputs"),
     # The configuration.
     Seam("config/vllm.py", "VllmConfig", "additional_config", "official", "config"),
     Seam("config/vllm.py", "VllmConfig", "__post_init__", "wrapped", "asking"),

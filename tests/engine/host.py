@@ -285,6 +285,12 @@ class Host:
         dynamo = {name: sum(counts.values()) for name, counts in counters.items() if name in ("frames", "stats")}
         return {**asdict(compilation_counter), **dynamo}
 
+    def show(self, asks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A batch of `tests.engine.pictured.Shown`."""
+        from tests.engine.pictured import served
+
+        return [asdict(_answer(output)) for output in served(self.llm, asks)]
+
     def conformance(self, what: str, **arguments: Any) -> Any:
         """A command of `tests.conformance.serving.Serving`."""
         from tests.conformance.serving import Serving

@@ -1,0 +1,5 @@
+"""Models that this vLLM lacks and trimtab brings: Idefics2."""
+
+from .brought import BROUGHT, register
+
+__all__ = ["BROUGHT", "register"]
