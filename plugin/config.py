@@ -26,17 +26,9 @@ from .errors import StartupError
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["ARCHITECTURES", "PLUGIN_NAME", "SteeringConfig", "engine_args", "model_folder", "open_registry"]
+__all__ = ["PLUGIN_NAME", "SteeringConfig", "engine_args", "model_folder", "open_registry"]
 
 PLUGIN_NAME = "trimtab"
-
-# Architecture → module of vLLM's own class of that name. Their decoder layers return (hidden, residual).
-ARCHITECTURES = {
-    "LlamaForCausalLM": "vllm.model_executor.models.llama",
-    "MistralForCausalLM": "vllm.model_executor.models.mistral",
-    "Qwen2ForCausalLM": "vllm.model_executor.models.qwen2",
-    "LlavaForConditionalGeneration": "vllm.model_executor.models.llava",
-}
 
 
 @dataclass(frozen=True)
@@ -105,7 +97,6 @@ def engine_args(
     registry = Registry.open(folder, identity)
     armed = sorted({*registry.armed(), *layers})
     if identity is not None:
-        check_architecture(identity.architecture)
         check_layers(armed, identity.num_layers)
     config = SteeringConfig(
         profiles=str(folder),
@@ -125,7 +116,6 @@ def open_registry(config: SteeringConfig, vllm_config: VllmConfig) -> Registry:
         StartupError: the folder changed since the engine's configuration was made.
     """
     model = vllm_config.model_config
-    check_architecture(model.architecture)
     return _open(config.profiles, config.digest, model.model, model.revision, vllm_config.load_config.download_dir)
 
 
@@ -136,15 +126,6 @@ def _open(profiles: str, digest: str, model: str, revision: str | None, download
     if registry_digest(registry) != digest:
         raise StartupError("the folder of steering profiles changed while the engine was starting; start it again")
     return registry
-
-
-def check_architecture(architecture: str) -> None:
-    """Refuse a model that nothing would arm: every steered request would be served unsteered."""
-    if architecture not in ARCHITECTURES:
-        raise StartupError(
-            f"trimtab cannot steer a {architecture}; it steers {', '.join(sorted(ARCHITECTURES))}. "
-            "Start without profiles to serve it unsteered"
-        )
 
 
 def check_layers(armed: Iterable[int], num_layers: int) -> None:

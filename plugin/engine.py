@@ -1,20 +1,22 @@
 """What an engine that asks for trimtab gets: this module puts the parts together, and no part imports it.
 
     a request    InputProcessor.process_inputs → steering's admission, then capture's
-    a model      a subclass of vLLM's class: steering and capture arm its layers, and give the model runner their state
-    a start      `handshake` asks the workers; requests of a model class that is not ours stop the engine
+    a model      initialize_model → steering and capture arm the layers of what vLLM has built, whatever its class
+    a start      `handshake` asks the workers, which prove that what is armed adds
 
 Patches go to classes, and a process may hold several engines; so each patch asks first whether its own engine was
 started with profiles or for capture, and leaves any other alone.
 
 Leans on vllm/v1/engine/input_processor.py: InputProcessor.__init__ and process_inputs, and on
-vllm/model_executor/models/registry.py: ModelRegistry.register_model, official (0.29 to 0.32).
+vllm/model_executor/model_loader/base_loader.py: initialize_model, imported there by name, through which the model of an
+engine and its drafter are built; a decoder inside a multimodal model is built through vLLM's other names of it (0.29 to
+0.32).
 """
 
 from __future__ import annotations
 
 import copy
-import importlib
+import functools
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,8 +30,7 @@ from .capture import request as capture_request
 from .capture import runners as capture_runners
 from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
-from .config import ARCHITECTURES, SteeringConfig, check_architecture
-from .errors import StartupError
+from .config import SteeringConfig
 from .http import attached
 from .model import arming
 from .requests import admission, dose, front, kv
@@ -39,7 +40,7 @@ from .runners import handshake, lost, seeds, v1, v2
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["check_registered", "install", "register_models"]
+__all__ = ["install"]
 
 
 def install() -> None:
@@ -51,15 +52,16 @@ def install() -> None:
     check_vllm(installed_vllm())
     from vllm import envs
     from vllm.config import VllmConfig
+    from vllm.model_executor.model_loader import base_loader
     from vllm.v1.engine.input_processor import InputProcessor
 
     # vLLM warns of variables that it does not know, and ends where --fail-on-environ-validation is given.
     envs.environment_variables.setdefault(SWITCH, lambda: os.environ.get(SWITCH))
-    register_models()
     architectures.register()
     wrap(VllmConfig, "compute_hash", _hash)
     wrap(InputProcessor, "__init__", _start)
     wrap(InputProcessor, "process_inputs", _admit)
+    wrap(base_loader, "initialize_model", _build)
     kv.install()
     handshake.install()
     lost.end_lost()
@@ -82,7 +84,6 @@ def _hash(original: Callable[..., str], self: VllmConfig, *args: Any, **kwargs: 
 
 def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
     if _asks(vllm_config):
-        check_registered(vllm_config.model_config)
         front.install()
         attached.install()
         # Now, not at the first request: by then the folder may have changed, and every request would fail.
@@ -112,66 +113,29 @@ def _asks(vllm_config: VllmConfig) -> bool:
     return SteeringConfig.of(vllm_config) is not None or capture_request.CaptureConfig.of(vllm_config) is not None
 
 
-def register_models() -> None:
-    """Register our subclasses under the names of vLLM's classes; they are made when they are first needed."""
-    from vllm import ModelRegistry
-
-    for architecture in ARCHITECTURES:
-        ModelRegistry.register_model(architecture, f"{__name__}:{architecture}")
-
-
-def check_registered(model: Any) -> None:
-    """Refuse an engine whose model class is not ours, before it starts: nothing would be armed.
-
-    Raises:
-        StartupError: an architecture that is not covered, or a class that `--model-class-overrides` or another plugin
-            put over ours.
-    """
-    from vllm import ModelRegistry
-
-    check_architecture(model.architecture)
-    registered = ModelRegistry.models.get(model.architecture)
-    if getattr(registered, "module_name", None) != __name__:
-        raise StartupError(
-            f"something has registered another class for {model.architecture}, which trimtab would not arm; start "
-            "without --model-class-overrides and without the other plugin, or without profiles"
-        )
-
-
-def __getattr__(name: str) -> Any:
-    """Makes the subclass that `register_models` promised."""
-    if name not in ARCHITECTURES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = _steered(getattr(importlib.import_module(ARCHITECTURES[name]), name))
-    globals()[name] = made
-    return made
-
-
-def _steered(base: type[nn.Module]) -> type[nn.Module]:
-    class Steered(base):  # type: ignore[misc, valid-type]
-        def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
-            super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
-            if not prefix:
-                _arm(self, vllm_config)
-
-        def get_model_state_cls(self) -> type:
-            return capture_runners.capturing_state(self, v2.steered_model_state(self, base))
-
-    Steered.__name__ = Steered.__qualname__ = base.__name__
-    return Steered
+def _build(build: Callable[..., nn.Module], vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> nn.Module:
+    model = build(vllm_config, *args, **kwargs)
+    model_config = kwargs.get("model_config") or vllm_config.model_config
+    # Most drafters are built with an empty prefix as well.
+    if _asks(vllm_config) and not kwargs.get("prefix") and model_config.runner_type != "draft":
+        _arm(model, vllm_config)
+    return model
 
 
 def _arm(model: nn.Module, vllm_config: VllmConfig) -> None:
-    """Arm what is built with an empty prefix.
-
-    A LLaVA builds its Llama through this same registry as "language_model", a drafter is built as "draft_model".
-    """
     arming.arm(model, vllm_config)
     capture_runners.arm(model, vllm_config)
-    if not vllm_config.use_v2_model_runner and _asks(vllm_config):
+    if vllm_config.use_v2_model_runner:
+        # On the instance, so that the class stays vLLM's own for every other engine of this process.
+        model.get_model_state_cls = functools.partial(_model_state, model)
+    else:
         v1.on_step(v1.steer_step)
         v1.on_step(capture_runners.capture_step)
         v1.on_step(_keep_rewindable)
+
+
+def _model_state(model: nn.Module) -> type:
+    return capture_runners.capturing_state(model, v2.steered_model_state(model))
 
 
 def _keep_rewindable(runner: Any, *step: Any) -> None:

@@ -30,7 +30,7 @@ from trimtab.vectors.errors import RequestError
 from ..asking import ask
 from ..compat.versions import check_vllm, installed_vllm
 from ..compat.wrapping import wrap
-from ..config import check_architecture, check_layers, check_plugin_allowed
+from ..config import check_layers, check_plugin_allowed
 from ..errors import StartupError
 from .request import ASKED_KEY, CaptureConfig
 
@@ -84,9 +84,7 @@ def capture_args(
     if not chosen:
         raise StartupError("capture needs at least one layer; write capture_args(layers=[…])")
     if model is not None:
-        identity = ModelIdentity.of(Path(model))
-        check_architecture(identity.architecture)
-        check_layers(chosen, identity.num_layers)
+        check_layers(chosen, ModelIdentity.of(Path(model)).num_layers)
     ask()
     return {"additional_config": {**(additional_config or {}), **CaptureConfig(chosen).to_additional_config()}}
 

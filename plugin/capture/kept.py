@@ -85,18 +85,20 @@ class Wanted(nn.Module):
 
 
 class LayerBuffer(nn.Module):
-    """The buffer of a captured layer. rows: float32 [tokens + 1, D], the last one spare."""
+    """The buffer of a captured layer. rows: float32 [tokens + 1, D], the last one spare. summed: see `copy_rows`."""
 
     rows: torch.Tensor
+    summed: torch.Tensor
 
     def __init__(self, tokens: int, hidden_size: int, wanted: Wanted) -> None:
         super().__init__()
+        self.register_buffer("summed", torch.ones(1, dtype=torch.uint8), persistent=False)
         self.register_buffer("rows", torch.zeros(tokens + 1, hidden_size, dtype=torch.float32), persistent=False)
         self.wanted = wanted
 
-    def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> None:
-        """Copy the wanted rows of hidden + residual."""
-        copy_rows(hidden, residual, self.wanted.row, self.rows)
+    def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+        """Copy the wanted rows of the stream, whose parts these are, see `forms.parts`."""
+        copy_rows(hidden, residual, self.summed, self.wanted.row, self.rows)
 
 
 class KeptStates(nn.Module):

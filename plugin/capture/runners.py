@@ -14,7 +14,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from ..compat.features import check_features
@@ -22,6 +21,7 @@ from ..compat.versions import check_vllm, installed_vllm
 from ..config import check_layers
 from ..errors import StartupError
 from ..model.arming import decoder_layers, most_tokens
+from ..model.forms import parts
 from ..steps.batch import Ints
 from .kept import KeptStates, LayerBuffer, Taken
 from .request import WIRE_KEY, CaptureConfig, check_capturable
@@ -84,7 +84,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     check_vllm(installed_vllm())
     check_features(vllm_config)
     check_capturable(vllm_config)
-    layers = decoder_layers(model)
+    layers = decoder_layers(model, vllm_config)
     check_layers(config.layers, len(layers))
     keeps = get_tensor_model_parallel_rank() == 0  # the stream is the same on all of them
     size = vllm_config.model_config.get_hidden_size()
@@ -107,10 +107,12 @@ def _captured_class(base: Any) -> type[nn.Module]:
     class Captured(base):  # type: ignore[misc]
         trimtab_rows: LayerBuffer
 
-        def forward(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            hidden, residual = super().forward(*args, **kwargs)
-            self.trimtab_rows(hidden, residual)
-            return hidden, residual
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            out = super().forward(*args, **kwargs)
+            stream = parts(out)
+            if stream is not None:  # the probe refuses everything else
+                self.trimtab_rows(*stream)
+            return out
 
     Captured.__name__ = Captured.__qualname__ = f"Captured{base.__name__}"
     return Captured

@@ -39,22 +39,20 @@ _CHAT = "entrypoints/openai/chat_completion"
 
 SEAMS = (
     # The model, and what is armed in it.
-    Seam("model_executor/models/registry.py", "ModelRegistry", "register_model", "official", "engine"),
-    Seam("model_executor/models/registry.py", "ModelRegistry", "models", "read", "engine"),
-    Seam("model_executor/models/registry.py", "_LazyRegisteredModel", "module_name", "read", "engine"),
-    Seam("model_executor/models/llama.py", "LlamaForCausalLM", "", "subclassed", "config"),
-    Seam("model_executor/models/mistral.py", "MistralForCausalLM", "", "subclassed", "config"),
-    Seam("model_executor/models/qwen2.py", "Qwen2ForCausalLM", "", "subclassed", "config"),
-    Seam("model_executor/models/llava.py", "LlavaForConditionalGeneration", "", "subclassed", "config"),
-    # Each returns (hidden, residual).
-    Seam("model_executor/models/llama.py", "LlamaDecoderLayer", "forward", "subclassed", "model.arming"),
-    Seam("model_executor/models/mistral.py", "MistralDecoderLayer", "forward", "subclassed", "model.arming"),
-    Seam("model_executor/models/qwen2.py", "Qwen2DecoderLayer", "forward", "subclassed", "model.arming"),
-    Seam("model_executor/models/utils.py", "PPMissingLayer", "", "read", "model.arming"),
-    Seam("model_executor/models/interfaces.py", "SupportsMultiModal", "get_language_model", "called", "model.arming"),
+    # Imported by name where the model of an engine is built; what is built inside of a model uses other names of it.
+    Seam("model_executor/model_loader/base_loader.py", "initialize_model", "", "wrapped", "engine"),
+    Seam("model_executor/layers/attention_layer_base.py", "AttentionLayerBase", "", "read", "model.layers"),
+    Seam("config/compilation.py", "CompilationConfig", "static_forward_context", "read", "model.arming"),
+    Seam("config/model.py", "ModelConfig", "get_total_num_hidden_layers", "called", "model.arming"),
+    Seam("model_executor/models/utils.py", "PPMissingLayer", "", "read", "model.arming model.layers"),
+    Seam("model_executor/models/interfaces.py", "SupportsMultiModal", "get_language_model", "called", "model.layers"),
     # The models that this vLLM lacks.
     Seam(
-        "model_executor/models/registry.py", "ModelRegistry", "get_supported_archs", "official", "architectures.brought"
+        "model_executor/models/registry.py",
+        "ModelRegistry",
+        "register_model get_supported_archs",
+        "official",
+        "architectures.brought",
     ),
     Seam("multimodal", "MULTIMODAL_REGISTRY", "register_processor", "official", "architectures.idefics2"),
     Seam(f"{_MODELS}/interfaces.py", "SupportsMultiModal", "embed_multimodal", "official", "architectures.idefics2"),
@@ -121,8 +119,9 @@ SEAMS = (
     Seam("config/vllm.py", "VllmConfig", "scheduler_config compilation_config", "read", "model.arming"),
     Seam("config/vllm.py", "VllmConfig", "use_v2_model_runner", "read", "engine"),
     Seam("config/vllm.py", "get_current_vllm_config", "", "called", "runners.v2"),
-    Seam("config/model.py", "ModelConfig", "architecture model revision", "read", "config"),
+    Seam("config/model.py", "ModelConfig", "model revision", "read", "config"),
     Seam("config/model.py", "ModelConfig", "runner_type is_diffusion is_encoder_decoder", "read", "compat.features"),
+    Seam("config/model.py", "ModelConfig", "runner_type", "read", "engine"),
     Seam("config/model.py", "ModelConfig", "dtype get_hidden_size", "read", "model.arming"),
     Seam(
         "config/parallel.py", "ParallelConfig", "prefill_context_parallel_size use_ubatching", "read", "compat.features"

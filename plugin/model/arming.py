@@ -1,9 +1,10 @@
 """Arms a model: chosen decoder layers get a table and an addition after their own forward.
 
-After vLLM has built the model, the class of each armed layer is changed to a subclass that calls the layer's own
-`forward` and adds the delta to `residual` (the stream is hidden + residual; adding to the latter keeps vLLM's fused
-all-reduce and norm). Parameter names, weight loading and torch.compile stay as they are, and layers that no profile
-uses stay as vLLM made them. `engine` decides which models are armed.
+After vLLM has built the model, `layers` finds its decoder layers, whatever its class, and the class of each armed layer
+is changed to a subclass that calls the layer's own `forward` and adds the delta to `hidden`, which is right for every
+form that a layer returns (see `forms`). Parameter names, weight loading and torch.compile stay as they are, and layers
+that no profile uses stay as vLLM made them. `engine` decides which models are armed, and `probe` that what was armed
+adds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ..compat.versions import check_vllm, installed_vllm
 from ..config import SteeringConfig, check_layers, open_registry
 from ..errors import StartupError
 from ..requests.dose import addition, largest_addition
+from .forms import add, parts
+from .layers import find_layers
 from .tables import LayerTable, SteeringTables
 
 if TYPE_CHECKING:
@@ -34,9 +37,6 @@ logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the
 
 _TABLES = "trimtab"
 _ARMED = "Armed"
-
-# Those whose output is known to be (hidden, residual).
-_DECODER_LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
 
 
 def tables_of(model: nn.Module) -> SteeringTables | None:
@@ -57,7 +57,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     check_vllm(installed_vllm())
     check_features(vllm_config)
     registry = open_registry(config, vllm_config)
-    layers = decoder_layers(model)
+    layers = decoder_layers(model, vllm_config)
     check_layers(config.rows, len(layers))
     dtype = vllm_config.model_config.dtype
     assert isinstance(dtype, torch.dtype)  # vLLM has resolved "auto" by now
@@ -87,20 +87,10 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     logger.info("trimtab: %d profiles, %.1f MiB of rows", len(registry), tables.nbytes / 2**20)
 
 
-def decoder_layers(model: Any) -> nn.ModuleList:
-    """Those of the text model, armed or not, by their numbers. Raises a StartupError where there are none we know."""
-    language_model: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
-    layers = getattr(getattr(language_model, "model", None), "layers", None)
-    # A pipeline rank has stand-ins for the layers of the others, so that a layer's place is its number in the model.
-    kinds = {
-        type(layer).__name__.removeprefix(_ARMED) for layer in layers or () if not isinstance(layer, PPMissingLayer)
-    }
-    if not isinstance(layers, nn.ModuleList) or not kinds <= _DECODER_LAYERS:
-        raise StartupError(
-            f"trimtab cannot reach into a {type(language_model).__name__}; its decoder layers must be one of "
-            f"{', '.join(sorted(_DECODER_LAYERS))}"
-        )
-    return layers
+def decoder_layers(model: nn.Module, vllm_config: VllmConfig) -> nn.ModuleList:
+    """Those of the text model, armed or not, by their numbers. Raises a StartupError where they cannot be told."""
+    registered = vllm_config.compilation_config.static_forward_context.values()
+    return find_layers(model, registered, vllm_config.model_config.get_total_num_hidden_layers())
 
 
 def _arm_layer(layer: nn.Module, table: LayerTable) -> None:
@@ -117,9 +107,12 @@ def _arm_layer(layer: nn.Module, table: LayerTable) -> None:
 @functools.cache
 def _armed_class(base: Any) -> type[nn.Module]:
     class Armed(base):  # type: ignore[misc]
-        def forward(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            hidden, residual = super().forward(*args, **kwargs)
-            return hidden, residual + self.trimtab_table(hidden, residual)
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            out = super().forward(*args, **kwargs)
+            stream = parts(out)
+            if stream is None:
+                return out  # the probe refuses it, in words that torch.compile would lose
+            return add(out, self.trimtab_table(*stream))
 
     Armed.__name__ = Armed.__qualname__ = _ARMED + base.__name__
     return Armed

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <vector>
 
 // One build for every machine that shares a cache: the processor's widest vectors are chosen when it is loaded.
@@ -109,15 +110,16 @@ bool rounded(const float* sum, scalar_t* out, int64_t size) {
 }
 
 template <typename scalar_t>
-void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& entries, const Table& table,
-                  at::Tensor& delta, uint8_t* lost) {
+void steer_tokens(const at::Tensor& hidden, const std::optional<at::Tensor>& residual, const at::Tensor& entries,
+                  const Table& table, at::Tensor& delta, uint8_t* lost) {
   const int64_t size = table.size, parts = entries.size(2);
-  const scalar_t *hidden_at = hidden.const_data_ptr<scalar_t>(), *residual_at = residual.const_data_ptr<scalar_t>();
+  const scalar_t* const hidden_at = hidden.const_data_ptr<scalar_t>();
+  const scalar_t* const residual_at = residual ? residual->const_data_ptr<scalar_t>() : nullptr;
   scalar_t* out = delta.mutable_data_ptr<scalar_t>();
   const int* entry = entries.const_data_ptr<int>();
   std::vector<double> h(size);
   std::vector<float> sum(size);
-  for (int64_t t = 0; t < residual.size(0); ++t, entry += ENTRY_FIELDS * parts) {
+  for (int64_t t = 0; t < hidden.size(0); ++t, entry += ENTRY_FIELDS * parts) {
     bool looked = false, added = false;
     for (int64_t part = 0; part < parts; ++part) {
       const int slot = entry[SLOT * parts + part];
@@ -130,8 +132,10 @@ void steer_tokens(const at::Tensor& hidden, const at::Tensor& residual, const at
           row = table.decided[decision];
         } else {
           if (!looked) {
-            for (int64_t d = 0; d < size; ++d)
-              h[d] = static_cast<float>(hidden_at[t * size + d]) + static_cast<float>(residual_at[t * size + d]);
+            for (int64_t d = 0; d < size; ++d) {
+              const float other = residual_at ? static_cast<float>(residual_at[t * size + d]) : 0.0f;
+              h[d] = static_cast<float>(hidden_at[t * size + d]) + other;
+            }
             looked = true;
           }
           row = table.through_gate(h.data(), slot);
@@ -161,22 +165,26 @@ bool anything_acts(const at::Tensor& entries, int64_t count) {
   return false;
 }
 
-at::Tensor steer(const at::Tensor& hidden, const at::Tensor& residual, const at::Tensor& entries,
-                 const at::Tensor& slots, const at::Tensor& limits, const at::Tensor& bias, const at::Tensor& rows,
-                 at::Tensor& decided, at::Tensor& lost, bool opens) {
+at::Tensor steer(const at::Tensor& hidden, const std::optional<at::Tensor>& residual, const at::Tensor& summed,
+                 const at::Tensor& entries, const at::Tensor& slots, const at::Tensor& limits, const at::Tensor& bias,
+                 const at::Tensor& rows, at::Tensor& decided, at::Tensor& lost, bool opens) {
   uint8_t* const marks = lost.mutable_data_ptr<uint8_t>();
-  if (opens) std::memset(marks, 0, residual.size(0));
-  if (!anything_acts(entries, residual.size(0))) {
-    at::Tensor delta = at::empty_like(residual);
+  if (opens) std::memset(marks, 0, hidden.size(0));
+  if (!anything_acts(entries, hidden.size(0))) {
+    at::Tensor delta = at::empty_like(hidden);
     std::memset(delta.mutable_data_ptr(), 0, delta.nbytes());  // all bits zero is zero in every float dtype
     return delta;
   }
   const Table table{slots.const_data_ptr<int>(),   limits.const_data_ptr<double>(),   bias.const_data_ptr<double>(),
-                    rows.const_data_ptr<float>(), decided.mutable_data_ptr<int>(), residual.size(1)};
-  TORCH_CHECK(hidden.scalar_type() == residual.scalar_type(), "both parts of a stream have one dtype");
-  const at::Tensor h = hidden.contiguous(), r = residual.contiguous();
-  at::Tensor delta = at::empty_like(r);
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, residual.scalar_type(), "trimtab::steer",
+                    rows.const_data_ptr<float>(), decided.mutable_data_ptr<int>(), hidden.size(1)};
+  const at::Tensor h = hidden.contiguous();
+  std::optional<at::Tensor> r;
+  if (residual && *summed.const_data_ptr<uint8_t>()) {
+    TORCH_CHECK(hidden.scalar_type() == residual->scalar_type(), "both parts of a stream have one dtype");
+    r = residual->contiguous();
+  }
+  at::Tensor delta = at::empty_like(h);
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, hidden.scalar_type(), "trimtab::steer",
                                   [&] { steer_tokens<scalar_t>(h, r, entries, table, delta, marks); });
   return delta;
 }

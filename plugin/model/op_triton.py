@@ -43,26 +43,27 @@ _DOUBT = tl.constexpr(2.0**-16)
 
 
 @triton.jit
-def _stream(hidden, residual, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
+def _stream(hidden, residual, read, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
+    """`read`: D where the residual is a part of the stream, else 0: then it is not loaded, whatever is in it."""
     h = tl.load(hidden + d, mask=d < D, other=0.0).to(tl.float32)
-    return h + tl.load(residual + d, mask=d < D, other=0.0).to(tl.float32)
+    return h + tl.load(residual + d, mask=d < read, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def _nearest(  # type: ignore[no-untyped-def]
-    hidden, residual, rows, bias, first, count, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
+    hidden, residual, read, rows, bias, first, count, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     """The row of the nearest centroid, the lowest of equals."""
-    row, lead, size = _best(hidden, residual, rows, bias, first, count, False, D, BLOCK_K, BLOCK_D)
+    row, lead, size = _best(hidden, residual, read, rows, bias, first, count, False, D, BLOCK_K, BLOCK_D)
     if not (lead > _DOUBT * size):  # also where one of them is NaN
         # Names of their own: the compiler keeps one dtype per name, and these are float64.
-        row, _lead, _size = _best(hidden, residual, rows, bias, first, count, True, D, BLOCK_K, BLOCK_D)
+        row, _lead, _size = _best(hidden, residual, read, rows, bias, first, count, True, D, BLOCK_K, BLOCK_D)
     return row
 
 
 @triton.jit
 def _best(  # type: ignore[no-untyped-def]
-    hidden, residual, rows, bias, first, count,
+    hidden, residual, read, rows, bias, first, count,
     EXACT: tl.constexpr, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The row of the highest score, by how much it leads the second, and the largest sum of the sizes of the terms.
@@ -81,7 +82,7 @@ def _best(  # type: ignore[no-untyped-def]
         size = tl.zeros((BLOCK_K,), dtype)
         for d0 in range(0, D, BLOCK_D):
             d = d0 + tl.arange(0, BLOCK_D)
-            h = _stream(hidden, residual, d, D)
+            h = _stream(hidden, residual, read, d, D)
             inside = (k < count)[:, None] & (d < D)[None, :]
             c = tl.load(rows + row[:, None] * D + d[None, :], mask=inside, other=0.0)
             if EXACT:
@@ -108,7 +109,7 @@ def _best(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _distance(  # type: ignore[no-untyped-def]
-    hidden, residual, centroid, metric, D: tl.constexpr, BLOCK_D: tl.constexpr
+    hidden, residual, read, centroid, metric, D: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     """In float64; squared if Euclidean. Infinite, which is inside no limit, for the cosine of a zero vector."""
     apart = tl.zeros((BLOCK_D,), tl.float64)
@@ -117,7 +118,7 @@ def _distance(  # type: ignore[no-untyped-def]
     hc = tl.zeros((BLOCK_D,), tl.float64)
     for d0 in range(0, D, BLOCK_D):
         d = d0 + tl.arange(0, BLOCK_D)
-        h = _stream(hidden, residual, d, D).to(tl.float64)
+        h = _stream(hidden, residual, read, d, D).to(tl.float64)
         c = tl.load(centroid + d, mask=d < D, other=0.0).to(tl.float64)
         apart += (h - c) * (h - c)
         hh += h * h
@@ -130,7 +131,7 @@ def _distance(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _row(  # type: ignore[no-untyped-def]
-    part, token, hidden, residual, slots, limits, bias, rows, decided,
+    part, token, hidden, residual, read, slots, limits, bias, rows, decided,
     D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The row that a part adds to a token, or NOT_HERE."""
@@ -145,12 +146,12 @@ def _row(  # type: ignore[no-untyped-def]
             if decision > 0:
                 row = tl.load(decided + decision)
             else:
-                nearest = _nearest(hidden, residual, rows, bias, first, count, D, BLOCK_K, BLOCK_D)
+                nearest = _nearest(hidden, residual, read, rows, bias, first, count, D, BLOCK_K, BLOCK_D)
                 row = nearest + count
                 metric = tl.load(slots + slot * 3 + _LIMIT)
                 if metric != 0:
                     centroid = rows + nearest.to(tl.int64) * D
-                    distance = _distance(hidden, residual, centroid, metric, D, BLOCK_D)
+                    distance = _distance(hidden, residual, read, centroid, metric, D, BLOCK_D)
                     row = tl.where(distance <= tl.load(limits + nearest), row, _NOT_HERE)
                 if decision < 0:
                     tl.store(decided - decision, row)
@@ -159,18 +160,22 @@ def _row(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _steer(  # type: ignore[no-untyped-def]
-    hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost, opens, hidden_stride, residual_stride,
-    D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+    hidden, residual, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens,
+    hidden_stride, residual_stride,
+    HAS_RESIDUAL: tl.constexpr, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     mine = entries + token * 3 * _PARTS
     hidden += token * hidden_stride
     residual += token * residual_stride
     delta += token * D
-    row_0 = _row(0, mine, hidden, residual, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
-    row_1 = _row(1, mine, hidden, residual, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
-    row_2 = _row(2, mine, hidden, residual, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
-    row_3 = _row(3, mine, hidden, residual, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
+    read = 0
+    if HAS_RESIDUAL:
+        read = tl.where(tl.load(summed) != 0, D, 0)
+    row_0 = _row(0, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
+    row_1 = _row(1, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
+    row_2 = _row(2, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
+    row_3 = _row(3, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
     wrong = tl.zeros((BLOCK_D,), tl.int32)
     for d0 in range(0, D, BLOCK_D):
         d = d0 + tl.arange(0, BLOCK_D)
@@ -218,7 +223,8 @@ def check_cache() -> None:
 
 def launch(
     hidden: torch.Tensor,
-    residual: torch.Tensor,
+    residual: torch.Tensor | None,
+    summed: torch.Tensor,
     entries: torch.Tensor,
     slots: torch.Tensor,
     limits: torch.Tensor,
@@ -230,12 +236,14 @@ def launch(
     opens: bool = True,
 ) -> torch.Tensor:
     """As `op.steer`, whose arguments these are; the last dimension of every tensor is contiguous."""
-    size = residual.shape[-1]
-    delta = torch.empty(residual.shape, dtype=residual.dtype, device=residual.device)
-    if len(residual):
-        _steer[(len(residual),)](
-            hidden, residual, delta, entries, slots, limits, bias, rows, decided, lost, opens,
-            hidden.stride(0), residual.stride(0),
-            D=size, BLOCK_K=_BLOCK_K, BLOCK_D=min(_BLOCK_D, triton.next_power_of_2(size)),
+    size = hidden.shape[-1]
+    delta = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+    other = hidden if residual is None else residual  # a kernel wants a pointer, and reads none where there is none
+    if len(hidden):
+        _steer[(len(hidden),)](
+            hidden, other, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens,
+            hidden.stride(0), other.stride(0),
+            HAS_RESIDUAL=residual is not None, D=size, BLOCK_K=_BLOCK_K,
+            BLOCK_D=min(_BLOCK_D, triton.next_power_of_2(size)),
         )  # fmt: skip
     return delta

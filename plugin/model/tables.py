@@ -35,6 +35,7 @@ _METRICS = {"euclidean": EUCLIDEAN, "cosine": COSINE}
 class LayerTable(nn.Module):
     """The rows of a layer, see `op.steer` for their meaning. Row 0 belongs to the self-check."""
 
+    summed: torch.Tensor
     rows: torch.Tensor
     bias: torch.Tensor
     slots: torch.Tensor
@@ -57,6 +58,7 @@ class LayerTable(nn.Module):
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
         self.slots[:, FIRST] = NOT_HERE
+        self.register_buffer("summed", torch.ones(1, dtype=torch.uint8), persistent=False)
         if self.rows.device.type == "cpu":
             op_cpu.load()
         elif self.rows.device.type == "cuda":
@@ -65,10 +67,10 @@ class LayerTable(nn.Module):
             check_cache()
         self._free_row = _PROBE_ROW + 1
 
-    def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """What steering adds to the residual stream: [T, D], the stream's dtype."""
+    def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """What steering adds to the residual stream: [T, D], the stream's dtype. See `forms.parts`."""
         return steer(
-            *(hidden, residual, self.tokens.entries),
+            *(hidden, residual, self.summed, self.tokens.entries),
             *(self.slots, self.limits, self.bias, self.rows, self.decided),
             self.tokens.lost,
             opens=self.opens,

@@ -25,14 +25,14 @@ from . import lost
 __all__ = ["steered_model_state"]
 
 
-def steered_model_state(model: nn.Module, base: type[nn.Module]) -> type:
-    """A subclass of the state class that vLLM would give to `model` were it an instance of `base`."""
-    return _with_steering(_plain_state_cls(model, base))
+def steered_model_state(model: nn.Module) -> type:
+    """A subclass of the state class that vLLM would give to `model`, for a `get_model_state_cls` of its own."""
+    return _with_steering(_plain_state_cls(model))
 
 
-def _plain_state_cls(model: Any, base: Any) -> type:
-    if hasattr(base, "get_model_state_cls"):
-        plain: type = base.get_model_state_cls(model)
+def _plain_state_cls(model: Any) -> type:
+    if hasattr(type(model), "get_model_state_cls"):
+        plain: type = type(model).get_model_state_cls(model)
         return plain
     from vllm.config import get_current_vllm_config
     from vllm.v1.worker.gpu.model_states import resolve_model_state_cls

@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.engine import SMALL
 from trimtab.plugin.compat.features import check_features
-from trimtab.plugin.engine import check_registered, install
+from trimtab.plugin.engine import install
 from trimtab.plugin.errors import StartupError
 
 pytestmark = pytest.mark.engine
@@ -22,9 +22,7 @@ def _check(model: Path, **settings: Any) -> None:
 
     install()
     args = EngineArgs(str(model), dtype="float32", max_model_len=256, block_size=32, **settings)
-    config = args.create_engine_config()
-    check_registered(config.model_config)
-    check_features(config)
+    check_features(args.create_engine_config())
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +42,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         {"enable_chunked_prefill": False, "enable_prefix_caching": False},
         {"kv_cache_dtype": "fp8_e5m2"},
         {"data_parallel_size": 2},
+        {"model_impl": "transformers"},
     ],
     ids=str,
 )
@@ -54,7 +53,6 @@ def test_what_changes_no_row_and_no_key_may_start(model: Path, settings: dict[st
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"model_impl": "transformers"}, "cannot steer a TransformersMultiModalForCausalLM"),
         ({"cpu_offload_gb": 0.5}, "weights that are offloaded"),
         ({"offload_group_size": 2}, "weights that are offloaded"),
         ({"kv_offloading_size": 0.5}, "a KV connector"),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.engine.engine import ROOT, Engine, RefusedError
 from trimtab.plugin import engine_args
 from trimtab.plugin.errors import StartupError
-from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector, save_profile
+from trimtab.vectors import Registry, save_profile
 from trimtab.vectors.errors import FormatError, IntegrityError, ModelMismatchError
 
 pytestmark = pytest.mark.engine
@@ -70,17 +68,6 @@ def test_a_profile_for_other_weights_is_refused(folder: Path, model: Path, tmp_p
 def test_a_layer_that_the_model_lacks_is_refused(folder: Path, model: Path) -> None:
     with pytest.raises(StartupError, match="layer 99 cannot be armed: the model has layers 0 to 5"):
         engine_args(folder, model=model, layers=[99])
-
-
-def test_an_architecture_that_nothing_arms_is_refused(model: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(model, tmp_path / "model")
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "architectures": ["GPTBigCodeForCausalLM"]}))
-    identity = ModelIdentity.of(other)
-    vector = SteeringVector(5, np.ones(identity.hidden_size, np.float32))
-    save_profile(Profile.coarse("strange", [vector], model=identity), tmp_path / "profiles" / "strange")
-    with pytest.raises(StartupError, match="cannot steer a GPTBigCodeForCausalLM; it steers LlamaForCausalLM, "):
-        engine_args(tmp_path / "profiles", model=other)
 
 
 @pytest.mark.parametrize("allowed", ["", "lora_filesystem_resolver", "resolver,trimtab2", "resolver, trimtab"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ class Case:
     """The op's arguments, in its order."""
 
     hidden: torch.Tensor
-    residual: torch.Tensor
+    residual: torch.Tensor | None
+    summed: torch.Tensor
     tokens: torch.Tensor
     slots: torch.Tensor
     limits: torch.Tensor
@@ -35,15 +37,24 @@ class Case:
     lost: torch.Tensor
     opens: bool = True
 
-    def tensors(self) -> tuple[torch.Tensor, ...]:
+    def tensors(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.__dataclass_fields__ if name != "opens")
+
+    def stream(self) -> torch.Tensor:
+        """[T, D], in float32."""
+        is_part = self.residual is not None and bool(self.summed)
+        return self.hidden.float() + self.residual.float() if is_part else self.hidden.float()  # type: ignore[union-attr]
+
+    def widened(self) -> Case:
+        """The same stream in float32."""
+        residual = None if self.residual is None else self.residual.float()
+        return replace(self, hidden=self.hidden.float(), residual=residual)
 
     def of_tokens(self, order: Sequence[int]) -> Case:
         """The same for some of its tokens, in another order."""
         at = torch.tensor(list(order), dtype=torch.int64)
-        return replace(
-            self, hidden=self.hidden[at], residual=self.residual[at], tokens=self.tokens[at], lost=self.lost[at]
-        )
+        residual = None if self.residual is None else self.residual[at]
+        return replace(self, hidden=self.hidden[at], residual=residual, tokens=self.tokens[at], lost=self.lost[at])
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,20 @@ def halves(rng: np.random.Generator, *shape: int) -> torch.Tensor:
     return torch.from_numpy(rng.integers(-4, 5, shape).astype(np.float32) / 2)
 
 
+SUM, ALONE, DEAD = FORMS = ("a sum", "hidden alone", "a dead residual")
+"""What a layer may return. A dead residual is no part of the stream: it holds what no sum may ever see."""
+
+
 def make_case(
-    seed: int, *, tokens: int, size: int, slots: Sequence[Slot], dtype: torch.dtype, parts: int = PARTS, spare: int = 3
+    seed: int,
+    *,
+    tokens: int,
+    size: int,
+    slots: Sequence[Slot],
+    dtype: torch.dtype,
+    parts: int = PARTS,
+    spare: int = 3,
+    form: str = SUM,
 ) -> Case:
     """Streams and centroids are small halves, so that every score is exact in float32 and ties are real ties.
 
@@ -99,9 +122,11 @@ def make_case(
     found[:, SLOT] = acting
     found[:, ALPHA] = rng.uniform(-2, 2, acting.shape).astype(np.float32).view(np.int32)
     found[:, DECISION] = place * rng.integers(-1, 2, acting.shape)
+    hidden, residual = halves(rng, tokens, size).to(dtype), halves(rng, tokens, size).to(dtype)
     return Case(
-        hidden=halves(rng, tokens, size).to(dtype),
-        residual=halves(rng, tokens, size).to(dtype),
+        hidden=hidden,
+        residual={SUM: residual, ALONE: None, DEAD: torch.full_like(residual, torch.nan)}[form],
+        summed=torch.tensor([form != DEAD], dtype=torch.uint8),
         tokens=torch.from_numpy(found),
         slots=torch.tensor(described, dtype=torch.int32),
         limits=torch.cat(limits),
@@ -116,10 +141,10 @@ def make_case(
 def expected(case: Case) -> Answer:
     """Nearest by squared distance in float64, the lowest index of equals; parts summed in float32, cast once, and left
     out and marked where that is not finite."""
-    delta, decided, lost = torch.zeros_like(case.residual), case.decided.clone(), case.lost.clone()
+    delta, decided, lost = torch.zeros_like(case.hidden), case.decided.clone(), case.lost.clone()
     if case.opens:
         lost[: len(delta)] = 0
-    h = (case.hidden.float() + case.residual.float()).double()
+    h = case.stream().double()
     for token in range(len(delta)):
         total = np.zeros(h.shape[1], np.float32)
         for part in range(PARTS):

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.plugin.steering_case import ALONE, DEAD, FORMS, SUM
 from trimtab.plugin.capture import op as capture_op
 from trimtab.plugin.capture import take
 from trimtab.plugin.capture.kept import KeptStates
@@ -148,25 +149,33 @@ def test_prompts_of_one_token_and_without_pictures_have_their_kinds_too() -> Non
     st.lists(st.booleans(), min_size=1, max_size=12),
     st.integers(0, 4),
     st.sampled_from([torch.float32, torch.bfloat16]),
+    st.sampled_from(FORMS),
 )
-def test_both_forms_of_the_op_copy_the_same_rows(wanted: list[bool], padding: int, dtype: torch.dtype) -> None:
+def test_both_kernels_copy_the_same_rows_of_every_form(
+    wanted: list[bool], padding: int, dtype: torch.dtype, form: str
+) -> None:
     hidden, residual = torch.randn(2, len(wanted), SIZE).to(dtype)
+    given = {SUM: residual, ALONE: None, DEAD: torch.full_like(residual, torch.nan)}[form]
+    summed = torch.tensor([form != DEAD], dtype=torch.uint8)
     count = sum(wanted)
     token_row = torch.full((len(wanted) + padding,), -1, dtype=torch.int32)
     token_row[: len(wanted)][torch.tensor(wanted)] = torch.arange(count, dtype=torch.int32)
     found = []
-    for form in (capture_op._copy_cpu, capture_op._copy_cuda):
+    for kernel in (capture_op._copy_cpu, capture_op._copy_cuda):
         rows = torch.zeros(TOKENS + 1, SIZE)
-        form(hidden, residual, token_row, rows)
+        kernel(hidden, given, summed, token_row, rows)
         found.append(rows[:-1])
-    expected = (hidden.float() + residual.float())[torch.tensor(wanted)]
+    stream = hidden.float() + residual.float() if form == SUM else hidden.float()
+    expected = stream[torch.tensor(wanted)]
     for rows in found:
         assert torch.equal(rows[:count], expected)
         assert not rows[count:].any()
 
 
-def test_the_op_is_what_its_schema_says() -> None:
+@pytest.mark.parametrize("residual", [torch.randn(3, SIZE), None])
+def test_the_op_is_what_its_schema_says(residual: torch.Tensor | None) -> None:
     token_row = torch.tensor([1, -1, 0], dtype=torch.int32)
     torch.library.opcheck(
-        torch.ops.trimtab.copy_rows, (torch.randn(3, SIZE), torch.randn(3, SIZE), token_row, torch.zeros(4, SIZE))
+        torch.ops.trimtab.copy_rows,
+        (torch.randn(3, SIZE), residual, torch.ones(1, dtype=torch.uint8), token_row, torch.zeros(4, SIZE)),
     )

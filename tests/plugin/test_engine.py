@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from vllm import ModelRegistry
 from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
+from vllm.model_executor.model_loader import base_loader
 from vllm.v1.engine.input_processor import InputProcessor
 
 from tests.plugin.conftest import DEPTH
+from tests.plugin.small_model import Decoder, engine_of
 from tests.plugin.test_admission import extra_args_of, request_with
 from trimtab.plugin import engine, engine_args
 from trimtab.plugin.capture.request import CaptureConfig
 from trimtab.plugin.compat.wrapping import is_wrapped
 from trimtab.plugin.config import SteeringConfig
-from trimtab.plugin.errors import StartupError
+from trimtab.plugin.model.arming import tables_of
 from trimtab.vectors import Profile, SteeringVector, load_profile, save_profile
 
 STEERS = SteeringConfig(profiles="p", digest="digest", rows={1: 4}, slots=3).to_additional_config()
@@ -78,16 +79,39 @@ def test_an_engine_that_asked_for_one_refuses_the_other(
         process(request_with({key: wish}), additional_config)
 
 
-def test_an_architecture_that_somebody_else_took_over_is_refused_before_the_engine_starts() -> None:
-    model = SimpleNamespace(architecture="LlamaForCausalLM")
-    engine.register_models()
-    engine.check_registered(model)
-    ModelRegistry.register_model("LlamaForCausalLM", "vllm.model_executor.models.llama:LlamaForCausalLM")
-    try:
-        with pytest.raises(StartupError, match="has registered another class for LlamaForCausalLM"):
-            engine.check_registered(model)
-    finally:
-        engine.register_models()
+@pytest.mark.usefixtures("_installed")
+@pytest.mark.parametrize(
+    ("asks", "prefix", "runner_type", "is_armed"),
+    [
+        (True, "", "generate", True),
+        (False, "", "generate", False),
+        (True, "draft_model", "draft", False),
+        (True, "", "draft", False),  # as most drafters are built
+        (True, "language_model", "generate", False),
+    ],
+)
+def test_the_outermost_model_of_an_engine_that_asked_is_armed_and_no_other(
+    asks: bool,
+    prefix: str,
+    runner_type: str,
+    is_armed: bool,
+    folder: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    built = Decoder()
+    monkeypatch.setattr(base_loader, "initialize_model", lambda vllm_config, **found: built)
+    engine.install()
+    config = engine_of(folder, model_folder, built)
+    if not asks:
+        config.additional_config = {}
+    config.model_config.runner_type = "generate"
+    model_config = SimpleNamespace(runner_type=runner_type)
+    assert base_loader.initialize_model(config, prefix=prefix, model_config=model_config) is built  # type: ignore[arg-type]
+    assert (tables_of(built) is not None) is is_armed
+    assert hasattr(built, "get_model_state_cls") is is_armed
+    assert not hasattr(Decoder(), "get_model_state_cls")
 
 
 def test_another_number_in_a_vector_or_another_folder_keeps_the_compile_cache(folder: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from trimtab.plugin.model import op
 from trimtab.plugin.model import op_cpu
 op_cpu.load()
 zeros = [torch.zeros(1, *shape, dtype=dtype) for shape, dtype in
-         (((3,), torch.float32), ((3,), torch.float32), ((3, 4), torch.int32), ((3,), torch.int32),
+         (((3,), torch.float32), ((3,), torch.float32), ((), torch.uint8), ((3, 4), torch.int32), ((3,), torch.int32),
           ((), torch.float64), ((), torch.float64), ((3,), torch.float32), ((), torch.int32), ((), torch.uint8))]
 assert not op.steer(*zeros).any()
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.plugin.steering_case import Answer, Case, Slot, make_case, run
+from tests.plugin.steering_case import ALONE, DEAD, SUM, Answer, Case, Slot, make_case, run
 from trimtab.plugin.model.op import COSINE, EUCLIDEAN
 from trimtab.plugin.steps.batch import ALPHA, SLOT
 
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def strided(case: Case) -> Case:
     """The stream as a slice of wider rows, as a fused projection leaves it."""
+    assert case.residual is not None
     wide = torch.cat([case.hidden, case.residual], dim=1)
     size = case.hidden.shape[1]
     return replace(case, hidden=wide[:, :size], residual=wide[:, size:])
@@ -49,8 +50,8 @@ def overflowing(case: Case) -> Case:
     return replace(case, tokens=tokens)
 
 
-def case(seed: int, tokens: int, size: int, *slots: Slot, dtype: torch.dtype = torch.float32) -> Case:
-    return make_case(seed, tokens=tokens, size=size, slots=slots, dtype=dtype)
+def case(seed: int, tokens: int, size: int, *slots: Slot, dtype: torch.dtype = torch.float32, form: str = SUM) -> Case:
+    return make_case(seed, tokens=tokens, size=size, slots=slots, dtype=dtype, form=form)
 
 
 CASES = {
@@ -75,6 +76,13 @@ CASES = {
     "too large, at a later layer": replace(
         overflowing(case(12, 6, 8, Slot(), Slot(3), dtype=torch.float16)), opens=False
     ),
+    **{
+        f"{form}, {str(dtype).removeprefix('torch.')}": case(
+            13, 6, 24, Slot(9), Slot(2, COSINE), dtype=dtype, form=form
+        )
+        for form in (ALONE, DEAD)
+        for dtype in (torch.float32, torch.bfloat16)
+    },
     "strided": strided(case(10, 6, 24, Slot(9), Slot(), dtype=torch.bfloat16)),
 }
 
@@ -103,15 +111,15 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
 
 def on_the_cpu(case: Case) -> Answer:
     """The CPU's answer; where a GPU and the CPU round to bfloat16, the interpreter cuts off the lower half."""
-    if case.residual.dtype != torch.bfloat16:
+    if case.hidden.dtype != torch.bfloat16:
         return run(case)
-    exact, decided, lost = run(replace(case, hidden=case.hidden.float(), residual=case.residual.float()))
+    exact, decided, lost = run(case.widened())
     return (exact.contiguous().view(torch.int32) & ~0xFFFF).view(torch.float32).bfloat16(), decided, lost
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_kernel_agrees_with_the_cpu(name: str, interpreted: dict[str, Answer]) -> None:
-    assert interpreted[name][0].dtype == CASES[name].residual.dtype
+    assert interpreted[name][0].dtype == CASES[name].hidden.dtype
     for kernels, cpus in zip(interpreted[name], on_the_cpu(CASES[name]), strict=True):
         assert torch.equal(kernels, cpus)
 

@@ -33,7 +33,7 @@ class Runner:
 def armed(folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Decoder:
     monkeypatch.delenv("VLLM_PLUGINS", raising=False)
     found = Decoder()
-    arm(found, engine_of(folder, model_folder))
+    arm(found, engine_of(folder, model_folder, found))
     return found
 
 

@@ -17,15 +17,15 @@ def answer(given: str, answered: str) -> None:
     torch.save([(op_triton.launch(*case, opens=opens), *case[-2:]) for case, opens in torch.load(given)], answered)
 
 
-def build(stream: str, size: int) -> None:
+def build(stream: str, size: int, *, has_residual: bool) -> None:
     """Compiles the kernel down to machine code, which needs no GPU."""
     types = dict.fromkeys(("entries", "slots", "decided"), "*i32")
-    types |= {"lost": "*u8", "opens": "u1"}
+    types |= {"lost": "*u8", "summed": "*u8", "opens": "u1"}
     types |= dict.fromkeys(("hidden", "residual", "delta"), stream)
     types |= dict.fromkeys(("limits", "bias"), "*fp64")
     types["rows"] = "*fp32"
     types |= {"hidden_stride": "i32", "residual_stride": "i32"}
-    constants = {"D": size, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
+    constants = {"HAS_RESIDUAL": has_residual, "D": size, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
     signature = types | dict.fromkeys(constants, "constexpr")
     ordered = {name: signature[name] for name in op_triton._steer.arg_names}
     built = triton.compile(ASTSource(op_triton._steer, ordered, constants), target=GPUTarget("cuda", 90, 32))
@@ -38,4 +38,5 @@ if __name__ == "__main__":
         answer(*arguments)
     else:
         for stream in ("*fp32", "*bf16", "*fp16"):
-            build(stream, size=896)
+            build(stream, size=896, has_residual=True)
+        build("*bf16", size=896, has_residual=False)
