@@ -52,7 +52,7 @@ class _Frozen(BaseModel):
 
 
 class Measured(_Frozen):
-    """A figure with its 95 % interval, over n units; how: "wilson", "bootstrap" or "normal"."""
+    """A figure with its 95 % interval, over n units; how: "wilson", "bootstrap", "normal" or "draws"."""
 
     value: Real
     low: Real
@@ -165,6 +165,10 @@ class DriftFound(Finding):
         return self
 
 
+NO_OTHERS = "–, no other answers"
+"""What stands in place of a share of the answers that should stay, where every answer was meant to change."""
+
+
 class Effect(_Frozen):
     """What a steering did, beside the same model unsteered on the same samples. None: cannot be told of these answers.
 
@@ -181,12 +185,17 @@ class Effect(_Frozen):
     stutter: Measured | None = None
     stutter_before: Measured | None = None
 
+    @property
+    def no_others(self) -> bool:
+        """Whether every answer was meant to turn, so that nothing says what else would have changed."""
+        return self.turned is not None and self.off_target is None
+
 
 class SweepPoint(_Frozen):
     """What one strength did.
 
     series: the steering that was varied. gained: share of what should change and did. collateral: share of what should
-    stay and changed. effect: more of what it did.
+    stay and changed; None where nothing should stay. effect: more of what it did.
     """
 
     series: str
@@ -194,14 +203,22 @@ class SweepPoint(_Frozen):
     alpha: Real
     split: Literal["dev", "test"]
     gained: Measured
-    collateral: Measured
+    collateral: Measured | None
     chosen: bool = False
     effect: Effect | None = None
+
+
+class Control(_Frozen):
+    """What was measured on the test split beside a steering, in a few words, and what it did."""
+
+    what: str
+    effect: Effect
 
 
 class SweepFound(Finding):
     kind: ClassVar[str] = "sweep"
     points: tuple[SweepPoint, ...]
+    controls: tuple[Control, ...] = ()
 
 
 class Example(_Frozen):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from scipy.stats import binomtest, rankdata
 
 from .findings import Measured
 
-__all__ = ["correlation", "mean", "rate"]
+__all__ = ["correlation", "mean", "over_draws", "rate"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -28,6 +28,22 @@ def rate(hits: int, n: int) -> Measured:
     interval = binomtest(hits, n).proportion_ci(method="wilson")
     low, high = min(float(interval.low), hits / n), max(float(interval.high), hits / n)
     return Measured(value=hits / n, low=low, high=high, n=n, how="wilson")
+
+
+def over_draws(figures: Sequence[Measured]) -> Measured:
+    """One figure, measured once per random draw: the mean, from the least of the intervals' ends to the largest.
+
+    So the interval holds that of every draw. n: that of one draw. A figure of a single draw is itself.
+    """
+    if len(figures) == 1:
+        return figures[0]
+    return Measured(
+        value=math.fsum(one.value for one in figures) / len(figures),
+        low=min(one.low for one in figures),
+        high=max(one.high for one in figures),
+        n=figures[0].n,
+        how="draws",
+    )
 
 
 def mean(values: npt.ArrayLike, seed: int = 0) -> Measured:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..findings import Effect, Measured
+from ..findings import NO_OTHERS, Effect, Measured
 from .answers import Served
 from .benchmark import Scores
 
@@ -31,19 +31,22 @@ def rows_of(scores: Scores) -> tuple[Row, ...]:
 
 def head_rows(effect: Effect) -> tuple[Row, ...]:
     """What heads every comparison: figure, unsteered, interval, steered, interval."""
-    return tuple(
-        (
-            words,
-            *_beside(effect.stutter_before if name == "stutter" else None, getattr(effect, name)),
-        )
-        for name, words in _HEAD.items()
-        if getattr(effect, name) is not None
-    )
+    rows: list[Row] = []
+    for name, words in _HEAD.items():
+        if (found := getattr(effect, name)) is not None:
+            rows.append((words, *_beside(effect.stutter_before if name == "stutter" else None, found)))
+        elif name == "off_target" and effect.no_others:
+            rows.append((words, None, None, NO_OTHERS, None))
+    return tuple(rows)
 
 
 def head_sentence(effect: Effect) -> str:
     """The same in one sentence."""
-    told = [f"{words} {_share(one)}" for name, words in _HEAD.items() if (one := getattr(effect, name)) is not None]
+    told = [
+        f"{words} {_share(one) if one is not None else NO_OTHERS}"
+        for name, words in _HEAD.items()
+        if (one := getattr(effect, name)) is not None or (name == "off_target" and effect.no_others)
+    ]
     before = f", unsteered {_share(effect.stutter_before)}" if effect.stutter_before is not None else ""
     return "; ".join(told) + before + "."
 

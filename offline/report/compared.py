@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..findings import AnswersFound, Effect, Finding, Measured, SweepFound, SweepPoint
+from ..findings import NO_OTHERS, AnswersFound, Effect, Finding, Measured, SweepFound, SweepPoint
 from .numbers import count, measured, real, share
 from .parts import Cell, Part, Section, column, table
 
@@ -22,14 +22,14 @@ _NOTE = (
     "Each steering beside the unsteered model on the same samples. Turned: of the answers that were meant to turn, "
     "those that did; otherwise unchanged: those that also kept every other word. Strayed: those that became something "
     "else. Off target: of all other answers, those that changed. Stutter: answers that repeat themselves. Shares with "
-    "95 % intervals."
+    "95 % intervals. A control is no steering: what it turns is no merit of one."
 )
 
 
 def compared(findings: Mapping[str, Finding]) -> Section | None:
-    """All steerings of a run in one table: each evaluation's, and what sweeps report on their test split."""
+    """All steerings of a run in one table: each evaluation's, and what sweeps report on test, with their controls."""
     rows = [
-        (one.steering, one.data or one.title, one.effect)
+        (one.steering, "steering", one.data or one.title, one.effect)
         for one in findings.values()
         if isinstance(one, AnswersFound) and one.effect is not None
     ]
@@ -37,34 +37,47 @@ def compared(findings: Mapping[str, Finding]) -> Section | None:
     for found in findings.values():
         if isinstance(found, SweepFound):
             tested = [one for one in found.points if one.split == "test" and one.effect not in told]
-            rows += [(_setting(one), found.title, _effect(one)) for one in tested]
+            rows += [(_setting(one), "steering", found.title, _effect(one)) for one in tested]
+            rows += [(one.what, "control", found.title, one.effect) for one in found.controls]
     if not rows:
         return None
     columns = {
-        "steering": column([steering for steering, _, _ in rows]),
-        "measured on": column([data for _, data, _ in rows]),
+        "steering": column([steering for steering, *_ in rows]),
+        "kind": column([kind for _, kind, _, _ in rows]),
+        "measured on": column([data for _, _, data, _ in rows]),
     } | effect_columns([effect for *_, effect in rows])
+    if all(kind == "steering" for _, kind, _, _ in rows):
+        del columns["kind"]
     parts: list[Part] = [table("Every steering", columns, folded=False)]
     return Section("compared", "Compared", "All steerings compared", _NOTE, "", parts)
 
 
 def effect_facts(effect: Effect) -> dict[str, str]:
     """The figures of one steering by their names, those that it has."""
-    return {words: measured(one, True) for name, words in _WORDS.items() if (one := getattr(effect, name)) is not None}
+    return {
+        words: NO_OTHERS if one is None else measured(one, True)
+        for name, words in _WORDS.items()
+        if (one := getattr(effect, name)) is not None or (name == "off_target" and effect.no_others)
+    }
 
 
 def effect_columns(effects: Sequence[Effect], without: Collection[str] = ()) -> dict[str, list[Cell]]:
     """The figures of several steerings as columns; one that none of them has is left out."""
-    figures = {
-        words: [getattr(effect, name) for effect in effects] for name, words in _WORDS.items() if name not in without
+    cells = {
+        words: [
+            share_cell(getattr(effect, name), NO_OTHERS if name == "off_target" and effect.no_others else "")
+            for effect in effects
+        ]
+        for name, words in _WORDS.items()
+        if name not in without
     }
-    return {words: [*map(share_cell, own)] for words, own in figures.items() if any(own)}
+    return {words: own for words, own in cells.items() if any(one.text for one in own)}
 
 
-def share_cell(figure: Measured | None) -> Cell:
-    """A share with its interval; empty where there is none."""
+def share_cell(figure: Measured | None, without: str = "") -> Cell:
+    """A share with its interval, or what is said where there is none."""
     if figure is None:
-        return Cell("")
+        return Cell(without)
     interval = f"{real(100 * figure.low, 1)} to {real(100 * figure.high, 1)}, n = {count(figure.n)}"
     return Cell(share(figure.value), figure.value, interval)
 

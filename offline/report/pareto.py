@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ..findings import SweepPoint
+from ..findings import Measured, SweepPoint
 from .numbers import measured
 from .svg import WIDTH, Scale, apart, axes, drawing, element, path, spanning, text
 
@@ -27,7 +27,7 @@ class Plane:
     def of(cls, points: Sequence[SweepPoint]) -> Plane:
         """Holds every point, the intervals of the tested ones, and zero."""
         tested = [one for one in points if one.split == "test"]
-        across = [one.collateral.value for one in points] + [one.collateral.high for one in tested]
+        across = [_cost(one).value for one in points] + [_cost(one).high for one in tested]
         up = [one.gained.value for one in points] + [end for one in tested for end in (one.gained.low, one.gained.high)]
         x = spanning([0.0, *(100 * share for share in across)], 50, WIDTH - 52)
         return cls(x, spanning([0.0, *(100 * share for share in up)], _HEIGHT - 44, 28))
@@ -38,7 +38,7 @@ class Plane:
 
     def of_point(self, one: SweepPoint) -> tuple[float, float]:
         """Where a setting lies."""
-        return self.at(one.collateral.value, one.gained.value)
+        return self.at(_cost(one).value, one.gained.value)
 
 
 def pareto(points: Sequence[SweepPoint], plane: Plane) -> Markup:
@@ -71,8 +71,8 @@ def _line(dev: Sequence[SweepPoint], plane: Plane, deep: float) -> Markup:
 
 def _tested(one: SweepPoint, plane: Plane) -> Markup:
     x, y = plane.of_point(one)
-    left, bottom = plane.at(one.collateral.low, one.gained.low)
-    right, top = plane.at(one.collateral.high, one.gained.high)
+    left, bottom = plane.at(_cost(one).low, one.gained.low)
+    right, top = plane.at(_cost(one).high, one.gained.high)
     wide = element("line", x1=left, x2=right, y1=y, y2=y, class_="interval")
     tall = element("line", x1=x, x2=x, y1=bottom, y2=top, class_="interval")
     corners = [(x, y - 5.5), (x + 5.5, y), (x, y + 5.5), (x - 5.5, y), (x, y - 5.5)]
@@ -89,7 +89,12 @@ def _line_names(ends: dict[int, tuple[float, float]]) -> list[Markup]:
 
 def _told(one: SweepPoint) -> str:
     told = f"layer {one.layer}, α = {one.alpha:g}, {one.split}{', chosen' if one.chosen else ''}"
-    return f"{told}: gained {measured(one.gained, True)}; collateral {measured(one.collateral, True)}"
+    return f"{told}: gained {measured(one.gained, True)}; collateral {measured(_cost(one), True)}"
+
+
+def _cost(one: SweepPoint) -> Measured:
+    assert one.collateral is not None  # a point without has no place in the plane, and is not drawn
+    return one.collateral
 
 
 def _in_words(points: Sequence[SweepPoint]) -> str:

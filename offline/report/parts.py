@@ -108,8 +108,8 @@ class Table:
     titled: bool = False
 
     def numeric(self, place: int) -> bool:
-        """Whether a column holds figures only."""
-        cells = [row[place] for row in self.rows if row[place].text]
+        """Whether a column holds figures only, and dashes where there is none."""
+        cells = [row[place] for row in self.rows if row[place].text and not row[place].text.startswith("–")]
         return bool(cells) and all(cell.sort is not None for cell in cells)
 
 

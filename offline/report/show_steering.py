@@ -8,7 +8,7 @@ from re import split
 
 from markupsafe import Markup
 
-from ..findings import AnswersFound, Effect, Example, SweepFound, SweepPoint, TableFound
+from ..findings import NO_OTHERS, AnswersFound, Effect, Example, SweepFound, SweepPoint, TableFound
 from .compared import effect_columns, effect_facts, share_cell
 from .flow import changed, flow_chart, folded
 from .numbers import count, share
@@ -28,14 +28,17 @@ PARETO_CAPTION = (
 def sweep_parts(found: SweepFound, pictures: Pictures) -> list[Part]:
     if not found.points:
         return []
-    plane = Plane.of(found.points)
+    drawn = [one for one in found.points if one.collateral is not None]  # the others have no place in the plane
     charts = []
-    for series in dict.fromkeys(one.series for one in found.points):
-        own = [one for one in found.points if one.series == series]
-        charts.append(Chart(series, pareto(own, plane)))
+    if drawn:
+        plane = Plane.of(drawn)
+        for series in dict.fromkeys(one.series for one in drawn):
+            own = [one for one in drawn if one.series == series]
+            charts.append(Chart(series, pareto(own, plane)))
     pointed = [one for one in found.points if one.chosen or one.split == "test"]
     chosen = [_points("Chosen on dev, reported on test", pointed)] if pointed else []
-    return [Charts(charts, PARETO_CAPTION), *chosen, _points("Every setting", found.points, folded=True)]
+    curves = [Charts(charts, PARETO_CAPTION)] if charts else []
+    return [*curves, *chosen, _points("Every setting", found.points, folded=True)]
 
 
 def _points(caption: str, points: Sequence[SweepPoint], folded: bool | None = None) -> Table:
@@ -45,7 +48,7 @@ def _points(caption: str, points: Sequence[SweepPoint], folded: bool | None = No
         "α": column([one.alpha for one in points], "real"),
         "split": column([one.split + (" (chosen)" if one.chosen else "") for one in points]),
         "gained": [share_cell(one.gained) for one in points],
-        "collateral": [share_cell(one.collateral) for one in points],
+        "collateral": [share_cell(one.collateral, NO_OTHERS) for one in points],
     }
     if any(one.effect for one in points):
         columns |= effect_columns([one.effect or Effect() for one in points], without=("turned", "off_target"))

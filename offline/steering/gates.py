@@ -20,6 +20,7 @@ from ..concepts.kmeans import best_clusters
 from ..states.store import Float32, Float64, LayerStates
 
 __all__ = [
+    "WORDS_IN_GROUPS",
     "Bools",
     "GatedLayer",
     "Met",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 Bools = npt.NDArray[np.bool_]
+
+WORDS_IN_GROUPS = "words in groups"
+"""How the request's `labels` begin where groups of the model's own words label states, and background states too."""
 
 _STATES_OF_A_CONCEPT = 5
 _STATES_OF_A_LIMIT = 20
@@ -94,12 +98,17 @@ def met(
 
     meant: bool [N], for which of `states` the profile is. words: the labels that it is meant for, where labels say it.
     The background of an answer is meant as well where labels are not the model's own words, so that they speak of the
-    whole sample, also of one that has no state. With scope "sequence" only the last position of each prompt decides.
+    whole sample, also of one that has no state. Of groups of words, a background state is meant when its group is. With
+    scope "sequence" only the last position of each prompt decides.
     """
     if background is None:
         return None
     also = np.zeros(len(background.values), np.bool_)
-    if states.manifest.request.labels is not None:
+    labels = states.manifest.request.labels or ""
+    if labels.startswith(WORDS_IN_GROUPS):
+        groups = {label for label, one in zip(states.labels, meant, strict=True) if one}
+        also = np.array([label in groups for label in background.labels], np.bool_)
+    elif labels:
         wanted = {sample for sample, one in zip(states.sample_ids, meant, strict=True) if one}
         if words and background.sample_labels is not None:  # a cap may have left out all states of a sample
             own = zip(background.sample_ids, background.sample_labels, strict=True)

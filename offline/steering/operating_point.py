@@ -13,7 +13,10 @@ MOST_COLLATERAL = 0.05
 
 @dataclass(frozen=True)
 class Point:
-    """What one strength does: the share gained of what was wanted, and the share changed of what was not."""
+    """What one strength does: the share gained of what was wanted, and the share changed of what was not.
+
+    collateral: infinity where nothing was there that should stay, so that no rule takes the unknown for zero.
+    """
 
     strength: float
     gained: float

@@ -53,10 +53,14 @@ class Made:
     def name(self) -> str:
         return self.profile.name
 
-    @property
-    def null(self) -> Profile:
-        """The control: random vectors of the same norms."""
-        return random_control(self.profile, f"{self.name}-null", seed=0)
+    def dose(self, alpha: float) -> float | None:
+        """α‖v‖/‖h‖ at that strength; None where the typical ‖h‖ is not known."""
+        return self.profile.manifest.norms[self.layer].dose(alpha)
+
+    def nulls(self, count: int) -> tuple[Profile, ...]:
+        """The control: random vectors of the same norms, in so many draws."""
+        names = (f"{self.name}-null{seed or ''}" for seed in range(count))
+        return tuple(random_control(self.profile, name, seed) for seed, name in enumerate(names))
 
 
 def make(name: str, steering: Steering, material: Material, say: Callable[[str], None]) -> list[Made]:
@@ -137,6 +141,11 @@ class _Maker:
     def _labelled(self, states: LayerStates) -> LayerStates:
         return grouped(labelled_by(states, self._material.train.samples, self._steering.label), self._steering.groups)
 
+    def _background(self, layer: int) -> LayerStates | None:
+        """The other positions of the same answers, in the groups of the map where these are of words."""
+        found = self._material.background(layer)
+        return found if found is None or self._steering.label != ANSWER else grouped(found, self._steering.groups)
+
     def _coarse(self, one: Candidate, layer: int) -> Made:
         name = f"{self._name}-coarse-{layer}"
         return self._made(one, "coarse", "coarse", layer, self._one_vector(name, layer))
@@ -164,7 +173,7 @@ class _Maker:
             [(self._states(layer), self._concepts(one, layer))],
             list(self._steering.map),
             [SteeringVector(layer, vector.vector)],
-            background=[self._material.background(layer)],
+            background=[self._background(layer)],
             gating=_gating(one),
             alpha=ANY,
         )
@@ -201,7 +210,7 @@ class _Maker:
             f"{self._name}-{slug}{_gate_slug(one)}-{layer}",
             [(states, dictionary)],
             mapping,
-            background=[self._material.background(layer)],
+            background=[self._background(layer)],
             gating=_gating(one),
             alpha=ANY,
         )

@@ -25,10 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import DataError, SettingError
 from ..steering.operating_point import MOST_COLLATERAL
 
-__all__ = ["ALPHAS", "Candidate", "Goal", "Steering", "Tuning", "read_tuning"]
+__all__ = ["ALPHAS", "NULLS", "Candidate", "Goal", "Steering", "Tuning", "read_tuning"]
 
 ALPHAS = (0.35, 0.5, 0.7, 1.0, 1.5, 2.0)
 """The strengths that are tried where nothing else is said: steps of about the square root of two around 1."""
+
+NULLS = 3
+"""Random draws of a null control: one may by chance do more, or less, than most."""
 
 Layers = tuple[Annotated[int, Field(ge=0)], ...]
 Alphas = tuple[Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)], ...]
@@ -60,7 +63,7 @@ class Goal(_Strict):
     refusals: samples whose columns have the values of `at` are to be refused: with `text` to the letter, or where
         that is empty in any words that say so.
     style: a caption is to have more of the words of `into`, and to keep all others.
-    concentrated: one answer, whichever it is, is to gain.
+    concentrated: one answer is to gain, whichever it is on dev; on test it is that same answer.
     """
 
     kind: Literal["answers", "words", "captions", "refusals", "style", "concentrated"] = "answers"
@@ -159,6 +162,7 @@ class Tuning(_Strict):
     ask: Ask = Ask()
     max_tokens: Count = 16
     most_collateral: Annotated[float, Field(ge=0, le=1)] = MOST_COLLATERAL
+    nulls: Count = NULLS
     serve: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
 

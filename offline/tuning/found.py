@@ -13,13 +13,24 @@ from trimtab.vectors import AlphaRange, Profile
 from ..evaluation.effect import broken
 from ..evaluation.examples import Picked, with_pictures
 from ..evaluation.rates import lumped
-from ..findings import AnswersFound, Effect, Example, Finding, Measured, SweepFound, SweepPoint, TableFound
+from ..findings import (
+    NO_OTHERS,
+    AnswersFound,
+    Control,
+    Effect,
+    Example,
+    Finding,
+    Measured,
+    SweepFound,
+    SweepPoint,
+    TableFound,
+)
 from ..states.samples import Sample
 from ..steering.operating_point import front
 from .goals import Cell
-from .trial import Outcome, Row
+from .trial import REPORTED, Outcome, Row
 
-__all__ = ["HEAD", "evaluation", "findings", "percent", "points_of", "with_evaluation"]
+__all__ = ["HEAD", "controls_of", "evaluation", "findings", "percent", "points_of", "with_evaluation"]
 
 _FIGURES = {
     "turned": "turned %",
@@ -32,7 +43,8 @@ HEAD = ("steering", "", "candidate", "layer", "alpha", "dose", *_FIGURES.values(
 """The columns that every table begins with; those that stay empty are left out."""
 _NOTE = (
     "Turned: answers that did as they were meant to. Strayed: answers that became something else. Off target: other "
-    "answers that changed. Null: random vectors of the same norms. In brackets: 95 % intervals."
+    "answers that changed. In brackets: 95 % intervals. Null: random vectors of the same norms, the mean of all draws, "
+    "with an interval that holds the one of every draw."
 )
 _FREQUENT, _EXAMPLES = 14, 12
 
@@ -53,7 +65,7 @@ def findings(
     rule = f"at most {100 * most_collateral:g} % collateral"
     asked = max(len(samples) for samples in tests.values())
     lines = [
-        (steering, _told(row), row.series, row.layer, row.alpha, row.dose, row.verdict.effect, row.verdict.extras)
+        (steering, _what(row), row.series, row.layer, row.alpha, row.dose, row.verdict.effect, row.verdict.extras)
         for steering, outcome in outcomes.items()
         for row in outcome.rows
     ]
@@ -70,7 +82,7 @@ def findings(
 
 
 def percent(found: Measured | None) -> str | None:
-    """A rate with its interval, such as "93.8 (88.1 to 96.9)"."""
+    """A rate with its interval, such as "93.8 (88.1 to 96.9)"; None for None."""
     return None if found is None else f"{100 * found.value:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
@@ -89,7 +101,7 @@ def evaluation(outcome: Outcome, most_collateral: float) -> dict[str, JsonValue]
         "alpha": chosen.strength,
         "dev": {"gained": percent(chosen.verdict.gained), "collateral": percent(chosen.verdict.collateral)},
         "test": _figures(row.verdict.effect),
-        "test, null control": _figures(null.verdict.effect),
+        "test, null control": {**_figures(null.verdict.effect), "draws": len(null.draws)},
         "test, samples": row.verdict.effect.stutter.n if row.verdict.effect.stutter else 0,
     }
     for one in outcome.rows:
@@ -125,25 +137,27 @@ def with_evaluation(outcome: Outcome, name: str, most_collateral: float) -> Prof
 
 
 def _figures(effect: Effect) -> dict[str, JsonValue]:
-    told = {label: percent(getattr(effect, field)) for field, label in _FIGURES.items()}
-    return {label: text for label, text in told.items() if text is not None}
+    return {label: text for field, label in _FIGURES.items() if (text := _figure(effect, field)) is not None}
 
 
-def _told(row: Row) -> str:
+def _figure(effect: Effect, field: str) -> str | None:
+    return NO_OTHERS if field == "off_target" and effect.no_others else percent(getattr(effect, field))
+
+
+def _what(row: Row) -> str:
     return "" if row.what in ("none", "logit_bias") else row.what
 
 
 def _dev(name: str, outcomes: Mapping[str, Outcome], command: str) -> TableFound:
     rows = []
     for steering, outcome in outcomes.items():
-        best = {id(setting) for setting in front(outcome.tried)}
+        best = {id(one) for one in front([one for one in outcome.tried if one.verdict.collateral is not None])}
         for one in outcome.tried:
             mark = "chosen" if one is outcome.chosen else "front" if id(one) in best else ""
-            dose = one.made.profile.manifest.norms[one.made.layer].dose(one.strength)
-            extras = {**one.verdict.extras, "collateral %": percent(one.verdict.collateral)}
-            rows.append(
-                (steering, mark, one.made.series, one.made.layer, one.strength, dose, one.verdict.effect, extras)
-            )
+            made, verdict = one.made, one.verdict
+            extras = {**verdict.extras, "collateral %": percent(verdict.collateral) or NO_OTHERS}
+            dose = made.dose(one.strength)
+            rows.append((steering, mark, made.series, made.layer, one.strength, dose, verdict.effect, extras))
     return _table(
         f"{name}: every setting that was tried on dev",
         f"Front: no other setting gains as much for as little collateral. {_NOTE}",
@@ -163,7 +177,7 @@ def _table(title: str, note: str, lines: Sequence[_Line], command: str) -> Table
         (
             *line[:5],
             None if line[5] is None else round(line[5], 2),
-            *(percent(getattr(line[6], field)) for field in _FIGURES),
+            *(_figure(line[6], field) for field in _FIGURES),
             *(line[7].get(name) for name in extras),
         )
         for line in lines
@@ -183,12 +197,23 @@ def _sweep(steering: str, outcome: Outcome, rule: str) -> SweepFound:
         title=f"{steering}: gain against collateral change",
         note=f"Every candidate at every strength on dev, and what was chosen there ({rule}) on test.",
         points=points_of(outcome),
+        controls=controls_of(outcome),
     )
 
 
+def controls_of(outcome: Outcome) -> tuple[Control, ...]:
+    """Random vectors beside the best setting of each kind, and `logit_bias`, on test."""
+    return tuple(
+        Control(what=f"{len(row.draws)} draws of random vectors for {row.series}, layer {row.layer}, α = {row.alpha:g}"
+                if row.what == "null" else f"logit_bias {row.alpha:g}", effect=row.verdict.effect)
+        for row in outcome.rows
+        if row.what in ("null", "logit_bias")
+    )  # fmt: skip
+
+
 def points_of(outcome: Outcome) -> tuple[SweepPoint, ...]:
-    """The curve of dev, and the chosen settings of each kind on test."""
-    chosen = [row for row in outcome.rows if row.what == "chosen"]
+    """The curve of dev, and the best setting of each kind on test."""
+    chosen = [row for row in outcome.rows if row.what in REPORTED]
     return (
         *(
             SweepPoint(

@@ -3,7 +3,7 @@
 A goal says of each sample whether its answer was *meant* to change, whether it *turned* as it was meant to, whether it
 *strayed* (changed into something else), and whether it was *spoilt* (changed in what was not meant to change). The
 figures of `trimtab.offline.findings.Effect` follow from these, the same ones for every goal. The collateral, by which
-an operating point is chosen, is the share that was spoilt of all answers that could be.
+an operating point is chosen, is the share that was spoilt of all answers that could be; without any it is not known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..findings import Effect, Measured
 from ..models.words import words_in
 from ..states.samples import Sample
 from ..statistics import rate
-from ..steering.choose_pair import Pair, judge
+from ..steering.choose_pair import Judged, Pair, judge
 from .config import Goal, Steering
 
 __all__ = ["Case", "Cell", "Judge", "Verdict", "judge_of", "judged"]
@@ -40,11 +40,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a steering did. gained: the share of what was meant to turn and did. extras: further figures, by name."""
+    """What a steering did. gained: the share of what was meant to turn and did. extras: further figures, by name.
+
+    collateral: None where no answer could be spoilt, since all were meant to turn.
+    """
 
     effect: Effect
     gained: Measured
-    collateral: Measured
+    collateral: Measured | None
     extras: Mapping[str, Cell] = field(default_factory=dict)
 
 
@@ -53,10 +56,15 @@ Answers = Sequence[str]
 
 @dataclass(frozen=True)
 class Judge:
-    """A goal, ready to judge. Both functions take samples, unsteered and steered answers, all of one length."""
+    """A goal, ready to judge. `cases` and `extras` take samples, unsteered and steered answers, all of one length.
+
+    settled: for a goal that leaves something open, the judge of one setting on test, by the unsteered and steered
+    answers of dev; so nothing is chosen on test. None for all other goals.
+    """
 
     cases: Callable[[Sequence[Sample], Answers, Answers], list[Case]]
     extras: Callable[[Sequence[Sample], Answers, Answers], dict[str, Cell]] = lambda samples, before, after: {}
+    settled: Callable[[Answers, Answers], Judge] | None = None
 
 
 def judged(judge: Judge, samples: Sequence[Sample], before: Answers, after: Answers) -> Verdict:
@@ -77,7 +85,7 @@ def judged(judge: Judge, samples: Sequence[Sample], before: Answers, after: Answ
             stutter_before=rate(sum(map(stutters, before)), len(before)),
         ),
         turned,
-        rate(sum(spoilt), len(spoilt)),
+        rate(sum(spoilt), len(spoilt)) if spoilt else None,
         {**judge.extras(samples, before, after), **extras},
     )
 
@@ -98,7 +106,7 @@ def judge_of(steering: Steering, known: Sequence[Sample]) -> Judge:
         case "style":
             return _style(frozenset(word.lower() for word in goal.into))
         case "concentrated":
-            return Judge(_concentrated, _gains)
+            return _concentrated()
 
 
 def _word(answer: str) -> str:
@@ -199,17 +207,40 @@ def _style(lexicon: frozenset[str]) -> Judge:
     return Judge(cases, extras)
 
 
-def _concentrated(samples: Sequence[Sample], before: Answers, after: Answers) -> list[Case]:
-    old, new = [list(map(_word, answers)) for answers in (before, after)]
-    gains = judge(Pair(0, 0, "", ""), old, new).gains
-    top = gains[0][0] if gains and gains[0][1] > 0 else None
-    return [Case(a != top, a != b == top, a != b != top, a != b != top) for a, b in zip(old, new, strict=True)]
+def _concentrated() -> Judge:
+    """Each setting is judged on dev by the answer that gains most there, and on test by that same answer."""
+
+    def settled(before: Answers, after: Answers) -> Judge:
+        gains = _gains(before, after).gains
+        return _toward(gains[0][0] if gains and gains[0][1] > 0 else None)
+
+    def cases(samples: Sequence[Sample], before: Answers, after: Answers) -> list[Case]:
+        return settled(before, after).cases(samples, before, after)
+
+    def extras(samples: Sequence[Sample], before: Answers, after: Answers) -> dict[str, Cell]:
+        return settled(before, after).extras(samples, before, after)
+
+    return Judge(cases, extras, settled)
 
 
-def _gains(samples: Sequence[Sample], before: Answers, after: Answers) -> dict[str, Cell]:
-    found = judge(Pair(0, 0, "", ""), list(map(_word, before)), list(map(_word, after)))
-    shown = found.gains[:3] + found.gains[3:][-2:]
-    return {"score": found.score, "gains": ", ".join(f"{text} {gain:+d}" for text, gain in shown) or "none"}
+def _toward(word: str | None) -> Judge:
+    """Every answer is to become one word; with None, since no answer gained on dev, none can turn."""
+
+    def cases(samples: Sequence[Sample], before: Answers, after: Answers) -> list[Case]:
+        pairs = zip(map(_word, before), map(_word, after), strict=True)
+        return [Case(old != word, old != new == word, old != new != word, old != new != word) for old, new in pairs]
+
+    def extras(samples: Sequence[Sample], before: Answers, after: Answers) -> dict[str, Cell]:
+        found = _gains(before, after)
+        shown = found.gains[:3] + found.gains[3:][-2:]
+        gains = ", ".join(f"{text} {gain:+d}" for text, gain in shown) or "none"
+        return {"word": word, "score": found.score, "gains": gains}
+
+    return Judge(cases, extras)
+
+
+def _gains(before: Answers, after: Answers) -> Judged:
+    return judge(Pair(0, 0, "", ""), list(map(_word, before)), list(map(_word, after)))
 
 
 def holds(sample: Sample, at: Mapping[str, str]) -> bool:

@@ -19,6 +19,7 @@ from ..states.rules import parse
 from ..states.samples import Sample, SampleFile, read_samples
 from ..states.store import MANIFEST, LayerStates, load_background, load_states, open_manifest
 from ..states.subset import stratified
+from ..steering.gates import WORDS_IN_GROUPS
 from .config import Tuning
 from .goals import holds
 
@@ -140,11 +141,16 @@ def labelled_by(states: LayerStates, samples: Sequence[Sample], by: str) -> Laye
 
 
 def grouped(states: LayerStates, groups: dict[str, tuple[str, ...]]) -> LayerStates:
-    """The states, each labelled by the group that its label is in, or REST; as they are without groups."""
+    """The states, each labelled by the group that its label is in, or REST; as they are without groups.
+
+    The request says whether the groups are of words, and so speak of positions, or of a column's values, of samples.
+    """
     if not groups:
         return states
     group_of = {label: name for name, labels in groups.items() for label in labels}
-    request = states.manifest.request.model_copy(update={"labels": f"groups {', '.join(sorted(groups))}"})
+    column = states.manifest.request.labels
+    how = WORDS_IN_GROUPS if column is None else f"{column} in groups"
+    request = states.manifest.request.model_copy(update={"labels": f"{how} {', '.join(sorted(groups))}"})
     return replace(
         states,
         labels=tuple(group_of.get(label, REST) for label in states.labels),

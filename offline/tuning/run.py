@@ -35,10 +35,10 @@ from .trial import Outcome, requests, tried
 if TYPE_CHECKING:
     from ..models.reader import Reader
 
-__all__ = ["Tuned", "tune"]
+__all__ = ["Tuned", "doubts", "tune"]
 
 FEW = 20
-"""With fewer answers that are meant to change, the best settings of dev are equal by chance."""
+"""With fewer answers that are meant to change, or to stay, the best settings of dev are equal by chance."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,16 @@ class _Plan:
     @property
     def requests(self) -> int:
         dev, test = len(self.material.dev), len(self.material.test)
-        return sum(requests(made, dev, test, name in self.biases) for name, made in self.made.items())
+        nulls, settles = self.tuning.nulls, {name: one.settled is not None for name, one in self.judges.items()}
+        return sum(
+            requests(made, dev, test, nulls, name in self.biases, settles[name]) for name, made in self.made.items()
+        )
 
     @property
     def profiles(self) -> Iterable[Profile]:
         for made in self.made.values():
             for one in made:
-                yield from (one.profile, one.null)
+                yield from (one.profile, *one.nulls(self.tuning.nulls))
 
 
 def tune(tunings: Sequence[Tuning], run: Path, *, command: str = "", say: Callable[[str], None] = print) -> list[Tuned]:
@@ -149,7 +152,15 @@ def _measured(
             )
             dev, test = Exam(asking, "dev", plan.material.dev), Exam(asking, "test", plan.material.test)
             outcomes = {
-                name: tried(made, plan.judges[name], dev, test, plan.tuning.most_collateral, plan.biases.get(name))
+                name: tried(
+                    made,
+                    plan.judges[name],
+                    dev,
+                    test,
+                    plan.tuning.most_collateral,
+                    plan.biases.get(name),
+                    plan.tuning.nulls,
+                )
                 for name, made in plan.made.items()
             }
             done.append(_written(plan, outcomes, run, command, say))
@@ -173,13 +184,30 @@ def _written(
     registry = _own_registry(run, plan.tuning.model)
     profiles = {}
     for name, outcome in outcomes.items():
+        for doubt in doubts(outcome, most):
+            say(f"{name}: {doubt}")
         if outcome.chosen is None:
-            say(f"{name}: nothing gains anything at {100 * most:g} % collateral or less, so no profile is written")
             continue
-        if (meant := outcome.chosen.verdict.gained.n) < FEW:
-            say(f"{name}: only {meant} answers of dev are meant to change, too few to choose by; give more dev samples")
         profiles[name] = save_profile(with_evaluation(outcome, name, most), registry / name, overwrite=True)
     return Tuned(plan.tuning, outcomes, found, profiles)
+
+
+def doubts(outcome: Outcome, most_collateral: float) -> list[str]:
+    """Why nothing was chosen, or on too few answers."""
+    if all(one.verdict.collateral is None for one in outcome.tried):
+        return [
+            "every answer of dev is meant to change, so collateral cannot be measured, nothing is chosen and no "
+            "profile is written; add dev samples whose answers should stay"
+        ]
+    if outcome.chosen is None:
+        return [f"nothing gains anything at {100 * most_collateral:g} % collateral or less, so no profile is written"]
+    meant, others = outcome.chosen.verdict.gained, outcome.chosen.verdict.collateral
+    counted = {"meant to change": meant.n, "such that a change counts as collateral": others.n if others else 0}
+    return [
+        f"only {n} answers of dev are {what}, too few to choose by; give more dev samples"
+        for what, n in counted.items()
+        if n < FEW
+    ]
 
 
 def _layers(tuning: Tuning) -> tuple[int, ...]:

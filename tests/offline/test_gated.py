@@ -11,9 +11,12 @@ from tests.offline.worlds import states_of
 from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
 from trimtab.offline.states import LayerStates
+from trimtab.offline.states.relabel import Labels, labelled
 from trimtab.offline.steering import Gating, fine_profile, gated_profile
 from trimtab.offline.steering.fine import ConceptWarning
+from trimtab.offline.steering.gates import met
 from trimtab.offline.steering.profiles import coarse_vectors
+from trimtab.offline.tuning.material import grouped
 from trimtab.vectors import Gate, Profile, SteeringVector
 from trimtab.vectors.nearest import distances, nearest
 from trimtab.vectors.profile import FineLayer
@@ -265,3 +268,23 @@ def test_a_gated_profile_adds_the_one_vector_at_the_concepts_of_the_originals(
 def test_gating_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingError):
         Gating(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("original", "unmeant_share"), [("men", 1.0), ("rest", 0.0)])
+def test_the_background_of_groups_of_words_is_meant_when_the_map_names_its_group(
+    states: LayerStates, background: LayerStates, original: str, unmeant_share: float
+) -> None:
+    ours, others = (grouped(one, {"men": ("man",)}) for one in (states, background))
+    met_at = met(ours, others, np.array([label == original for label in ours.labels]), "token")
+    assert met_at is not None
+    assert met_at.meant[met_at.background].tolist() == [unmeant_share == 0.0] * len(background.values)
+
+
+def test_the_background_of_groups_of_a_column_is_meant_when_its_sample_is(
+    states: LayerStates, background: LayerStates
+) -> None:
+    moods = {sample: "sad" if i % 2 else "glad" for i, sample in enumerate(states.sample_ids)}
+    ours = grouped(labelled(states, Labels("mood", moods)), {"low": ("sad",)})
+    met_at = met(ours, background, np.array([label == "low" for label in ours.labels]), "token")
+    assert met_at is not None
+    assert met_at.meant[met_at.background].tolist() == [moods[one] == "sad" for one in background.sample_ids]

@@ -27,12 +27,14 @@ from trimtab.offline.shift.profile import profile_of_shift
 from trimtab.offline.states import LayerStates
 from trimtab.offline.states.paired import pair_states
 from trimtab.offline.states.samples import Sample
-from trimtab.offline.statistics import rate
+from trimtab.offline.statistics import over_draws, rate
 from trimtab.offline.steering.operating_point import MOST_COLLATERAL
 from trimtab.offline.tuning import Asking, Judge, judged, tried
 from trimtab.offline.tuning.candidates import Made
-from trimtab.offline.tuning.found import percent, points_of
+from trimtab.offline.tuning.config import NULLS
+from trimtab.offline.tuning.found import controls_of, percent, points_of
 from trimtab.offline.tuning.goals import Case
+from trimtab.offline.tuning.trial import REPORTED
 from trimtab.vectors import ConceptDictionary, Profile
 
 FOCUSES = ("places", "colors")
@@ -50,7 +52,8 @@ Answers = Mapping[str, Sequence[str]]
 
 def profiles(lab: Lab) -> list[Profile]:
     """Coarse and fine toward each fine-tune, at every layer, with null controls."""
-    return [profile for focus in FOCUSES for one in _made(lab, focus) for profile in (one.profile, one.null)]
+    made = [one for focus in FOCUSES for one in _made(lab, focus)]
+    return [profile for one in made for profile in (one.profile, *one.nulls(NULLS))]
 
 
 @functools.cache
@@ -75,14 +78,16 @@ def study(lab: Lab, asking: Asking) -> dict[str, Finding]:
         said = _said(_tuned(lab, focus))
         outcome = tried(_made(lab, focus), judge_toward(said), dev, test, MOST_COLLATERAL)
         for row in outcome.rows:
-            if row.what in ("chosen", "null"):
-                figures = map(percent, shares(test.samples, test.plain, row.answers, said))
-                series = row.series if row.what == "chosen" else f"null of {row.series}"
+            if row.what in (*REPORTED, "null"):
+                draws = [shares(test.samples, test.plain, answers, said) for answers in row.draws]
+                figures = (percent(over_draws(figure)) for figure in zip(*draws, strict=True))
+                series = f"null of {row.series}" if row.what == "null" else row.series
                 rows.append((focus, series, row.layer, row.alpha, *figures))
         found[f"toward-{focus}"] = SweepFound(
             title=f"Toward the fine-tune for {focus}: gain against collateral change",
             note="Gained: answers that begin with its word, of those that it changed. Collateral: others that changed.",
             points=points_of(outcome),
+            controls=controls_of(outcome),
         )
     found["toward"] = TableFound(
         title=f"The shipped model toward its fine-tunes, through the server: {ASKED['test']} test questions",
@@ -120,6 +125,7 @@ def shares(
         for sample, old, new in zip(samples, before, after, strict=True)
         if _words(old) != list(said[sample.id])
     ]
+    assert found.collateral is not None  # so short a fine-tune leaves most answers as they were
     return found.gained, rate(sum(whole), len(whole)), found.collateral
 
 
