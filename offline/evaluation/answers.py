@@ -4,7 +4,8 @@
     served.json     the profiles, strengths and digests that the endpoint says it steered with
     answers.jsonl   one line per sample: id, and the answer or why there is none; the last line of a sample counts
 
-Each line is on the disk before the next question is asked. A kill leaves at most a torn last line, which is taken off.
+Each line is with the system before the next question is asked, and all are on the disk at the end. A kill leaves at
+most a torn last line, which is taken off.
 One process writes at a time: it holds a lock on answers.jsonl.
 """
 
@@ -121,10 +122,9 @@ class AnswersFolder:
         return [one for one in samples if one.id not in self.answered or self.answered[one.id].text is None]
 
     def append(self, one: Answered) -> None:
-        """Put an answer on the disk."""
+        """Keep an answer, whatever becomes of this process."""
         self._file.write(one.model_dump_json(exclude_defaults=True).encode() + b"\n")
         self._file.flush()
-        os.fsync(self._file.fileno())
         self.answered[one.id] = one
 
     def note_served(self, served: Served) -> None:
@@ -133,6 +133,7 @@ class AnswersFolder:
         self.served = served
 
     def close(self) -> None:
+        os.fsync(self._file.fileno())
         self._file.close()
 
 

@@ -37,12 +37,14 @@ class FakeEndpoint:
     request gets 400 with this sentence, about the field `param`. refused: these questions get 400 for being too long.
     later: the next requests get 429 with these values of Retry-After. silent: answers have reasoning and no content.
     mute: answer without X-Steering headers. digest: what the headers say. forced: headers that stand in place of the
-    true ones. cards: what it says of profiles, by name. when: seconds at which each request came.
+    true ones. cards: what it says of profiles, by name. keys: the header Authorization of each request. when: seconds
+    at which each came.
     """
 
     def __init__(self, reply: Reply = question_of) -> None:
         self.reply = reply
         self.seen: list[dict[str, Any]] = []
+        self.keys: list[str] = []
         self.at_once = self.most_at_once = 0
         self.failures: list[int] = []
         self.dead_after: int | None = None
@@ -85,6 +87,7 @@ class FakeEndpoint:
     async def _answer(self, request: Request) -> Response:
         body = json.loads(await request.body())
         self.seen.append(body)
+        self.keys.append(request.headers.get("authorization", ""))
         self.when.append(time.monotonic())
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)

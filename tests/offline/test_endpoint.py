@@ -199,6 +199,15 @@ def test_key_and_password_are_in_no_error(server: FakeEndpoint, tmp_path: Path) 
     assert "sk-secret" not in repr(Endpoint(address, api_key="sk-secret"))
 
 
+def test_user_and_password_of_the_address_stand_in_place_of_a_key(server: FakeEndpoint, tmp_path: Path) -> None:
+    for user, key in (("me:pass%20word@", "Basic bWU6cGFzcyB3b3Jk"), ("", "Bearer sk-secret")):
+        folder = AnswersFolder(tmp_path / key, asked(), resume=True)
+        ask_all(Endpoint(server.url.replace("http://", f"http://{user}"), api_key="sk-secret"), SAMPLES, folder)
+        folder.close()
+        assert set(server.keys) == {key}
+        server.keys.clear()
+
+
 def test_an_endpoint_without_steering_headers_is_not_believed(server: FakeEndpoint, tmp_path: Path) -> None:
     server.mute = True
     with pytest.raises(EndpointError, match="without X-Steering-Profile"):
