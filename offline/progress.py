@@ -34,7 +34,7 @@ def progress(
     done: samples that an earlier run has done already; they do not count for the time that is left. unit: what is
     counted, in the singular. leave: False takes the bar off the terminal at the end.
     """
-    stream = sys.stderr
+    stream, show = sys.stderr, show and total > 0
     if show and not stream.isatty():
         yield _Lines(what, total, done, unit, stream, every)
         return

@@ -1,5 +1,6 @@
 """A run folder: all that one piece of work makes, under names.
 
+    RUN/data/NAME           see `trimtab.offline.states.data_folder`
     RUN/states/NAME         see `trimtab.offline.states.store`
     RUN/dictionaries/NAME   see `trimtab.vectors.ConceptDictionary`
     RUN/profiles/NAME       RUN/profiles is a registry: `trimtab-serve MODEL --steering-profiles RUN/profiles`

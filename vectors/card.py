@@ -27,11 +27,19 @@ def model_card(profile: Profile) -> str:
 
 
 def touched_by(profile: Profile) -> Iterator[str]:
-    """For each layer where it is known a sentence about the share of the positions of answers that is steered."""
-    unmeant = profile.manifest.unmeant or {}
-    for layer, share in (profile.manifest.touched or {}).items():
-        others = f"; of those that it is not meant for, {unmeant[layer]:.1%}" if layer in unmeant else ""
-        yield f"At layer {layer} it is expected to steer {share:.1%} of the positions of answers{others}."
+    """For each layer of a fine profile a sentence about the share of its positions that is steered, known or not."""
+    manifest = profile.manifest
+    if manifest.kind != "fine":
+        return
+    touched, unmeant = manifest.touched or {}, manifest.unmeant or {}
+    for layer in profile.layers:
+        if layer in touched:
+            others = f"; of those that it is not meant for, {unmeant[layer]:.1%}" if layer in unmeant else ""
+            yield f"At layer {layer} it is expected to steer {touched[layer]:.1%} of the positions of answers{others}."
+        else:
+            yield f"At layer {layer} it was not measured what share of {_WHERE[manifest.positions]} it will steer."
+    if touched and manifest.positions == "all":
+        yield "It was not measured what share of the prompt it will steer."
 
 
 def _front_matter(profile: Profile) -> str:

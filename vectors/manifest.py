@@ -210,7 +210,8 @@ class ProfileManifest(_Frozen):
     Fields of format version 2, all optional: `gate.limits`, those of `Provenance`, and
     shares: by layer, the share of the dictionary's own states, each counted for the positions that it stands for, that
     each concept is the nearest to; sums to 1 at most.
-    touched: by layer, the share of the served positions that the gate is expected to steer.
+    touched: by layer, the share of the positions of answers that the gate is expected to steer; None where that was not
+    measured.
     unmeant: by layer, that share of the positions that the profile is not meant for.
     ported_from: the models that the profile was made for before it was ported to `base_model`, the first one first.
     """

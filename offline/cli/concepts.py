@@ -25,6 +25,7 @@ from .options import (
     StatesFolder,
 )
 from .place import NameInRun, Run, made_at, noted, read_at
+from .saving import saving
 from .show import by_reason
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ def dictionary(
     chosen = METHODS[method]
     named = name or f"{method}-{k}-layer{layer}" if chosen.sized else name or f"{method}-layer{layer}"
     into = made_at(run, "dictionaries", out, "--out", named)
-    blocks = ShardedStates(read_at(run, "states", states, "STATES"), layer)
+    # mini-batch-kmeans reads several times, and says of each time what for.
+    told = method != "mini-batch-kmeans"
+    blocks = ShardedStates(read_at(run, "states", states, "STATES"), layer, progress=told)
     made = chosen.make(blocks, Making(k, seed, n_init, min_count, progress=True))
+    saving(into, made.centroids)
     made.save(into, overwrite=force)
     noted(run)
     used = sum(made.provenance.samples.values())
@@ -155,9 +159,10 @@ def ground(
     into = made_at(run, None, findings, "--findings")
     folder = read_at(run, "dictionaries", dictionary, "DICTIONARY")
     loaded = ConceptDictionary.load(folder)
-    blocks = ShardedStates(read_at(run, "states", states, "STATES"), loaded.layer)
+    blocks = ShardedStates(read_at(run, "states", states, "STATES"), loaded.layer, progress=True)
     begins(f"loading {model}")
-    found, left_out = concepts_found(loaded, blocks, Reader(model, device=device), into, data=data, clip=clip)
+    reader = Reader(model, device=device)
+    found, left_out = concepts_found(loaded, blocks, reader, into, data=data, clip=clip, progress=True)
     path = write_finding(into, name or folder.name, found)
     noted(run)
     display(_cards(found))

@@ -10,6 +10,7 @@ import typer
 from ..errors import DataError, SettingError
 from .console import say
 from .options import a_folder, there
+from .place import NameInRun, Run, made_at, noted, slug
 
 __all__ = ["data"]
 
@@ -33,7 +34,11 @@ def data(
             callback=there("give the folder of a data set, or a table"),
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for train.jsonl, dev.jsonl, test.jsonl and data.json.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for train.jsonl, dev.jsonl, test.jsonl and data.json.")
+    ] = None,
+    run: Run = None,
+    name: NameInRun = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +96,7 @@ def data(
     from ..data import parse_contrast, parse_shares, read_benchmark, read_folder, read_table, write_data
     from ..data.tables import Columns
 
+    into = made_at(run, "data", out, "--out", name or slug(source.absolute().stem))
     shares, ways = parse_shares(split), parse_contrast(contrast or ())
     columns = Columns(question_column, image_column, answer_column, id_column, type_column, question)
     if (form in _FILES) != source.is_file():
@@ -102,9 +108,10 @@ def data(
     else:
         _check_no_columns(form, columns)
         found = read_benchmark(form, source, images, question)
-    made = write_data(found, str(source), out, shares=shares, seed=seed, draw=draw, prompt=prompt, contrast=ways)
+    made = write_data(found, str(source), into, shares=shares, seed=seed, draw=draw, prompt=prompt, contrast=ways)
     counted = ", ".join(f"{count:,} {part}" for part, count in made.samples.items())
-    typer.echo(f"{out}: {counted} samples of {len(found.samples):,}; prompt {made.prompt!r}")
+    noted(run)
+    typer.echo(f"{into}: {counted} samples of {len(found.samples):,}; prompt {made.prompt!r}")
     pictures = {one.image for one in found.samples if one.image is not None}
     if missing := sum(not path.is_file() for path in pictures):
         say(f"warning: {missing:,} of {len(pictures):,} pictures are not there; their samples will be skipped")

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,7 +36,9 @@ _ADDRESS = re.compile(r"(://)([^/@\s]*@)?([^?\s]*)(\?\S*)?")
 _HIDDEN = "…"
 
 
-def made_at(run: Path | None, kind: Kind | None, given: Path | None, option: str, name: str = "") -> Path:
+def made_at(
+    run: Path | None, kind: Kind | Literal["data"] | None, given: Path | None, option: str, name: str = ""
+) -> Path:
     """Where a command writes: the given path, else RUN/kind/name; RUN/kind without a name, RUN without a kind.
 
     Raises:

@@ -101,7 +101,8 @@ def profile(
 
     A coarse profile adds one vector per layer. A fine one has a vector per concept, added where that concept is active;
     a gated one adds the coarse vector there. Both are measured on the background states of STATES: what share of the
-    positions of answers they will steer, and of those that they are not meant for.
+    positions of answers they will steer, and of those that they are not meant for. What they will steer of prompts is
+    not measured.
     """
     into = made_at(run, "profiles", registry, "--registry")
     if run is not None and not layer and not dictionary and kind != "coarse":
@@ -122,7 +123,7 @@ def profile(
         from ..states import load_states
         from ..steering import coarse_profile
 
-        made = coarse_profile(name, [load_states(folder, one) for one in layer or []], words, **settings)
+        made = coarse_profile(name, [load_states(folder, one, progress=True) for one in layer or []], words, **settings)
     save_and_say(made, into, force)
     noted(run)
 
@@ -143,9 +144,16 @@ def _with_a_gate(
     from ..steering import fine_profile, gated_profile
     from ..steering.profiles import coarse_vectors
 
-    layers = [(load_states(folder, found.layer), found) for found in dictionaries]
+    layers = [(load_states(folder, found.layer, progress=True), found) for found in dictionaries]
     background = [load_background(folder, found.layer) for found in dictionaries]
-    if None in background and settings["positions"] in ("answer", "all"):
+    positions = settings["positions"]
+    if positions != "answer":
+        where = "prompts" if positions in ("all", "prompt") else f"the {positions} positions of prompts"
+        say(
+            f"warning: states are those of answers, so it is not known what share of {where} the profile will "
+            "steer, and none is refused for it, with or without --force; measure the effect with `trimtab evaluate`"
+        )
+    if None in background and positions in ("answer", "all"):
         say(
             f"warning: {folder} holds no background states, so it is not known what else the profile will steer; make "
             "the states again with `trimtab represent`, which keeps some, or set a --limit-share"

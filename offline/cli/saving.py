@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
+import numpy.typing as npt
 import typer
 from pydantic import ValidationError
 
@@ -14,8 +15,12 @@ from trimtab.vectors.dose import largest_dose, said
 from trimtab.vectors.manifest import Positions
 
 from ..errors import SettingError
+from ..progress import begins
 
-__all__ = ["Settings", "save_and_say", "settings_of"]
+__all__ = ["Settings", "save_and_say", "saving", "settings_of"]
+
+_LARGE = 64 << 20
+"""Bytes that a slow disk takes more than a moment for."""
 
 
 class Settings(TypedDict):
@@ -40,8 +45,14 @@ def settings_of(positions: Positions, default: float, smallest: float, largest: 
         raise SettingError(f"--alpha-default, --alpha-min, --alpha-max: {reason}") from error
 
 
+def saving(path: Path, *arrays: npt.NDArray[Any]) -> None:
+    """Say that arrays are being saved, where that takes more than a moment."""
+    begins(f"saving {path}", show=sum(array.nbytes for array in arrays) >= _LARGE)
+
+
 def save_and_say(made: Profile, registry: Path, force: bool) -> None:
     """Save a profile to <registry>/<its name> and print what it is and what it will steer."""
+    saving(registry / made.name, *(array for layer in made.tensors.values() for array in layer.named.values()))
     folder = save_profile(made, registry / made.name, overwrite=force)
     typer.echo(
         f"{folder}: {made.manifest.kind} profile, layers {', '.join(map(str, made.layers))}, "

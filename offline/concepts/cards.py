@@ -36,12 +36,14 @@ def concepts_found(
     data: Path | None = None,
     clip: Path | None = None,
     title: str = "",
+    progress: bool = False,
 ) -> tuple[ConceptsFound, dict[str, str]]:
     """The cards of a dictionary, and which samples have no picture on them although they should: reason by id.
 
     states: of the dictionary's model and layer, such as those that it was made from. model: whose unembedding gives the
     words. run: thumbnails go to its folder "thumbnails". data: the samples file of the states, which knows the
     pictures; without it the cards have words only. clip: a folder with a CLIP model, for the CLIPScore.
+    progress: say how far it is.
 
     Raises:
         SettingError: states of another layer or model, or `clip` without `data`; ModelMismatchError: another `model`.
@@ -54,7 +56,7 @@ def concepts_found(
     shown = [concept[:SHOWN] for concept in samples]
     pictures = {one: sample.image for one, sample in asked.items()}
     each = [(one,) for one in dict.fromkeys(one for concept in shown for one in concept)] if asked else []
-    files, left_out = thumbnails(each, pictures, run / THUMBNAILS) if asked else ([], {})
+    files, left_out = thumbnails(each, pictures, run / THUMBNAILS, progress=progress) if asked else ([], {})
     file_of = {one: f"{THUMBNAILS}/{names[0]}" for (one,), names in zip(each, files, strict=True) if names}
     questions = {one: question_of(states.manifest.request.prompt, asked[one].question) for one in file_of}
     grounds = [_grounds(concept, file_of, questions) for concept in shown]
@@ -66,7 +68,7 @@ def concepts_found(
     }
     if clip is not None:
         seen = [[path for one in concept if one not in left_out and (path := pictures[one])] for concept in shown]
-        if (score := clip_score(words, seen, clip)) is not None:
+        if (score := clip_score(words, seen, clip, progress=progress)) is not None:
             quality["CLIPScore"] = score
     cards = tuple(
         Concept(

@@ -16,6 +16,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from ..errors import ModelError
 from ..images import open_image
+from ..progress import tracked
 
 __all__ = ["clip_score"]
 
@@ -23,7 +24,9 @@ _WEIGHT = 2.5
 _PROMPT = "A photo depicts "
 
 
-def clip_score(words: Sequence[Sequence[str]], pictures: Sequence[Sequence[Path]], folder: Path) -> float | None:
+def clip_score(
+    words: Sequence[Sequence[str]], pictures: Sequence[Sequence[Path]], folder: Path, *, progress: bool = False
+) -> float | None:
     """The mean over concepts of the mean CLIPScore of a concept's words, as one text, with each of its pictures.
 
     words, pictures: for each concept; concepts without either are left out, and None is for when all are. folder: a
@@ -38,10 +41,10 @@ def clip_score(words: Sequence[Sequence[str]], pictures: Sequence[Sequence[Path]
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder}: cannot be loaded as a CLIP model with its processor; save both there") from error
     model = loaded.eval()
+    both = [(list(said), list(shown)) for said, shown in zip(words, pictures, strict=True) if said and shown]
     scores = [
-        _score(model, processor, list(said), list(shown))
-        for said, shown in zip(words, pictures, strict=True)
-        if said and shown
+        _score(model, processor, said, shown)
+        for said, shown in tracked("CLIPScore", both, len(both), unit="concept", show=progress)
     ]
     return fmean(scores) if scores else None
 

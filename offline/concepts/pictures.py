@@ -17,6 +17,7 @@ from trimtab.vectors import ConceptDictionary
 
 from ..files import write_whole
 from ..images import UnreadableImage, open_image
+from ..progress import tracked
 from ..states.store import LayerStates
 from .methods import activations
 
@@ -45,7 +46,7 @@ def top_samples(dictionary: ConceptDictionary, blocks: Iterable[LayerStates], co
 
 
 def thumbnails(
-    samples: Sequence[Sequence[str]], images: Mapping[str, Path | None], folder: Path
+    samples: Sequence[Sequence[str]], images: Mapping[str, Path | None], folder: Path, *, progress: bool = False
 ) -> tuple[list[tuple[str, ...]], dict[str, str]]:
     """Write a PNG of at most 96 px for each sample's picture; their names for each concept, and what was left out.
 
@@ -55,7 +56,8 @@ def thumbnails(
     written: dict[str, str] = {}
     left_out: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    for sample in dict.fromkeys(one for concept in samples for one in concept):
+    every = dict.fromkeys(one for concept in samples for one in concept)
+    for sample in tracked("pictures", every, len(every), unit="picture", show=progress):
         path = images.get(sample)
         if path is None:
             left_out[sample] = "no picture"

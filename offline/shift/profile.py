@@ -7,6 +7,7 @@ from trimtab.vectors.manifest import Positions, Provenance
 
 from ..concepts.methods import check_partition
 from ..states.paired import Pairs
+from ..steering.gates import GatedLayer
 from ..steering.words import typical_norm
 from .deltas import shifts_of
 
@@ -24,7 +25,8 @@ def profile_of_shift(
 ) -> Profile:
     """Steers the model of `pairs.a` toward that of `pairs.b`; for the way back give `pairs.swapped()`.
 
-    Coarse without a dictionary: the mean of all δ. Fine with one, of a's model: Δ_k, added where concept k is nearest.
+    Coarse without a dictionary: the mean of all δ. Fine with one, of a's model: Δ_k, added where concept k is nearest;
+    the manifest then says which share of the states of `pairs.a` each concept is the nearest to.
 
     Raises:
         SettingError: a dictionary of another model or layer, or one whose concepts are no centres.
@@ -55,6 +57,7 @@ def profile_of_shift(
         )
     check_partition(dictionary)
     shifts = shifts_of(pairs, dictionary)
+    gated = GatedLayer(dictionary.centroids, shifts.deltas, (None,) * len(shifts.deltas))
     method = f"mean shift of each concept, {dictionary.method}, K = {len(dictionary.labels)}"
     return Profile.fine(
         name,
@@ -65,4 +68,5 @@ def profile_of_shift(
         alpha=alpha,
         hidden_norms=norms,
         provenance=provenance.model_copy(update={"method": method, "seed": dictionary.provenance.seed}),
+        shares={pairs.a.layer: gated.shares(pairs.a.values, pairs.a.weights)},
     )

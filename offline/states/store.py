@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from trimtab.vectors.states import BACKGROUND, COLUMNS, SAMPLE_LABEL, WEIGHT, StatesManifest, StatesShard
 
 from ..errors import DataError, SettingError
+from ..progress import progress as shown
 from .parts import MANIFEST, open_manifest, parts_in
 
 __all__ = [
@@ -78,15 +79,18 @@ class ShardedStates:
     background: False gives the states of the rule; True the background states, of which there may be none.
 
     Iterating gives one `LayerStates` per shard, and may be repeated: each time the shard is read again and its digest
-    checked. Only the asked layer is held in memory. `len` is the number of states.
+    checked. Only the asked layer is held in memory. `len` is the number of states. progress: say how far each reading
+    is.
 
     Raises:
         DataError: incomplete, or without any state; when iterating: a shard missing or altered, a number not finite.
         SettingError: the layer was not kept.
     """
 
-    def __init__(self, folder: Path, layer: int, *, background: bool = False) -> None:
+    def __init__(self, folder: Path, layer: int, *, background: bool = False, progress: bool = False) -> None:
         self.manifest = open_manifest(folder)
+        self._what = f"reading {folder}"
+        self._progress = progress
         self.layer = layer
         self._parts = parts_in(folder)
         self._background = background
@@ -108,6 +112,12 @@ class ShardedStates:
         return self.manifest.background if self._background else self.manifest.rows
 
     def __iter__(self) -> Iterator[LayerStates]:
+        with shown(self._what, len(self), unit="state", show=self._progress) as advance:
+            for states in self._shards():
+                yield states
+                advance(len(states.values))
+
+    def _shards(self) -> Iterator[LayerStates]:
         for part in self._parts:
             manifest = open_manifest(part)
             stand_for = {} if self._background else manifest.stand_for
@@ -123,13 +133,13 @@ class ShardedStates:
                 yield replace(states, manifest=self.manifest)
 
 
-def load_states(folder: Path, layer: int) -> LayerStates:
-    """Every state of one layer, with each shard's digest checked.
+def load_states(folder: Path, layer: int, *, progress: bool = False) -> LayerStates:
+    """Every state of one layer, with each shard's digest checked. progress: say how far it is.
 
     Raises:
         DataError, SettingError: as `ShardedStates`.
     """
-    return joined(ShardedStates(folder, layer))
+    return joined(ShardedStates(folder, layer, progress=progress))
 
 
 def joined(blocks: Iterable[LayerStates]) -> LayerStates:

@@ -1,4 +1,4 @@
-"""`trimtab represent --engine vllm` writes the folder that `--engine transformers` writes; two engines start here."""
+"""`trimtab represent --engine vllm` writes the folder that `--engine transformers` writes; three engines start here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.ctrl_c import heed_ctrl_c
 from tests.engine.engine import ROOT, SMALL
 from tests.offline.odd_pictures import ODD
 from tests.offline.test_other_models import save_qwen2_vl
-from tests.offline.worlds import write_data
+from tests.offline.worlds import save_llama, write_data
 from trimtab.offline.cli.app import app
 from trimtab.offline.states import load_states
 from trimtab.offline.states.store import load_background, open_manifest
@@ -85,6 +85,22 @@ def until(true: object, seconds: float) -> None:
         time.sleep(0.05)
 
 
+def assert_equal_states(ours: Path, theirs: Path, layer: int, but: str = "") -> None:
+    """Both folders hold the same states of a layer, but for those of one sample in theirs."""
+    for load in (load_states, load_background):
+        a, b = load(ours, layer), load(theirs, layer)
+        assert a is not None
+        assert b is not None
+        b = b.at(np.array([row for row, name in enumerate(b.sample_ids) if name != but]))
+        assert len(a.values) > 20
+        assert (a.sample_ids, a.labels) == (b.sample_ids, b.labels)
+        for name in ("positions", "tokens", "weights"):
+            assert getattr(a, name).tolist() == getattr(b, name).tolist()
+        scale = np.linalg.norm(a.values, axis=1) * np.linalg.norm(b.values, axis=1)
+        assert ((a.values * b.values).sum(axis=1) / scale >= 0.9999).all()
+        np.testing.assert_allclose(a.values, b.values, rtol=1e-4, atol=2e-3)
+
+
 def test_an_interrupted_run_goes_on_to_the_folder_that_transformers_writes(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -117,22 +133,12 @@ def test_an_interrupted_run_goes_on_to_the_folder_that_transformers_writes(
     assert written.exit_code == 0, written.output
 
     for layer in LAYERS:
-        for load in (load_states, load_background):
-            a, b = load(ours, layer), load(theirs, layer)
-            assert a is not None
-            assert b is not None
-            b = b.at(np.array([row for row, name in enumerate(b.sample_ids) if name != "long"]))
-            assert len(a.values) > 20
-            assert (a.sample_ids, a.labels) == (b.sample_ids, b.labels)
-            for name in ("positions", "tokens", "weights"):
-                assert getattr(a, name).tolist() == getattr(b, name).tolist()
-            scale = np.linalg.norm(a.values, axis=1) * np.linalg.norm(b.values, axis=1)
-            assert ((a.values * b.values).sum(axis=1) / scale >= 0.9999).all()
-            np.testing.assert_allclose(a.values, b.values, rtol=1e-4, atol=2e-3)
+        assert_equal_states(ours, theirs, layer, but="long")
     mine, twin = (open_manifest(folder) for folder in (ours, theirs))
     answers = [[(folder / f"{shard.name}.jsonl").read_text() for shard in mine.shards] for folder in (ours, theirs)]
     assert answers[0][:-1] == answers[1][:-1], "the last shard has the question that is too long"
-    assert mine.request == twin.request.model_copy(update={"engine": "vllm"})
+    changed = {"engine": "vllm", "engine_args": {"max_model_len": 512}}
+    assert mine.request == twin.request.model_copy(update=changed)
     assert "vllm" in " ".join(mine.versions)
     assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
     reasons = {skip.id: skip.reason for skip in mine.skipped}
@@ -143,6 +149,23 @@ def test_an_interrupted_run_goes_on_to_the_folder_that_transformers_writes(
     other = represent(*command(model, data, ours, *ASKED), "--resume")
     assert other.exit_code == 1
     assert "another engine (vllm, now None)" in other.stderr
+
+
+def test_a_model_that_reads_text_alone_gives_the_states_of_transformers(tmp_path: Path) -> None:
+    text, data = save_llama(tmp_path / "text", heads=1), write_data(tmp_path / "data", 30, pictured=False)
+    folders = []
+    for name, more in (("vllm", (*ENGINE[:3], '{"enforce_eager": true, "max_model_len": 256}')), ("transformers", ())):
+        folders.append(tmp_path / name)
+        asked = ("represent", text, data, "-l", 1, "-l", 3, "--rule", "predicts:*", "--max-new-tokens", 8,
+                 "--batch-size", 4, "--dtype", "float32", "--out", folders[-1], *more)  # fmt: skip
+        written = represent(*map(str, asked))
+        assert written.exit_code == 0, written.output
+    for layer in (1, 3):
+        assert_equal_states(*folders, layer)
+    ours, theirs = map(open_manifest, folders)
+    assert ours.skipped == theirs.skipped
+    assert ours.request.engine_args == {"max_model_len": 256}
+    assert engines() == []
 
 
 def test_an_engine_that_dies_is_one_sentence_and_leaves_nothing(model: Path, data: Path, tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_twenty_concepts_get_words_pictures_and_quality(house: Path, reps: str, 
     )  # fmt: skip
     result = trimtab(*command)
     assert result.exit_code == 0, result.output
+    for what in (f"reading {house / reps}: ", "pictures: ", "CLIPScore: "):
+        lines = [line for line in result.stderr.splitlines() if line.startswith(what)]
+        assert (lines[0].endswith("begins"), lines[-1].endswith("done")) == (True, True)
     (found,) = read_findings(tmp_path).values()
     assert isinstance(found, ConceptsFound)
     assert (len(found.concepts), found.layer, found.method) == (20, 5, "kmeans")

@@ -22,6 +22,7 @@ from trimtab.offline.cli.app import app
 from trimtab.offline.data.split import drawn, split
 from trimtab.offline.evaluation.datasets.coco import read_coco
 from trimtab.offline.evaluation.datasets.vqav2 import read_vqav2
+from trimtab.offline.run import read_commands
 from trimtab.offline.states.data_folder import read_data_folder
 from trimtab.offline.states.prompts import prompt_for
 from trimtab.offline.states.samples import Sample, read_samples
@@ -243,6 +244,20 @@ def test_contrastive_pairs_are_written_side_by_side_and_never_torn(tmp_path: Pat
             assert (sad.columns["contrast"], happy.columns["contrast"]) == ("sad", "happy")
             assert sad.id.removesuffix("/sad") == happy.id.removesuffix("/happy")
             assert sad.question.replace("sad", "happy") == happy.question
+
+
+def test_data_lies_in_a_run_under_a_name(pictures: Path, tmp_path: Path) -> None:
+    table, run = write_rows(pictures / "rows.csv", ROWS), tmp_path / "run"
+    for more, name in (((), "rows"), (("--as", "again"), "again")):
+        done = CliRunner().invoke(app, ["data", "csv", str(table), "--run", str(run), *more])
+        assert done.exit_code == 0, done.output
+        assert str(run / "data" / name) in done.stdout
+        assert len(everything(run / "data" / name)) == len(ROWS)
+    assert len(read_commands(run)) == 2
+    for wrong in ((), ("--run", str(run), "--out", str(tmp_path / "out"))):
+        refused = CliRunner().invoke(app, ["data", "csv", str(table), *wrong])
+        assert refused.exit_code == 1
+        assert "--out or --run: give one of" in refused.stderr
 
 
 # ---- what is refused

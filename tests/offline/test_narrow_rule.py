@@ -217,3 +217,17 @@ def test_states_without_background_leave_it_unknown_and_that_is_said(out: Path) 
     assert made.exit_code == 0, made.output
     assert "holds no background states, so it is not known what else the profile will steer" in made.stderr
     assert load_profile(out / "profiles" / "bare").manifest.touched is None
+
+
+@pytest.mark.parametrize(
+    ("positions", "where"), [("image", "the image positions of prompts"), ("all", "prompts"), ("answer", None)]
+)
+def test_what_a_profile_steers_of_prompts_is_unknown_and_that_is_said(
+    out: Path, positions: str, where: str | None
+) -> None:
+    made = profiled(out, "all", f"at-{positions}", "--positions", positions)
+    assert made.exit_code == 0, made.output
+    assert ("it is not known what share of" in made.stderr) == (where is not None)
+    assert f"what share of {where} the profile will steer" in made.stderr or where is None
+    assert ("was not measured what share" in made.stdout) == (where is not None)
+    assert (load_profile(out / "profiles" / f"at-{positions}").manifest.touched is None) == (positions == "image")

@@ -93,13 +93,13 @@ def tokenizer(*more: str) -> PreTrainedTokenizerFast:
     )
 
 
-def _text_config(vocabulary: int) -> LlamaConfig:
+def _text_config(vocabulary: int, heads: int = 2) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=HIDDEN,
         intermediate_size=64,
         num_hidden_layers=LAYERS,
-        num_attention_heads=2,
+        num_attention_heads=heads,
         max_position_embeddings=256,
         initializer_range=0.2,  # large, so that different questions get different answers
         bos_token_id=None,
@@ -119,12 +119,12 @@ def _speak_words(head: torch.nn.Linear, words: PreTrainedTokenizerFast) -> None:
         head.weight[words.eos_token_id] *= 1.5  # so that answers end at different lengths
 
 
-def save_llama(folder: Path, seed: int = 1) -> Path:
-    """A text-only model."""
+def save_llama(folder: Path, seed: int = 1, heads: int = 2) -> Path:
+    """A text-only model. heads: with one, of size 32, vLLM's CPU attention takes it."""
     words = tokenizer()
     words.chat_template = TEMPLATE
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(_text_config(len(words)))
+    model = LlamaForCausalLM(_text_config(len(words), heads))
     _speak_words(model.lm_head, words)
     model.save_pretrained(folder)
     words.save_pretrained(folder)

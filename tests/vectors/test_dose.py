@@ -8,6 +8,7 @@ import pytest
 from trimtab.vectors import AlphaRange, ModelIdentity, Profile, SteeringVector
 from trimtab.vectors.card import model_card
 from trimtab.vectors.dose import largest_dose, said
+from trimtab.vectors.manifest import Positions
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,26 @@ def test_a_card_says_what_is_steered_and_what_of_it_is_not_meant(model: ModelIde
         in card
     )
     assert "At layer 1 it is expected to steer 50.0% of the positions of answers." in card
+
+
+@pytest.mark.parametrize(
+    ("positions", "where"), [("answer", "the positions that predict the answer"), ("image", "the positions of images")]
+)
+def test_a_card_says_where_it_was_not_measured_what_is_steered(
+    model: ModelIdentity, positions: Positions, where: str
+) -> None:
+    rows = np.eye(2, 4)
+    profile = Profile.fine("p", {0: (rows, rows), 1: (rows, rows)}, model=model, positions=positions, touched={0: 0.5})
+    card = model_card(profile)
+    assert f"At layer 1 it was not measured what share of {where} it will steer." in card
+    assert "At layer 0 it was not" not in card
+    assert "share of the prompt" not in card
+
+
+def test_a_card_of_all_positions_says_that_the_prompt_was_not_measured(model: ModelIdentity) -> None:
+    rows = np.eye(2, 4)
+    profile = Profile.fine("p", {0: (rows, rows)}, model=model, positions="all", touched={0: 0.5})
+    assert "50.0% of the positions of answers" in model_card(profile)
+    assert "It was not measured what share of the prompt it will steer." in model_card(profile)
+    coarse = Profile.coarse("p", [SteeringVector(0, np.ones(4))], model=model, positions="all")
+    assert "measured what share" not in model_card(coarse)
