@@ -58,7 +58,7 @@ def test_a_part_of_the_work_keeps_its_shards_and_goes_on(llama: Path, data: Path
     part = tmp_path / "out" / "part-1-of-2"
     asked = ["represent", llama, data, "--rule", "predicts:*", "-l", 1, "--batch-size", 1, "--shard", "1/2"]
     command = [*map(str, asked), "--out", str(tmp_path / "out")]
-    said = interrupted(command, part / "rows-00000.safetensors")
+    said = interrupted(command, part / "rows-00001.safetensors")
     done = open_manifest(part).done
     assert 0 < done < SAMPLES // 2
     assert f"{part}: keeps {done} of 48 samples; run the same command with --resume to go on" in said
@@ -70,7 +70,7 @@ def test_a_comparison_keeps_the_states_that_are_whole_and_goes_on(llama: Path, d
     out = tmp_path / "run"
     asked = ["shift", llama, llama, "--data", data, "--rule", "last-prompt", "-l", 1, "--k", 2, "--batch-size", 1]
     command = [*map(str, asked), "--out", str(out)]
-    said = interrupted(command, out / "states" / "base" / "rows-00000.safetensors")
+    said = interrupted(command, out / "states" / "base" / "rows-00001.safetensors")
     done = open_manifest(out / "states" / "base").done
     assert 0 < done < SAMPLES
     assert f"{out}: keeps what is whole; run the same command again to go on" in said.splitlines()[-1]
