@@ -21,6 +21,7 @@ from torch import nn
 
 from trimtab.vectors.errors import RequestError
 
+from ..model.forms import ReadsStream
 from ..requests.positions import Span
 from ..steps.batch import Ints
 from .op import copy_rows
@@ -84,15 +85,13 @@ class Wanted(nn.Module):
         self.register_buffer("row", torch.full((tokens,), -1, dtype=torch.int32), persistent=False)
 
 
-class LayerBuffer(nn.Module):
-    """The buffer of a captured layer. rows: float32 [tokens + 1, D], the last one spare. summed: see `copy_rows`."""
+class LayerBuffer(ReadsStream):
+    """The buffer of a captured layer. rows: float32 [tokens + 1, D], the last one spare."""
 
     rows: torch.Tensor
-    summed: torch.Tensor
 
     def __init__(self, tokens: int, hidden_size: int, wanted: Wanted) -> None:
         super().__init__()
-        self.register_buffer("summed", torch.ones(1, dtype=torch.uint8), persistent=False)
         self.register_buffer("rows", torch.zeros(tokens + 1, hidden_size, dtype=torch.float32), persistent=False)
         self.wanted = wanted
 

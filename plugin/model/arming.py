@@ -31,11 +31,14 @@ from .tables import LayerTable, SteeringTables
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["arm", "decoder_layers", "most_tokens", "tables_of"]
+__all__ = ["arm", "decoder_layers", "layers_of", "most_tokens", "tables_of"]
 
 logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the handlers
 
 _TABLES = "trimtab"
+_LAYERS = "trimtab_layers"
+"""The attribute of a model that holds its decoder layers by their numbers, those of this pipeline rank. They are found
+once: a drafter that is built later registers caches of its own."""
 _ARMED = "Armed"
 
 
@@ -90,7 +93,16 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
 def decoder_layers(model: nn.Module, vllm_config: VllmConfig) -> nn.ModuleList:
     """Those of the text model, armed or not, by their numbers. Raises a StartupError where they cannot be told."""
     registered = vllm_config.compilation_config.static_forward_context.values()
-    return find_layers(model, registered, vllm_config.model_config.get_total_num_hidden_layers())
+    layers = find_layers(model, registered, vllm_config.model_config.get_total_num_hidden_layers())
+    here = {number: layer for number, layer in enumerate(layers) if not isinstance(layer, PPMissingLayer)}
+    setattr(model, _LAYERS, here)
+    return layers
+
+
+def layers_of(model: nn.Module) -> dict[int, nn.Module]:
+    """The decoder layers of this rank of a model that was armed, for steering or for capture; {} of any other."""
+    found: dict[int, nn.Module] = getattr(model, _LAYERS, {})
+    return found
 
 
 def _arm_layer(layer: nn.Module, table: LayerTable) -> None:

@@ -15,8 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
-__all__ = ["add", "parts"]
+__all__ = ["ReadsStream", "add", "parts"]
 
 Parts = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -47,3 +48,14 @@ def add(out: Any, delta: torch.Tensor) -> Any:
         return out + delta.view_as(out)
     hidden, residual = out
     return hidden + delta.view_as(hidden), residual
+
+
+class ReadsStream(nn.Module):
+    """A part of a layer that reads its stream. summed: uint8 [1], 0 where the residual is no part of it; a buffer, so
+    that a graph that is traced before this is known reads it as well."""
+
+    summed: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("summed", torch.ones(1, dtype=torch.uint8), persistent=False)

@@ -24,6 +24,7 @@ from ..steps.batch import Ints
 from ..steps.decisions import Decisions, SteeredRequest
 from ..steps.entries import TokenEntries
 from . import op_cpu
+from .forms import ReadsStream
 from .op import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE, steer
 
 __all__ = ["LayerTable", "SteeringTables"]
@@ -32,10 +33,9 @@ _PROBE_ROW = 0
 _METRICS = {"euclidean": EUCLIDEAN, "cosine": COSINE}
 
 
-class LayerTable(nn.Module):
+class LayerTable(ReadsStream):
     """The rows of a layer, see `op.steer` for their meaning. Row 0 belongs to the self-check."""
 
-    summed: torch.Tensor
     rows: torch.Tensor
     bias: torch.Tensor
     slots: torch.Tensor
@@ -58,7 +58,6 @@ class LayerTable(nn.Module):
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
         self.slots[:, FIRST] = NOT_HERE
-        self.register_buffer("summed", torch.ones(1, dtype=torch.uint8), persistent=False)
         if self.rows.device.type == "cpu":
             op_cpu.load()
         elif self.rows.device.type == "cuda":
@@ -105,12 +104,13 @@ class LayerTable(nn.Module):
             self._describe(slot, first, count, _METRICS[gate.metric] if limits.isfinite().any() else 0)
         self._free_row += rows_of(tensors)
 
-    def probe(self, slot: int, size: float) -> None:
-        """Let `slot` add a vector of entries ±size here; 0 ends it."""
-        vector = self.rows[_PROBE_ROW]
-        vector.fill_(size)
-        vector[::2].neg_()
-        self._describe(slot, _PROBE_ROW if size else NOT_HERE, 0, 0)
+    def probe(self, slot: int, vector: torch.Tensor | None) -> None:
+        """Let `slot` add a vector [D] here; None ends it."""
+        if vector is None:
+            self.rows[_PROBE_ROW].zero_()
+        else:
+            self.rows[_PROBE_ROW].copy_(vector)
+        self._describe(slot, NOT_HERE if vector is None else _PROBE_ROW, 0, 0)
 
     def _describe(self, slot: int, first: int, count: int, metric: int) -> None:
         described = torch.zeros(3, dtype=torch.int32)

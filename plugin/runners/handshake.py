@@ -2,7 +2,8 @@
 
 A worker that is not armed, because its node was started without trimtab or with another folder, would serve steered
 requests unsteered and say nothing. Asked twice: by the engine, once its model is warm, which covers `LLM` too; and by
-the HTTP front end, which knows what it resolves with and reaches engines that were started elsewhere.
+the HTTP front end, which knows what it resolves with and reaches engines that were started elsewhere. The engine also
+lets every worker measure what its layers return, and prove that what is armed adds.
 
 Leans on vllm/v1/worker/worker_base.py: a method of WorkerBase can be called by `collective_rpc`, and on
 vllm/v1/executor/abstract.py: Executor.compile_or_warm_up_model (0.29 to 0.32).
@@ -10,34 +11,43 @@ vllm/v1/executor/abstract.py: Executor.compile_or_warm_up_model (0.29 to 0.32).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..asking import CAPTURE_KEY
 from ..compat.wrapping import wrap
 from ..config import SteeringConfig
 from ..errors import StartupError
-from ..model.arming import tables_of
+from ..model.arming import layers_of, tables_of
+from ..model.dummy import DummyRuns
+from ..model.forms import ReadsStream
+from ..model.kinds import Kinds, class_name, measure, refusal
 from ..model.probe import check_layers_add
 
 __all__ = ["check_workers", "install"]
 
-_METHOD = "trimtab_check"
+_KINDS = "trimtab_kinds"
+"""The attribute of a model runner that holds what was measured of its layers."""
 
 
 def install() -> None:
-    """Give workers the method that asks, and let the engine ask it. Safe to call again."""
+    """Give workers the methods that ask, and let the engine ask them. Safe to call again."""
     from vllm.v1.executor.abstract import Executor
     from vllm.v1.worker.worker_base import WorkerBase
 
-    setattr(WorkerBase, _METHOD, _check)
+    for method in (trimtab_check, trimtab_measure, trimtab_prove):
+        setattr(WorkerBase, method.__name__, method)
     wrap(Executor, "compile_or_warm_up_model", _warm_up)
 
 
 def _warm_up(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     found = original(self, *args, **kwargs)
-    config = SteeringConfig.of(self.vllm_config)
+    config, additional = SteeringConfig.of(self.vllm_config), self.vllm_config.additional_config
     if config is not None:
-        self.collective_rpc(_METHOD, args=(config.digest, True))
+        self.collective_rpc("trimtab_check", args=(config.digest,))
+    if config is not None or (isinstance(additional, Mapping) and CAPTURE_KEY in additional):
+        measured = self.collective_rpc("trimtab_measure")
+        self.collective_rpc("trimtab_prove", args=(_together(measured),))
     return found
 
 
@@ -47,15 +57,54 @@ async def check_workers(engine_client: Any, digest: str) -> None:
     Raises:
         Exception: whatever a worker raises; without the plugin it does not know the question.
     """
-    await engine_client.collective_rpc(_METHOD, args=(digest,))
+    await engine_client.collective_rpc("trimtab_check", args=(digest,))
 
 
-def _check(worker: Any, digest: str, probe: bool = False) -> None:
+def trimtab_check(worker: Any, digest: str) -> None:
     tables = tables_of(worker.get_model())
     if tables is None or tables.registry_digest != digest:
         found = "no profiles" if tables is None else "other profiles"
         raise StartupError(
             f"a worker is armed with {found}: start every node with trimtab-serve and the same --steering-profiles"
         )
-    if probe:
-        check_layers_add(worker.model_runner, tables)
+
+
+def trimtab_measure(worker: Any) -> dict[str, bool]:
+    """What this worker can say of each class of layers that returns a pair: whether it is a sum."""
+    runner = worker.model_runner
+    layers = layers_of(worker.get_model())
+    # A rank of a pipeline that has the last states says it for the classes of the others.
+    alone = runner.vllm_config.parallel_config.pipeline_parallel_size == 1
+    asked = {number: layer for number, layer in layers.items() if not alone or _readers(layer)}
+    kinds = measure(DummyRuns(runner), asked)
+    setattr(runner, _KINDS, kinds)
+    return {class_name(layers[n]): summed for n, summed in kinds.summed.items() if summed is not None}
+
+
+def trimtab_prove(worker: Any, sums: Mapping[str, bool]) -> None:
+    """Tell every armed layer what its residual is, and check that it adds. `sums`: by class, see `trimtab_measure`."""
+    runner, model = worker.model_runner, worker.get_model()
+    kinds: Kinds = getattr(runner, _KINDS)
+    layers = {number: layer for number, layer in layers_of(model).items() if _readers(layer)}
+    for number in kinds.pairs & layers.keys():
+        summed = kinds.summed[number]
+        if summed is None and (summed := sums.get(class_name(layers[number]))) is None:
+            raise refusal(
+                number,
+                layers[number],
+                "returns two values, and a pipeline rank without a layer of its class that sees the model's last "
+                "states cannot tell whether they are summed",
+            )
+        for reader in _readers(layers[number]):
+            reader.summed.fill_(int(summed))
+    tables = tables_of(model)
+    if tables is not None:
+        check_layers_add(DummyRuns(runner), tables, layers, kinds)
+
+
+def _readers(layer: Any) -> list[ReadsStream]:
+    return [part for part in layer.children() if isinstance(part, ReadsStream)]
+
+
+def _together(measured: Iterable[Mapping[str, bool] | None]) -> dict[str, bool]:
+    return {name: summed for one in measured for name, summed in (one or {}).items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +12,19 @@ from torch import nn
 from vllm.v1.executor.abstract import Executor
 from vllm.v1.worker.worker_base import WorkerBase
 
+from tests.plugin.conftest import DEPTH
+from tests.plugin.small_model import (
+    DeadDecoderLayer,
+    Decoder,
+    LlamaDecoderLayer,
+    Runner,
+    TensorDecoderLayer,
+    engine_of,
+)
+from trimtab.plugin.asking import CAPTURE_KEY
 from trimtab.plugin.config import SteeringConfig
 from trimtab.plugin.errors import StartupError
+from trimtab.plugin.model.arming import arm, tables_of
 from trimtab.plugin.model.tables import SteeringTables
 from trimtab.plugin.runners import handshake
 
@@ -43,22 +56,21 @@ def test_a_worker_with_the_same_profiles_passes() -> None:
 
 def test_a_worker_that_is_not_armed_or_armed_with_others_stops_the_start() -> None:
     for found, told in ((None, "no profiles"), (tables("old"), "other profiles")):
-        for probe in (False, True):
-            with pytest.raises(StartupError, match=f"armed with {told}: start every node with trimtab-serve"):
-                check(worker(found), "digest", probe)
+        with pytest.raises(StartupError, match=f"armed with {told}: start every node with trimtab-serve"):
+            check(worker(found), "digest")
 
 
 class Workers:
-    """An executor with one worker, which calls what it is told to."""
+    """An executor of workers, which call what they are told to."""
 
-    def __init__(self, config: dict[str, Any], worker: Any) -> None:
+    def __init__(self, config: dict[str, Any], *workers: Any) -> None:
         self.vllm_config = SimpleNamespace(additional_config=config)
-        self._worker = worker
-        self.asked: list[tuple[Any, ...]] = []
+        self._workers = workers
+        self.asked: list[str] = []
 
-    def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> None:
-        self.asked.append(args)
-        getattr(WorkerBase, method)(self._worker, *args)
+    def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+        self.asked.append(method)
+        return [getattr(WorkerBase, method)(worker, *args) for worker in self._workers]
 
 
 CONFIG = SteeringConfig(profiles="p", digest="digest", rows={1: 4}, slots=3).to_additional_config()
@@ -68,12 +80,61 @@ def warm_up(workers: Workers) -> Any:
     return Executor.compile_or_warm_up_model(workers)
 
 
-def test_an_engine_asks_its_workers_and_has_them_probed_once_it_is_warm() -> None:
-    dead = worker(tables("digest"))
-    dead.model_runner = SimpleNamespace(_dummy_run=lambda n, force_attention: (None, None))
-    workers = Workers(CONFIG, dead)
+@pytest.fixture
+def rank(folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A worker that holds some layers of a model that is armed, alone or as a rank of a pipeline."""
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+
+    def made(layer: type[nn.Module], here: range = range(DEPTH)) -> Any:
+        model = Decoder(here, layer)
+        config = engine_of(folder, model_folder, model)
+        arm(model, config)
+        runner = Runner(model)
+        runner.vllm_config.parallel_config.pipeline_parallel_size = 1 if len(here) == DEPTH else 2
+        if here.stop < DEPTH:
+            runner.last = lambda states: None
+        found = SimpleNamespace(get_model=lambda: model, model_runner=runner)
+        found.config = config.additional_config
+        return found
+
+    return made
+
+
+def sums(worker: Any) -> list[int]:
+    return [int(table.summed) for table in tables_of(worker.get_model()).layers.values()]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("layer", "summed"), [(LlamaDecoderLayer, 1), (DeadDecoderLayer, 0)])
+def test_an_engine_asks_its_workers_and_has_them_measure_and_prove_once_it_is_warm(
+    layer: type[nn.Module], summed: int, rank: Callable[..., Any]
+) -> None:
+    worker = rank(layer)
+    workers = Workers(worker.config, worker)
     assert warm_up(workers) == ["warm"]
-    assert workers.asked == [("digest", True)]
+    assert workers.asked == ["trimtab_check", "trimtab_measure", "trimtab_prove"]
+    assert sums(worker) == [summed] * DEPTH
+
+
+@pytest.mark.parametrize(("layer", "summed"), [(LlamaDecoderLayer, 1), (DeadDecoderLayer, 0)])
+def test_a_pipeline_rank_is_told_what_only_the_last_one_can_measure(
+    layer: type[nn.Module], summed: int, rank: Callable[..., Any]
+) -> None:
+    first, last = rank(layer, range(2)), rank(layer, range(2, DEPTH))
+    warm_up(Workers(first.config, first, last))
+    assert sums(first) == [summed] * 2
+    assert sums(last) == [summed]
+
+
+def test_a_pipeline_whose_last_rank_has_no_layer_of_the_class_does_not_start(rank: Callable[..., Any]) -> None:
+    first, last = rank(DeadDecoderLayer, range(2)), rank(TensorDecoderLayer, range(2, DEPTH))
+    with pytest.raises(StartupError, match="layer 0, a DeadDecoderLayer: it returns two values, and a pipeline rank"):
+        warm_up(Workers(first.config, first, last))
+
+
+def test_an_engine_that_captures_has_its_layers_measured_too() -> None:
+    workers = Workers({CAPTURE_KEY: {"layers": [1]}})
+    assert warm_up(workers) == ["warm"]
+    assert workers.asked == ["trimtab_measure", "trimtab_prove"]
 
 
 def test_an_engine_with_other_workers_does_not_start() -> None:

@@ -1,0 +1,85 @@
+"""Dummy batches through the model of a worker: in the graph that will serve, or layer by layer without any graph.
+
+Leans on vllm/v1/worker: GPUModelRunner._dummy_run of both runners, which gives the last states; without a graph model
+runner V1 is told so by an argument, and V2 by its CudaGraphManager, as before it has captured any. Leans on
+vllm/compilation/decorators.py: support_torch_compile, whose classes ask `do_not_compile` at each call, and on
+vllm/model_executor/layers/mamba/abstract.py: MambaBase.kv_cache (0.29 to 0.32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+__all__ = ["DummyRuns"]
+
+_SEED = 0
+
+
+class DummyRuns:
+    """Batches of dummy tokens, the same at each call, which write no KV cache."""
+
+    def __init__(self, runner: Any) -> None:
+        from vllm.model_executor.layers.mamba.abstract import MambaBase
+
+        self._runner = runner
+        config = runner.vllm_config
+        self._is_v2 = config.use_v2_model_runner
+        self.dtype: torch.dtype = config.model_config.dtype
+        self._device = torch.device(config.device_config.device_type)
+        owners = config.compilation_config.static_forward_context.values()
+        self._with_states = [module for module in owners if isinstance(module, MambaBase)]
+        self.sizes = _sizes(config) if not self._with_states else (1,)
+        """Tokens of the batches that are worth a try: one, a few that a graph pads, more than any graph holds. One
+        alone where layers keep states: dummy requests share a state, which each would write."""
+
+    def serving(self, tokens: int) -> torch.Tensor | None:
+        """The last states in the graph that will serve, float32 [tokens, D]; None where this rank has none."""
+        return self._run(tokens)
+
+    def eager(self, tokens: int) -> torch.Tensor | None:
+        """The same without any graph, so that hooks on layers are called."""
+        with self._without_graphs():
+            if self._is_v2:
+                return self._run(tokens)
+            from vllm.config import CUDAGraphMode
+
+            return self._run(tokens, cudagraph_runtime_mode=CUDAGraphMode.NONE)
+
+    def _run(self, tokens: int, **how: Any) -> torch.Tensor | None:
+        for module in self._with_states:  # what a state-space layer keeps would go on in the next run
+            for state in module.kv_cache:
+                state.zero_()
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.inference_mode(), torch.random.fork_rng(devices):
+            torch.manual_seed(_SEED)
+            # Without attention its outputs would be whatever lies in memory; embeddings of zeros would tell little.
+            states, _ = self._runner._dummy_run(tokens, force_attention=True, randomize_inputs=True, **how)
+            return states[:tokens].float().clone() if isinstance(states, torch.Tensor) else None
+
+    @contextmanager
+    def _without_graphs(self) -> Iterator[None]:
+        compiled = [module for module in self._runner.get_model().modules() if hasattr(module, "do_not_compile")]
+        before = [module.do_not_compile for module in compiled]
+        manager = self._runner.cudagraph_manager if self._is_v2 else None
+        captured = manager is not None and manager._graphs_captured
+        for module in compiled:
+            module.do_not_compile = True
+        if captured:
+            manager._graphs_captured = False
+        try:
+            yield
+        finally:
+            for module, was in zip(compiled, before, strict=True):
+                module.do_not_compile = was
+            if captured:
+                manager._graphs_captured = True
+
+
+def _sizes(config: Any) -> tuple[int, ...]:
+    largest = config.compilation_config.max_cudagraph_capture_size or 0
+    wished = (3, 1, largest + 1 if largest and config.device_config.device_type == "cuda" else 17)
+    return tuple(min(size, config.scheduler_config.max_num_batched_tokens) for size in wished)
