@@ -64,6 +64,8 @@ def load(folder: Path, dtype: str, device: torch.device | Literal["auto"], base:
         sees = _sees(weights)
         kind: Any = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         place: dict[str, Any] = {"device_map": "auto"} if device == "auto" else {}
+        if _caps_attention(weights):
+            place["attn_implementation"] = "eager"
         model: Any = kind.from_pretrained(weights, dtype=getattr(torch, dtype), **place)
         if adapted:
             model = _with_adapter(model, folder)
@@ -97,6 +99,12 @@ def load_writing(folder: Path, template: ChatTemplate | None = None) -> Writing:
 def _sees(folder: Path) -> bool:
     """Whether a model takes pictures."""
     return type(transformers.AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def _caps_attention(folder: Path) -> bool:
+    """Whether a model bounds its attention logits, as Gemma 2 does; transformers' default attention does not."""
+    text = transformers.AutoConfig.from_pretrained(folder).get_text_config(decoder=True)
+    return bool(getattr(text, "attn_logit_softcapping", None))
 
 
 def _check_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ layers and nothing else. The picture is encoded once, and no second forward over
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +29,6 @@ from .writing import Question, Writing
 __all__ = ["Precision", "Question", "Reader", "Reading", "UnreadError", "decoder_blocks", "kept_columns"]
 
 Float32 = npt.NDArray[np.float32]
-
-_BLOCK_LISTS = ("layers", "h", "blocks")
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,10 @@ class Reader(Writing):
         self.model.generation_config = transformers.GenerationConfig(
             do_sample=False, eos_token_id=sorted(self._ends), pad_token_id=self.tokenizer.pad_token_id
         )
+        # Gemma 3 and PaliGemma attend both ways where their processors say that a picture is. Elsewhere the types are a
+        # tokenizer's, which mean nothing: GPT-2 would add an embedding for them.
+        parameters = inspect.signature(self.model.forward).parameters
+        self._typed = self.processor is not None and "token_type_ids" in parameters
         self.blocks = decoder_blocks(self.model)
         if len(self.blocks) != self.identity.num_layers:
             raise ModelError(f"{folder}: has {len(self.blocks)} decoder blocks and names {self.identity.num_layers}")
@@ -128,7 +131,8 @@ class Reader(Writing):
         else:
             batch = self.processor(text=prompts, images=images or None, **settings)
         batch = {name: value.to(self.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        batch.pop("token_type_ids", None)
+        if not self._typed:
+            batch.pop("token_type_ids", None)
         if "pixel_values" in batch:
             batch["pixel_values"] = batch["pixel_values"].to(self.model.dtype)
         return batch
@@ -177,21 +181,21 @@ class Reader(Writing):
 
 
 def decoder_blocks(model: Any) -> Sequence[torch.nn.Module]:
-    """The blocks of a model's text decoder, in order.
+    """The blocks of a model's text decoder, in order: what vLLM's layers of the same numbers compute.
 
-    Leans on transformers' `get_decoder` and on the names that its decoders give their blocks.
+    They are the list that the decoder holds with as many elements as its configuration has layers, whatever its name.
+    Leans on transformers' `get_decoder` and `get_text_config`.
 
     Raises:
         ModelError: an encoder-decoder, or blocks that cannot be found.
     """
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(f"{type(model).__name__} is an encoder-decoder; only decoder-only models can be read")
-    decoder = model.get_decoder()
-    for name in _BLOCK_LISTS:
-        blocks = getattr(decoder, name, None)
-        if isinstance(blocks, torch.nn.ModuleList) and len(blocks) > 0:
-            return list(blocks)
-    raise ModelError(f"no decoder blocks found in {type(decoder).__name__}; looked for {', '.join(_BLOCK_LISTS)}")
+    decoder, number = model.get_decoder(), model.config.get_text_config(decoder=True).num_hidden_layers
+    for part in decoder.children():
+        if isinstance(part, torch.nn.ModuleList) and len(part) == number:
+            return list(part)
+    raise ModelError(f"no decoder blocks found in {type(decoder).__name__}; looked for a list of {number} modules")
 
 
 @contextmanager
@@ -205,6 +209,8 @@ def kept_columns(blocks: Sequence[torch.nn.Module], layers: Sequence[int]) -> It
     def keep(layer: int) -> Callable[[torch.nn.Module, object, Any], None]:
         def hook(block: torch.nn.Module, inputs: object, output: Any) -> None:
             hidden = output if isinstance(output, torch.Tensor) else output[0]
+            if hidden.dim() != 3:
+                raise ModelError(f"{type(block).__name__} returns several streams; only models with one can be read")
             columns[layer].append(hidden[:, -1].float())
 
         return hook
