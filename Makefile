@@ -3,6 +3,7 @@
 # make study      concepts, shift and steering in depth; writes out/study/run/report.html
 # make test       the tests
 # make conformance  500 random batches against each request alone; writes docs/conformance.md
+# make models     compares fifty architectures with transformers, in half an hour; writes docs/models.md
 # make smoke      the few tests that show most of it, in a few minutes
 # make compat     those few on the oldest vLLM that trimtab serves with, in .venv-oldest
 # make bench      what steering costs beside plain vLLM, in five minutes (see bench/README.md)
@@ -24,7 +25,7 @@ UV_TORCH := $(if $(filter cpu,$(BACKEND)),--torch-backend cpu)
 # without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo study test conformance smoke compat bench serve lint
+.PHONY: install demo study test conformance models smoke compat bench serve lint
 
 install: $(INSTALLED)
 
@@ -72,6 +73,12 @@ test: install
 
 conformance: install
 	$(BIN)/python -m tests.conformance.run
+
+# COMPILED: which architectures are compared compiled as well: sample (one for each form of a layer), all or none.
+COMPILED ?= sample
+
+models: install
+	$(BIN)/python -m tests.architectures.run --compiled $(COMPILED)
 
 smoke: install
 	$(BIN)/python -m pytest $(PARALLEL) -m smoke

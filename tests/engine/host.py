@@ -62,6 +62,8 @@ class Host:
     ) -> None:
         from vllm import LLM
 
+        if os.environ.get("TESTS_INSPECT_HERE"):
+            _inspect_here()
         if profiles is not None:
             from trimtab.plugin import engine_args
 
@@ -299,6 +301,14 @@ class Host:
             self.serving = Serving(self.llm)
         return getattr(self.serving, what)(**arguments)
 
+    def inside(self, what: str, **arguments: Any) -> Any:
+        """A command of `tests.architectures.inside.Inside`."""
+        from tests.architectures.inside import Inside
+
+        if not hasattr(self, "within"):
+            self.within = Inside(self.llm)
+        return getattr(self.within, what)(**arguments)
+
     def _enqueue(self, ask: Ask) -> str:
         more = {"lora_request": _lora(ask), "priority": ask.priority or None, "use_tqdm": False}
         if ask.ids is not None:
@@ -405,6 +415,16 @@ def _lose_layer(layer: int) -> None:
 
     arm = wrapper._arm_layer
     setattr(wrapper, "_arm_layer", lambda module, table: None if table.layer == layer else arm(module, table))  # noqa: B010
+
+
+def _inspect_here() -> None:
+    """Let vLLM ask a model's class for its interfaces in this process: it would start one that imports vLLM anew."""
+    from vllm.model_executor.models import registry
+
+    def inspect(self: Any) -> Any:
+        return registry._ModelInfo.from_model_cls(self.load_model_cls())
+
+    setattr(registry._LazyRegisteredModel, "inspect_model_cls", inspect)  # noqa: B010
 
 
 def _show_triton_a_cpu() -> None:
