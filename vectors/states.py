@@ -32,7 +32,7 @@ from .decode import Natural, check_text, parse_manifest
 from .errors import printable
 from .files import read_bytes, write_whole
 from .identity import ModelIdentity
-from .manifest import Digest
+from .manifest import Digest, Provenance
 
 MANIFEST_FILE = "manifest.json"
 COLUMNS = ("sample", "position", "token", "label")
@@ -194,6 +194,21 @@ class StatesManifest(_Frozen):
     def background(self) -> int:
         """Number of background states in all shards."""
         return sum(shard.background or 0 for shard in self.shards)
+
+    def provenance(self, method: str, seed: int | None, samples: Mapping[str, int], **versions: str) -> Provenance:
+        """What an artefact made of these states says of them. samples: states by label. versions: further ones."""
+        request = self.request
+        return Provenance(
+            dataset_digest=request.data,
+            rule=request.rule,
+            chat_template=request.chat_template,
+            prompt=request.prompt,
+            labels=request.labels,
+            method=method,
+            seed=seed,
+            samples=dict(samples),
+            versions={**self.versions, **versions},
+        )
 
     @property
     def stand_for(self) -> dict[str, float]:

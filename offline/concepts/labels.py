@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from trimtab.vectors import ConceptDictionary
 from trimtab.vectors.concepts import Method
-from trimtab.vectors.manifest import Provenance
 from trimtab.vectors.states import StatesManifest
 
 from ..states.store import Float32, Int64
@@ -51,7 +50,6 @@ def assemble(
         labels.append(label)
         counts.append(words.total())
         purity.append(hits / max(words.total(), 1))
-    request = manifest.request
     return ConceptDictionary(
         layer=layer,
         centroids=centroids.astype(np.float32),
@@ -59,17 +57,9 @@ def assemble(
         counts=np.array(counts, np.int64),
         purity=np.array(purity),
         method=method,
-        model=request.model,
-        provenance=Provenance(
-            dataset_digest=request.data,
-            rule=request.rule,
-            chat_template=request.chat_template,
-            prompt=request.prompt,
-            labels=request.labels,
-            method=method,
-            seed=seed,
-            samples=dict(sorted(samples.items())),
-            versions={**manifest.versions, "scikit-learn": version("scikit-learn")},
+        model=manifest.request.model,
+        provenance=manifest.provenance(
+            method, seed, dict(sorted(samples.items())), **{"scikit-learn": version("scikit-learn")}
         ),
     )
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError, SettingError
 from ..evaluation.benchmark import digest_of
+from ..states.lines import Row, csv_rows, json_rows, read_text
 from ..states.samples import Sample, plain
 from .source import Source
 
 __all__ = ["Columns", "read_folder", "read_table"]
-
-Row = tuple[str, Mapping[str, Any]]
-"""Where a row stands, for messages, and its values by column."""
 
 _USUAL = {
     "question": ("question",),
@@ -79,7 +73,7 @@ def read_table(path: Path, format: str, columns: Columns, images: Path | None = 
     Raises:
         DataError: it cannot be read, or a row lacks something. SettingError: columns; pyarrow is not installed.
     """
-    rows = list(_parquet(path) if format == "parquet" else _csv(path))
+    rows = list(_parquet(path) if format == "parquet" else csv_rows(path, read_text(path, "a table")[0]))
     return _source(path, format, rows, columns, images or path.parent, (path,))
 
 
@@ -97,7 +91,8 @@ def read_folder(folder: Path, columns: Columns, images: Path | None = None) -> S
         raise DataError(f"{folder}: holds no metadata.jsonl or metadata.csv, which name its pictures by file_name")
     rows = list[Row]()
     for path in files:
-        for where, row in _csv(path) if path.suffix == ".csv" else _json_lines(path):
+        text, _ = read_text(path, "a file that names pictures")
+        for where, row in csv_rows(path, text) if path.suffix == ".csv" else json_rows(path, text):
             name = row.get(columns.image or "file_name")
             if not isinstance(name, str) or not name:
                 raise DataError(f"{where}: names no picture by {columns.image or 'file_name'}")
@@ -166,48 +161,6 @@ def _filled(text: str, said: Mapping[str, str], where: str) -> str:
         return said[match[1]]
 
     return re.sub(r"\{(\w+)\}", value, text)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-def _csv(path: Path) -> Iterator[Row]:
-    reader = csv.reader(
-        io.StringIO(_text(path), newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
-    try:
-        names = next(reader, [])
-        if len(set(names)) < len(names) or not all(names):
-            raise DataError(f"{path}: two columns have one name, or one has none; its first line must name each column")
-        for row in reader:
-            if not row:
-                continue
-            where = f"{path}, line {reader.line_num}"
-            if len(row) != len(names):
-                raise DataError(f"{where}: has {len(row)} fields; expected {len(names)}, as in its first line")
-            yield where, dict(zip(names, row, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: is not CSV ({error})") from error
-
-
-def _json_lines(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{where}: is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: is a JSON {type(row).__name__}; expected an object")
-        yield where, row
 
 
 def _parquet(path: Path) -> Iterator[Row]:

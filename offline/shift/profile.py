@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trimtab.vectors import AlphaRange, ConceptDictionary, Profile, SteeringVector
-from trimtab.vectors.manifest import Positions, Provenance
+from trimtab.vectors.manifest import Positions
 
 from ..concepts.methods import check_partition
 from ..states.paired import Pairs
@@ -32,16 +32,8 @@ def profile_of_shift(
         SettingError: a dictionary of another model or layer, or one whose concepts are no centres.
     """
     request = pairs.a.manifest.request
-    provenance = Provenance(
-        dataset_digest=request.data,
-        rule=request.rule,
-        chat_template=request.chat_template,
-        prompt=request.prompt,
-        labels=request.labels,
-        method="mean shift",
-        source=f"weights {pairs.b.manifest.request.model.fingerprint}",
-        samples={"pairs": len(pairs)},
-        versions=dict(pairs.a.manifest.versions),
+    provenance = pairs.a.manifest.provenance("mean shift", None, {"pairs": len(pairs)}).model_copy(
+        update={"source": f"weights {pairs.b.manifest.request.model.fingerprint}"}
     )
     norms = {pairs.a.layer: typical_norm(pairs.a)}
     if dictionary is None:

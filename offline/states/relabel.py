@@ -6,11 +6,8 @@ these columns. Samples that it does not name are left out, so it can say "these 
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from trimtab.vectors.states import (
 from ..errors import DataError, SettingError
 from ..progress import progress as shown
 from .labels import ANSWER, check_labels, label_of, tidy
+from .lines import csv_rows, json_rows, read_text
 from .parts import holds_states, parts_in
 from .samples import plain, read_samples
 from .store import LayerStates, check_shard, open_manifest
@@ -69,25 +67,23 @@ def labels_of_file(path: Path) -> Labels:
     Raises:
         DataError: it cannot be read, a line lacks an id or a label, or two lines name one sample; names the line.
     """
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file of ids and labels") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); expected a file of ids and labels") from error
-    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
+    text, digest = read_text(path, "a file of ids and labels")
+    if path.suffix.lower() == ".csv":
+        rows = csv_rows(path, text)
+    else:
+        expected, otherwise = "an object with the keys id and label", "; a CSV file must be called .csv"
+        rows = json_rows(path, text, expected, otherwise)
     of: dict[str, str] = {}
     for where, row in rows:
         identifier, label = (plain(row.get(key)) or "" for key in ("id", "label"))
         if not identifier or not tidy(label):
-            raise DataError(f"{where}: needs an id and a label; leave out samples that have no label")
+            raise DataError(f"{where}: needs an id and a label, by these names; leave out samples that have no label")
         if identifier in of:
             raise DataError(f"{where}: names the sample {identifier!r} for the second time; keep one line per sample")
         of[identifier] = tidy(label)
     if not of:
         raise DataError(f"{path}: names no sample; expected a line with an id and a label for each")
-    return Labels(f"{printable(path.name)} sha256:{hashlib.sha256(content).hexdigest()}", of)
+    return Labels(f"{printable(path.name)} {digest}", of)
 
 
 def labelled(states: LayerStates, labels: Labels) -> LayerStates:
@@ -209,25 +205,3 @@ def _check_some(found: tuple[str, ...] | list[str], asked: tuple[str, ...] | lis
             f"none of the {len(labels.of):,} labelled samples is among the states; theirs are called like {ours!r}, "
             f"the labelled ones like {theirs!r}"
         )
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{where}: is not JSON ({error}); a CSV file must be called .csv") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: is a JSON {type(row).__name__}; expected an object with the keys id and label")
-        yield where, row
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := {"id", "label"} - set(reader.fieldnames or ()):
-        raise DataError(f"{path}: has no column {sorted(missing)[0]!r}; its first line must name id and label")
-    for row in reader:
-        yield f"{path}, line {reader.line_num}", dict(row)

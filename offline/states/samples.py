@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
+from .lines import json_rows, read_text
 
 _OWN = frozenset({"id", "question", "image", "answer", "type"})
 
@@ -53,29 +54,20 @@ def read_samples(path: Path, limit: int | None = None) -> SampleFile:
     """
     if limit is not None and limit < 1:
         raise DataError(f"{path}: a limit of {limit} samples leaves nothing to do; give 1 or more")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a JSON-lines file of samples") from error
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); expected a JSON-lines file") from error
+    text, digest = read_text(path, "a JSON-lines file of samples")
     samples: list[Sample] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        sample = _sample(line, where=f"{path}, line {number}", folder=path.parent)
+    seen: dict[str, str] = {}
+    for where, row in json_rows(path, text, "an object with the keys id and question"):
+        sample = _sample(row, where, path.parent)
         if sample.id in seen:
-            raise DataError(f"{path}, line {number}: id {sample.id!r} stands on line {seen[sample.id]} already")
-        seen[sample.id] = number
+            raise DataError(f"{where}: id {sample.id!r} stands on {seen[sample.id].rpartition(', ')[2]} already")
+        seen[sample.id] = where
         samples.append(sample)
         if limit is not None and len(samples) == limit:
             break
     if not samples:
         raise DataError(f"{path}: holds no sample; expected one JSON object a line")
-    return SampleFile(path, f"sha256:{hashlib.sha256(content).hexdigest()}", tuple(samples))
+    return SampleFile(path, digest, tuple(samples))
 
 
 def check_pictures(file: SampleFile) -> None:
@@ -99,13 +91,7 @@ def plain(value: object) -> str | None:
     return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 
-def _sample(line: str, where: str, folder: Path) -> Sample:
-    try:
-        fields = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: is not JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise DataError(f"{where}: is a JSON {type(fields).__name__}; expected an object with the keys id and question")
+def _sample(fields: Mapping[str, Any], where: str, folder: Path) -> Sample:
     identifier = fields.get("id")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)

@@ -63,19 +63,8 @@ def spoken(mapping: Mapping[str, str]) -> str:
 
 def provenance_of(states: LayerStates, words: Iterable[str], method: str, seed: int | None) -> Provenance:
     """What is known of the states, with how many stand for each of the words."""
-    request = states.manifest.request
     counts = Counter(states.labels)
-    return Provenance(
-        dataset_digest=request.data,
-        rule=request.rule,
-        chat_template=request.chat_template,
-        prompt=request.prompt,
-        labels=request.labels,
-        method=method,
-        seed=seed,
-        samples={word: counts[word] for word in dict.fromkeys(words)},
-        versions=dict(states.manifest.versions),
-    )
+    return states.manifest.provenance(method, seed, {word: counts[word] for word in words})
 
 
 def _meant(word: str, known: Iterable[str]) -> str:

@@ -152,7 +152,7 @@ def test_an_interrupted_run_goes_on_to_the_folder_that_transformers_writes(
 
 
 def test_a_model_that_reads_text_alone_gives_the_states_of_transformers(tmp_path: Path) -> None:
-    text, data = save_llama(tmp_path / "text", heads=1), write_data(tmp_path / "data", 30, pictured=False)
+    text, data = save_llama(tmp_path / "text", heads=1), write_data(tmp_path / "data", 60, pictured=False)
     folders = []
     for name, more in (("vllm", (*ENGINE[:3], '{"enforce_eager": true, "max_model_len": 256}')), ("transformers", ())):
         folders.append(tmp_path / name)

@@ -209,8 +209,8 @@ def test_a_judges_file_labels_the_samples_that_it_names(made: Path, tmp_path: Pa
         ("j.jsonl", "id,label\ns1,a", "line 1: is not JSON"),
         ("j.jsonl", "\n", "names no sample"),
         ("j.jsonl", '{"id": "x", "label": "a"}', "called like 's0'"),
-        ("j.csv", "id;label\ns1;a", "has no column 'id'"),
-        ("j.csv", "id,label\ns1", "line 2: needs an id and a label"),
+        ("j.csv", "id;label\ns1;a", "line 2: needs an id and a label, by these names"),
+        ("j.csv", "id,label\ns1", "line 2: has 1 fields; expected 2"),
     ],
 )
 def test_a_judges_file_that_cannot_be_read_is_one_sentence(
