@@ -72,11 +72,10 @@ def trimtab_check(worker: Any, digest: str) -> None:
 def trimtab_measure(worker: Any) -> dict[str, bool]:
     """What this worker can say of each class of layers that returns a pair: whether it is a sum."""
     runner = worker.model_runner
-    layers = layers_of(worker.get_model())
     # A rank of a pipeline that has the last states says it for the classes of the others.
     alone = runner.vllm_config.parallel_config.pipeline_parallel_size == 1
-    asked = {number: layer for number, layer in layers.items() if not alone or _readers(layer)}
-    kinds = measure(DummyRuns(runner), asked)
+    layers = _used(worker.get_model()) if alone else layers_of(worker.get_model())
+    kinds = measure(DummyRuns(runner), layers)
     setattr(runner, _KINDS, kinds)
     return {class_name(layers[n]): summed for n, summed in kinds.summed.items() if summed is not None}
 
@@ -85,7 +84,7 @@ def trimtab_prove(worker: Any, sums: Mapping[str, bool]) -> None:
     """Tell every armed layer what its residual is, and check that it adds. `sums`: by class, see `trimtab_measure`."""
     runner, model = worker.model_runner, worker.get_model()
     kinds: Kinds = getattr(runner, _KINDS)
-    layers = {number: layer for number, layer in layers_of(model).items() if _readers(layer)}
+    layers = _used(model)
     for number in kinds.pairs & layers.keys():
         summed = kinds.summed[number]
         if summed is None and (summed := sums.get(class_name(layers[number]))) is None:
@@ -100,6 +99,13 @@ def trimtab_prove(worker: Any, sums: Mapping[str, bool]) -> None:
     tables = tables_of(model)
     if tables is not None:
         check_layers_add(DummyRuns(runner), tables, layers, kinds)
+
+
+def _used(model: Any) -> dict[int, Any]:
+    """The layers whose stream something of ours reads, and those that count as armed, whether they are or not."""
+    tables = tables_of(model)
+    armed = () if tables is None else tables.layers
+    return {number: layer for number, layer in layers_of(model).items() if number in armed or _readers(layer)}
 
 
 def _readers(layer: Any) -> list[ReadsStream]:
