@@ -2,6 +2,7 @@
 
     trimtab-serve [serve] MODEL --steering-profiles DIR [--steering-layers 3,5] [--steering-rows N] [any option of
     `vllm serve`]
+    trimtab-serve doctor MODEL [--engine]
 
 It checks what can be checked before a model is loaded, merges trimtab into vLLM's configuration, and hands over to
 vLLM's own server, in a child process that `supervise` watches.
@@ -26,7 +27,8 @@ __all__ = ["main", "run"]
 
 PROGRAM = "trimtab-serve"
 _USAGE = f"{PROGRAM} [serve] MODEL --steering-profiles DIR [any option of vllm serve]"
-_LATER = ("doctor", "policy")
+_DOCTOR = "doctor"
+_LATER = ("policy",)
 
 # Where `VLLM_PLUGINS` is unset vLLM loads all of these; set, it is an allow-list for all groups at once.
 _PLUGIN_GROUPS = (
@@ -41,6 +43,8 @@ def run() -> int:
     """Entry point of the console script: the exit code of a supervised server."""
     if importlib.util.find_spec("vllm") is None:
         return _say("vLLM is not installed in this Python; run: pip install 'trimtab[gpu]' (or 'trimtab[cpu]')", 2)
+    if sys.argv[1:2] == [_DOCTOR]:
+        return main(sys.argv[1:])
     from .supervise import supervise
 
     return supervise(PROGRAM, lambda serving: main(sys.argv[1:], serving))
@@ -52,6 +56,10 @@ def main(arguments: Sequence[str], serving: Callable[[float], None] = lambda sec
     arguments: the command line after the program's name. serving: see `supervise`.
     """
     word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if word == _DOCTOR:
+        from . import doctor
+
+        return doctor.main(rest)
     if word in _LATER:
         return _say(f"`{word}` comes in a later release; a model folder of that name is ./{word}", 2)
     rest = rest if word == "serve" else arguments
@@ -75,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         usage=_USAGE,
         description="Serve MODEL with vLLM; requests choose a steering profile from DIR.",
-        epilog=f"`{PROGRAM} --help=all` shows the options of vllm serve.",
+        epilog=f"`{PROGRAM} --help=all` shows the options of vllm serve, `{PROGRAM} doctor --help` a look at a model.",
         allow_abbrev=False,
     )
     parser.add_argument(

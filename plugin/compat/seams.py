@@ -297,4 +297,13 @@ SEAMS = (
     Seam("entrypoints/launchers/cli_args.py", "make_arg_parser", "", "called", "serve"),
     Seam("entrypoints/launchers/cli_args.py", "validate_parsed_serve_args", "", "called", "serve"),
     Seam("utils/argparse_utils.py", "FlexibleArgumentParser", "", "called", "serve"),
+    # The doctor.
+    Seam("engine/arg_utils.py", "EngineArgs", "create_engine_config", "official", "doctor.look"),
+    Seam("model_executor/model_loader/utils.py", "initialize_model", "", "called", "doctor.look"),
+    Seam("config/vllm.py", "set_current_vllm_config", "", "called", "doctor.look"),
+    Seam("utils/torch_utils.py", "set_default_torch_dtype", "", "called", "doctor.look"),
+    Seam("distributed/parallel_state.py", "init_distributed_environment", "", "called", "doctor.look"),
+    Seam("distributed/parallel_state.py", "ensure_model_parallel_initialized", "", "called", "doctor.look"),
+    Seam("distributed/parallel_state.py", "cleanup_dist_env_and_memory", "", "called", "doctor.look"),
+    Seam("entrypoints/llm.py", "LLM", "generate", "official", "doctor.trial"),
 )

@@ -31,7 +31,8 @@ ALSO_BY_TRANSFORMERS = frozenset(
 """Compared with `--model-impl transformers` as well."""
 
 _DECISIVE = (
-    "plugin/model/*",
+    "plugin/model/[!p]*",
+    "plugin/model/probe.py",
     "plugin/architectures/*",
     *(f"tests/architectures/{name}.py" for name in ("comparison", "inside", "reference", "vectors")),
     *(f"tests/architectures/{name}.py" for name in ("idefics2", "parts", "pictures", "qwen2_vl", "text")),
