@@ -82,7 +82,7 @@ def _facts(written: look.Written, built: look.Built) -> Table:
         ("served by", f"{served}, {built.model}, in {built.dtype}"),
         ("pictures", "yes" if written.pictures else "no"),
         ("chat template", _template(written.template)),
-        ("in the table", _compared(written.identity.architecture)),
+        ("in the table", _compared(written.identity.architecture, built.own)),
         ("memory", f"{size * _BYTES_PER_ENTRY / 1024:.3g} KiB per table row and steered layer: 1 row for a coarse "
          "profile, 2 per concept for a fine one"),
         ("asked of vLLM", "nothing for requests without steering; after each steered layer, one addition in its graph"),
@@ -96,14 +96,13 @@ def _template(digest: str | None) -> str:
     return "none: give one with --chat-template" if digest is None else f"in the model's folder, digest {digest[:12]}"
 
 
-def _compared(architecture: str) -> str:
+def _compared(architecture: str, own: bool) -> str:
     from ..model.proven import status
 
-    found = status(architecture)
+    found = status(architecture, "native" if own else "transformers")
     if found is None:
         return "not in the table of docs/models.md; the engine checks the additions by itself when it starts"
-    off = "" if found.max_difference is None else f", log-probabilities up to {found.max_difference:.0e} apart"
-    return f"{found.status}{off}{f': {found.reason}' if found.reason else ''}"
+    return f"{found.status}{f': {found.reason}' if found.reason else ''}"
 
 
 def _next(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:
