@@ -32,7 +32,7 @@ from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import SteeringConfig
 from .http import attached
-from .model import arming
+from .model import arming, proven
 from .requests import admission, dose, front, kv
 from .requests.sent_pictures import unsend
 from .runners import handshake, lost, seeds, v1, v2
@@ -125,6 +125,8 @@ def _build(build: Callable[..., nn.Module], vllm_config: VllmConfig, *args: Any,
 def _arm(model: nn.Module, vllm_config: VllmConfig) -> None:
     arming.arm(model, vllm_config)
     capture_runners.arm(model, vllm_config)
+    if vllm_config.parallel_config.rank == 0:
+        proven.say(model, vllm_config)
     if vllm_config.use_v2_model_runner:
         # On the instance, so that the class stays vLLM's own for every other engine of this process.
         model.get_model_state_cls = functools.partial(_model_state, model)

@@ -33,6 +33,12 @@ def _offloads_weights(config: VllmConfig) -> bool:
     return offload is not None and (offload.uva.cpu_offload_gb > 0 or offload.prefetch.offload_group_size > 0)
 
 
+def _scales_the_stream(config: VllmConfig) -> bool:
+    """DeepSeek-V2 and its kin divide the whole stream by this factor in float16, so that it does not overflow."""
+    factor = getattr(config.model_config.hf_text_config, "routed_scaling_factor", None)
+    return str(config.model_config.dtype) == "torch.float16" and factor not in (None, 1)
+
+
 # Features under which a steered answer could be wrong. Each is a question to the configuration and a reason.
 _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
     (
@@ -49,6 +55,16 @@ _REFUSED: tuple[tuple[str, Callable[[VllmConfig], bool], str], ...] = (
         "sequence parallelism (pass_config.enable_sp)",
         lambda c: bool(getattr(c.compilation_config.pass_config, "enable_sp", False)),
         "a rank then sees only part of the rows between two layers",
+    ),
+    (
+        "experts whose tokens are spread over ranks (--enable-expert-parallel with tensor and data parallelism)",
+        lambda c: bool(c.parallel_config.use_sequence_parallel_moe),
+        "in some models a rank then has only part of the rows between two layers",
+    ),
+    (
+        "float16 in a model that scales its experts (routed_scaling_factor in its configuration)",
+        _scales_the_stream,
+        "vLLM divides the residual stream by that factor in float16, and vectors are not; use --dtype bfloat16",
     ),
     (
         "dual-batch overlap (--enable-dbo)",

@@ -126,6 +126,11 @@ SEAMS = (
     Seam(
         "config/parallel.py", "ParallelConfig", "prefill_context_parallel_size use_ubatching", "read", "compat.features"
     ),
+    Seam("config/parallel.py", "ParallelConfig", "use_sequence_parallel_moe", "read", "compat.features"),
+    Seam("config/parallel.py", "ParallelConfig", "pipeline_parallel_size", "read", "runners.handshake"),
+    Seam("config/parallel.py", "ParallelConfig", "rank", "read", "engine"),
+    Seam("config/model.py", "ModelConfig", "hf_text_config dtype", "read", "compat.features"),
+    Seam("config/model.py", "ModelConfig", "hf_config", "read", "model.proven"),
     Seam("config/cache.py", "CacheConfig", "kv_sharing_fast_prefill", "read", "compat.features"),
     Seam("config/load.py", "LoadConfig", "load_format", "read", "compat.features"),
     Seam("config/load.py", "LoadConfig", "download_dir", "read", "config capture.folder"),

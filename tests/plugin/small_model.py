@@ -151,6 +151,7 @@ def engine_of(profiles: Path, folder: Path, model: nn.Module, **arm: Any) -> Any
         use_v2_model_runner=True,
     )
     engine.model_config.model, engine.model_config.revision = str(folder), None
+    engine.model_config.hf_config = SimpleNamespace(architectures=["LlamaForCausalLM"])
     engine.load_config.download_dir = None
     engine.model_config.dtype = torch.float32
     engine.model_config.get_hidden_size = lambda: SIZE

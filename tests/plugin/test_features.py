@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
+import torch
 
 from trimtab.plugin.compat.features import check_features
 from trimtab.plugin.errors import StartupError
@@ -30,6 +31,8 @@ def plain_engine(**changes: object) -> Any:
             prefill_context_parallel_size=1,
             decode_context_parallel_size=1,
             use_ubatching=False,
+            use_sequence_parallel_moe=False,
+            rank=0,
             worker_cls="vllm.v1.worker.gpu_worker.Worker",
         ),
         "compilation_config": SimpleNamespace(pass_config=SimpleNamespace()),
@@ -40,7 +43,13 @@ def plain_engine(**changes: object) -> Any:
         "kv_transfer_config": None,
         "weight_transfer_config": None,
         "load_config": SimpleNamespace(load_format="auto"),
-        "model_config": SimpleNamespace(is_diffusion=False, is_encoder_decoder=False, runner_type="generate"),
+        "model_config": SimpleNamespace(
+            is_diffusion=False,
+            is_encoder_decoder=False,
+            runner_type="generate",
+            dtype=torch.bfloat16,
+            hf_text_config=SimpleNamespace(),
+        ),
     }
     for name, value in changes.items():
         part, _, inner = name.partition("__")
@@ -80,6 +89,14 @@ def _literals(kind: Any) -> set[str]:
         ({"load_config__load_format": "ipc_cache"}, "cannot steer with a --load-format that reads other files"),
         ({"load_config__load_format": "dummy"}, "could not be checked against the weights"),
         ({"parallel_config__prefill_context_parallel_size": 2}, "cannot steer with prefill context parallelism"),
+        ({"parallel_config__use_sequence_parallel_moe": True}, "cannot steer with experts whose tokens are spread"),
+        (
+            {
+                "model_config__dtype": torch.float16,
+                "model_config__hf_text_config": SimpleNamespace(routed_scaling_factor=2.5),
+            },
+            "cannot steer with float16 in a model that scales its experts .* use --dtype bfloat16",
+        ),
         ({"parallel_config__use_ubatching": True}, "cannot steer with dual-batch overlap"),
         ({"cache_config__kv_sharing_fast_prefill": True}, "cannot steer with --kv-sharing-fast-prefill"),
         (
@@ -106,6 +123,14 @@ def _literals(kind: Any) -> set[str]:
 def test_what_could_make_a_steered_answer_wrong_stops_the_start(change: dict[str, object], sentence: str) -> None:
     with pytest.raises(StartupError, match=sentence):
         check_features(plain_engine(**change))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [(torch.bfloat16, 2.5), (torch.float16, 1), (torch.float16, 1.0), (torch.float16, None)]
+)
+def test_a_stream_that_is_not_scaled_may_start(dtype: torch.dtype, factor: float | None) -> None:
+    text = SimpleNamespace(routed_scaling_factor=factor)
+    check_features(plain_engine(model_config__dtype=dtype, model_config__hf_text_config=text))
 
 
 @pytest.mark.parametrize("value", ["1", "true"])
