@@ -7,13 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import vllm.distributed
 from torch import nn
 from vllm.v1.executor.abstract import Executor
 from vllm.v1.worker.worker_base import WorkerBase
 
-from tests.plugin.conftest import DEPTH
+from tests.plugin.conftest import DEPTH, SIZE
 from tests.plugin.small_model import (
+    AloneDecoderLayer,
     DeadDecoderLayer,
     Decoder,
     LlamaDecoderLayer,
@@ -22,6 +26,8 @@ from tests.plugin.small_model import (
     engine_of,
 )
 from trimtab.plugin.asking import CAPTURE_KEY
+from trimtab.plugin.capture import capture_args
+from trimtab.plugin.capture import runners as capture_runners
 from trimtab.plugin.config import SteeringConfig
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.model.arming import arm, tables_of
@@ -146,6 +152,37 @@ def test_an_engine_without_profiles_asks_nobody() -> None:
     workers = Workers({}, worker(None))
     assert warm_up(workers) == ["warm"]
     assert workers.asked == []
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LlamaDecoderLayer, DeadDecoderLayer, AloneDecoderLayer, TensorDecoderLayer],
+    ids=lambda kind: kind.__name__,
+)
+def test_what_is_captured_of_every_form_is_the_stream_that_the_next_layer_reads(
+    layer: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm.distributed, "get_tensor_model_parallel_rank", lambda: 0)
+    model = Decoder(layer=layer)
+    runner = Runner(model)
+    runner.vllm_config.additional_config = capture_args([0, 1, 2])["additional_config"]
+    runner.vllm_config.model_config.get_hidden_size = lambda: SIZE
+    runner.vllm_config.model_config.get_total_num_hidden_layers = lambda: DEPTH
+    capture_runners.arm(model, runner.vllm_config)
+    worker = SimpleNamespace(get_model=lambda: model, model_runner=runner)
+    warm_up(Workers(runner.vllm_config.additional_config, worker))
+    rows = capture_runners.rows_of(model)
+    assert rows is not None
+    wire = {"key": "r", "spans": [(0, 5)]}
+    rows.step([("r", wire)], np.zeros(1, np.int64), np.full(1, 5))
+    embedded = torch.randn(5, SIZE)
+    model.last_states(embedded)
+    _, found = rows.take(["r"])["r"]
+    stream = embedded
+    for number, inner in enumerate(module.inner for module in model.layers):
+        stream = stream + inner(stream)
+        kept = np.frombuffer(found[str(number)], np.float32).reshape(5, SIZE)
+        np.testing.assert_allclose(kept, stream.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_installing_again_asks_once() -> None:
