@@ -74,10 +74,11 @@ def test_a_profile_that_may_add_too_much_over_its_layers_stops_the_start(model_f
         vectors = [SteeringVector(layer, np.full(SIZE, 60.0)) for layer in range(layers)]
         strong = Profile.coarse(name, vectors, model=model, alpha=AlphaRange(min=-100, max=100))
         save_profile(strong, tmp_path / name / name)
-        engine = engine_of(tmp_path / name, model_folder)
+        decoder = Decoder()
+        engine = engine_of(tmp_path / name, model_folder, decoder)
         engine.model_config.dtype = torch.float16
         if refused:
             with pytest.raises(StartupError, match=r"may add 36000, too much for torch\.float16"):
-                arm(Decoder(), engine)
+                arm(decoder, engine)
         else:
-            arm(Decoder(), engine)
+            arm(decoder, engine)
