@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import DataError
 
-__all__ = ["COMMANDS", "KINDS", "Command", "Kind", "find", "names", "note_command", "read_commands"]
+__all__ = ["COMMANDS", "KINDS", "Command", "Kind", "find", "is_run", "names", "note_command", "read_commands"]
 
 Kind = Literal["states", "dictionaries", "profiles", "evaluations"]
 KINDS: tuple[Kind, ...] = ("states", "dictionaries", "profiles", "evaluations")
@@ -43,6 +43,11 @@ def names(run: Path, kind: Kind) -> tuple[str, ...]:
     """The names of what a run holds of one kind."""
     folder = run / kind
     return tuple(sorted(one.name for one in folder.iterdir() if one.is_dir())) if folder.is_dir() else ()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder has a room or the commands of a run folder; a folder of findings alone has neither."""
+    return (folder / COMMANDS).is_file() or any((folder / kind).is_dir() for kind in KINDS)
 
 
 def find(run: Path, kind: Kind, name: str | None = None) -> Path:

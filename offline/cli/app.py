@@ -43,9 +43,13 @@ from .report import report
 from .represent import represent
 from .saving import save_and_say, settings_of
 from .shift import shift, shift_profile, watch
+from .show_run import verify_run
 from .tune import tune
 
-ANY_FOLDER = a_folder("give a profile, a dictionary, a folder of states or a folder of findings")
+ANY_FOLDER = a_folder("give a profile, a dictionary, a folder of states or of findings, or a run folder")
+_WIDTH = 140
+"""Columns of tables that go to a file: names are whole there."""
+_ANY_FOLDER_HELP = "A profile, a dictionary, a folder of states or of findings, or a run folder."
 
 
 def import_(
@@ -95,21 +99,17 @@ def import_(
 def inspect(
     folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="FOLDER", help="A profile, a dictionary, a folder of states or of findings.", callback=ANY_FOLDER
-        ),
+        typer.Argument(metavar="FOLDER", help=_ANY_FOLDER_HELP, callback=ANY_FOLDER),
     ],
 ) -> None:
     """Show what a folder holds."""
-    display(show.described(show.load_any(folder)))
+    display(show.described(folder, show.load_any(folder)), width=_WIDTH)
 
 
 def verify(
     folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="FOLDER", help="A profile, a dictionary, a folder of states or of findings.", callback=ANY_FOLDER
-        ),
+        typer.Argument(metavar="FOLDER", help=_ANY_FOLDER_HELP, callback=ANY_FOLDER),
     ],
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model that it must be made for.", callback=MODEL_FOLDER)
@@ -117,6 +117,8 @@ def verify(
 ) -> None:
     """Check every byte that a folder's manifest speaks of, and for which model it was made."""
     found = show.load_any(folder)
+    if isinstance(found, show.Gathered):
+        verify_run(folder, found)
     if model is not None:
         show.model_of(found).check(ModelIdentity.of(model))
         made_with, own = show.template_of(found), template_in(model)
@@ -126,7 +128,7 @@ def verify(
                 "--chat-template and --default-chat-template-kwargs, or its prompts differ from those of its states"
             )
     for_whom = f", and made for {model}" if model is not None else ""
-    typer.echo(printable(f"{folder}: {show.kind_of(found)}, whole{for_whom}"))
+    typer.echo(printable(f"{folder}: {show.kind_of(folder, found)}, whole{for_whom}"))
 
 
 def _say_version(wanted: bool) -> None:

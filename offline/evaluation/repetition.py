@@ -13,8 +13,11 @@ __all__ = ["distinct", "repetition", "stutters"]
 
 _TIMES = 3
 _LONGEST = 4
-_STRUNG = re.compile(r"([^\W\d_]{2,})\1\1", re.IGNORECASE)
-"""Letters three times in a row within a word: "blackblackblack", which is how some tokenizers write a stutter."""
+_STRUNG = re.compile(r"([1-9])\1{3}|(?!00)([^\W_]{2,})\2\2", re.IGNORECASE)
+"""The same without spaces, which is how some tokenizers write a stutter: "blackblackblack", "2men2men2men", "121212".
+One digit counts from four times on, since "1999" is a year; zeros never do, since "1000000" is a number."""
+_PIECE = re.compile(r"\d{1,3}(?:[.,]\d{3})+(?!\d)|\d?\d(?::\d\d)+|[^\W_]+")
+"""What is compared: words, the parts that a hyphen or apostrophe joins, numbers such as 1,000,000,000, and times."""
 
 
 def distinct(texts: Iterable[str], n: int) -> float:
@@ -30,10 +33,10 @@ def distinct(texts: Iterable[str], n: int) -> float:
 
 
 def stutters(text: str) -> bool:
-    """Whether one to four words come three times in a row, as in "black black black", or strung into one word."""
+    """Whether one to four words come three times in a row, as in "black black black", also without spaces."""
     if _STRUNG.search(text):
         return True
-    words = [word.text for word in words_in(text)]
+    words = _PIECE.findall(text.lower())
     for size in range(1, _LONGEST + 1):
         for at in range(len(words) - size * _TIMES + 1):
             if words[at : at + size] * _TIMES == words[at : at + size * _TIMES]:

@@ -10,7 +10,7 @@ from ..findings import AboutFound
 from .gathered import Gathered
 from .parts import Facts, Lines, Part, Section
 
-__all__ = ["heads"]
+__all__ = ["facts_of", "heads"]
 
 _SHORT = 19
 """Characters of a digest that are shown: "sha256:" and twelve more."""
@@ -23,7 +23,7 @@ def heads(name: str, found: Gathered) -> list[Section]:
         for key, one in found.findings.items()
         if isinstance(one, AboutFound)
     ]
-    facts = _facts(found)
+    facts = facts_of(found)
     if not facts and not found.commands:
         return told
     parts: list[Part] = [Facts(facts)] if facts else []
@@ -33,7 +33,8 @@ def heads(name: str, found: Gathered) -> list[Section]:
     return [*told, Section("", "", "The run" if told else f"Run {name}", "", "", parts)]
 
 
-def _facts(found: Gathered) -> Mapping[str, str]:
+def facts_of(found: Gathered) -> Mapping[str, str]:
+    """What the folders and commands of a run say of the whole, by name; what none says is left out."""
     requests = [one.request for one in found.states.values()]
     origins = [one.manifest.provenance for one in found.profiles.values()]
     origins += [one.provenance for one in found.dictionaries.values()]

@@ -19,6 +19,7 @@ from trimtab.offline.cli.app import app
 from trimtab.offline.errors import DataError
 from trimtab.offline.report import write_report
 from trimtab.offline.run import KINDS, find, names, note_command, read_commands
+from trimtab.offline.states.store import open_manifest
 from trimtab.vectors import ConceptDictionary, load_profile
 from trimtab.vectors.dose import said
 
@@ -146,6 +147,36 @@ def test_a_card_shows_the_question_beside_its_picture(page: str) -> None:
     card = cards[: cards.index("</li>")]
     assert '<p class="asked">' in card
     assert "title=" in card
+
+
+def test_inspect_shows_a_run_room_by_room_and_how_it_was_filled(run: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "run"
+    shutil.copytree(run, begun)
+    (begun / "evaluations" / "begun").mkdir()
+    shown = " ".join(trimtab("inspect", begun).replace("│", " ").split())
+    model = open_manifest(run / "states" / "predicts-all").request.model
+    assert f"{model.architecture}, {model.num_layers} layers × {model.hidden_size}" in shown
+    rooms = [room for room in (*KINDS, "findings", "commands") if f" {room} " in shown]
+    assert rooms == [*KINDS, "findings", "commands"]
+    for name in (name for kind in KINDS for name in names(run, kind)):
+        assert name in shown
+    assert "steered samples" in shown, "an evaluation with its data"
+    assert "begun unfinished" in shown
+    assert all(one.date in shown for one in read_commands(run))
+
+
+def test_verify_reads_every_byte_of_a_runs_states(run: Path, tmp_path: Path) -> None:
+    said_of = trimtab("verify", run)
+    assert "run of 1 folders of states, 2 dictionaries, 2 profiles, 2 evaluations, " in " ".join(said_of.split())
+    damaged = tmp_path / "run"
+    shutil.copytree(run, damaged)
+    shard = next((damaged / "states").rglob("*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    result = CliRunner().invoke(app, ["verify", str(damaged)])
+    assert result.exit_code == 1
+    assert shard.name in result.stderr
 
 
 def test_an_evaluation_that_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
