@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from .profile import Profile
 
-__all__ = ["largest_dose", "said"]
+__all__ = ["doses", "largest_dose", "said"]
 
 _WORDS = ((0.1, "slight"), (0.4, "moderate"), (1.0, "considerable"))
 _BEYOND = "large"
 
 
-def largest_dose(profile: Profile, alpha: float | None = None) -> float | None:
-    """The dose at the layer where it is the largest; None where the typical ‖h‖ of no layer is known.
+def doses(profile: Profile, alpha: float | None = None) -> dict[int, float]:
+    """The dose at each layer whose typical ‖h‖ is known.
 
     alpha: the strength; the profile's default where none is given.
     """
     strength = profile.manifest.alpha.default if alpha is None else alpha
-    doses = [norms.dose(strength) for norms in profile.manifest.norms.values()]
-    return max((dose for dose in doses if dose is not None), default=None)
+    every = {layer: norms.dose(strength) for layer, norms in profile.manifest.norms.items()}
+    return {layer: dose for layer, dose in every.items() if dose is not None}
+
+
+def largest_dose(profile: Profile, alpha: float | None = None) -> float | None:
+    """The dose at the layer where it is the largest, see `doses`; None where it is known of no layer."""
+    return max(doses(profile, alpha).values(), default=None)
 
 
 def said(dose: float | None) -> str:

@@ -18,7 +18,9 @@ from trimtab.vectors.errors import printable
 from trimtab.vectors.imports import Format, families_of
 from trimtab.vectors.manifest import Positions, template_digest
 
+from ..errors import SettingError
 from ..models.chat import template_in
+from ..run import is_run
 from . import show
 from .concepts import choose_k, dictionary, ground
 from .console import OneSentence, display, say
@@ -43,12 +45,11 @@ from .report import report
 from .represent import represent
 from .saving import save_and_say, settings_of
 from .shift import shift, shift_profile, watch
-from .show_run import verify_run
 from .tune import tune
 
 ANY_FOLDER = a_folder("give a profile, a dictionary, a folder of states or of findings, or a run folder")
 _WIDTH = 140
-"""Columns of tables that go to a file: names are whole there."""
+"""Columns of a run's tables that go to a file: names are whole there."""
 _ANY_FOLDER_HELP = "A profile, a dictionary, a folder of states or of findings, or a run folder."
 
 
@@ -103,7 +104,11 @@ def inspect(
     ],
 ) -> None:
     """Show what a folder holds."""
-    display(show.described(folder, show.load_any(folder)), width=_WIDTH)
+    if is_run(folder):
+        from .show_run import described_run
+
+        return display(described_run(folder), width=_WIDTH)
+    display(show.described(show.load_any(folder)))
 
 
 def verify(
@@ -116,9 +121,13 @@ def verify(
     ] = None,
 ) -> None:
     """Check every byte that a folder's manifest speaks of, and for which model it was made."""
+    if is_run(folder):
+        from .show_run import verified_run
+
+        if model is not None:
+            raise SettingError("a run folder is not made for one model; leave --model out, or verify a folder in it")
+        return typer.echo(printable(f"{folder}: {verified_run(folder)}, whole"))
     found = show.load_any(folder)
-    if isinstance(found, show.Gathered):
-        verify_run(folder, found)
     if model is not None:
         show.model_of(found).check(ModelIdentity.of(model))
         made_with, own = show.template_of(found), template_in(model)
@@ -128,7 +137,7 @@ def verify(
                 "--chat-template and --default-chat-template-kwargs, or its prompts differ from those of its states"
             )
     for_whom = f", and made for {model}" if model is not None else ""
-    typer.echo(printable(f"{folder}: {show.kind_of(folder, found)}, whole{for_whom}"))
+    typer.echo(printable(f"{folder}: {show.kind_of(found)}, whole{for_whom}"))
 
 
 def _say_version(wanted: bool) -> None:

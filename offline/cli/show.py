@@ -17,27 +17,22 @@ from trimtab.vectors.states import SkippedSample, StatesManifest
 
 from ..errors import DataError
 from ..findings import Finding, holds_findings, read_findings
-from ..report.gathered import Gathered, gather
-from ..run import COMMANDS, is_run
 from ..states.parts import MANIFEST, holds_states
 from ..states.store import verify_states
 from .console import Plain, figure
-from .show_run import described_run, kind_of_run
 
 Findings = dict[str, Finding]
-Shown = Profile | ConceptDictionary | StatesManifest | Gathered | Findings
+Shown = Profile | ConceptDictionary | StatesManifest | Findings
 
 _KINDS = {"profile.json": "profile", "concepts.json": "dictionary", MANIFEST: "folder of states"}
 _MAX_LABELS = 12
 
 
 def load_any(folder: Path) -> Shown:
-    """The profile, dictionary, manifest of states, run or findings in a folder, with all its checks made.
-
-    Of a run's states only the manifests are read; see `verify_run`.
+    """The profile, dictionary, manifest of states or findings in a folder, with all its checks made.
 
     Raises:
-        DataError: the folder holds none of the five.
+        DataError: the folder holds none of the four.
         ProfileError, DataError: it does, and is broken.
     """
     if (folder / "profile.json").exists():
@@ -46,20 +41,16 @@ def load_any(folder: Path) -> Shown:
         return ConceptDictionary.load(folder)
     if holds_states(folder):
         return verify_states(folder)
-    if is_run(folder):
-        return gather(folder)
     if holds_findings(folder):
         return read_findings(folder)
     raise DataError(
-        f"{folder}: is no profile, dictionary, folder of states or of findings, and no run folder; "
-        f"looked for {', '.join(_KINDS)}, findings, {COMMANDS}"
+        f"{folder}: is no profile, dictionary, folder of states or of findings; "
+        f"looked for {', '.join(_KINDS)}, findings"
     )
 
 
-def kind_of(folder: Path, found: Shown) -> str:
-    """A few words for what was found in a folder."""
-    if isinstance(found, Gathered):
-        return kind_of_run(folder, found)
+def kind_of(found: Shown) -> str:
+    """A few words for what was found."""
     if isinstance(found, Profile):
         return f"{found.manifest.kind} profile {found.name!r}"
     if isinstance(found, ConceptDictionary):
@@ -73,10 +64,10 @@ def model_of(found: Shown) -> ModelIdentity:
     """The model that it was made for.
 
     Raises:
-        DataError: findings and runs speak of no one model.
+        DataError: findings speak of no one model.
     """
-    if isinstance(found, dict | Gathered):
-        raise DataError("a run, or a folder of findings, is not made for one model; leave --model out")
+    if isinstance(found, dict):
+        raise DataError("a run of findings is not made for one model; leave --model out")
     if isinstance(found, Profile):
         return found.manifest.base_model
     return found.model if isinstance(found, ConceptDictionary) else found.request.model
@@ -84,7 +75,7 @@ def model_of(found: Shown) -> ModelIdentity:
 
 def template_of(found: Shown) -> str | None:
     """The digest of the chat template that it was made with; None where that is not recorded."""
-    if isinstance(found, dict | Gathered):
+    if isinstance(found, dict):
         return None
     if isinstance(found, Profile):
         return found.manifest.provenance.chat_template
@@ -99,10 +90,8 @@ def by_reason(skipped: Iterable[SkippedSample]) -> dict[str, list[str]]:
     return reasons
 
 
-def described(folder: Path, found: Shown) -> Group:
-    """Tables: facts about the whole, then one row for each layer, concept, reason or part."""
-    if isinstance(found, Gathered):
-        return described_run(folder, found)
+def described(found: Shown) -> Group:
+    """Tables: facts about the whole, then one row for each layer, concept or reason."""
     if isinstance(found, Profile):
         return Group(*_profile(found))
     if isinstance(found, dict):

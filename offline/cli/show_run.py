@@ -15,19 +15,24 @@ from trimtab.vectors.states import StatesManifest
 from ..errors import DataError
 from ..evaluation.answers import REQUEST, RunRequest
 from ..evaluation.tables import steering_in_words
-from ..report.gathered import Gathered
+from ..report.gathered import gather
 from ..report.header import facts_of
 from ..run import names
 from ..states.store import verify_states
 from .console import Plain
 
-__all__ = ["described_run", "kind_of_run", "verify_run"]
+__all__ = ["described_run", "verified_run"]
 
 Row = tuple[str, ...]
 
 
-def described_run(run: Path, found: Gathered) -> Group:
-    """Facts about the whole, then a table for each room that holds something, then the commands that filled them."""
+def described_run(run: Path) -> Group:
+    """Facts about the whole, then a table for each room that holds something, then the commands that filled them.
+
+    Raises:
+        DataError: as `gather`.
+    """
+    found = gather(run)
     facts = Plain(show_header=False, box=None)
     for name, value in facts_of(found).items():
         facts.add_row(name, value)
@@ -47,27 +52,23 @@ def described_run(run: Path, found: Gathered) -> Group:
     return Group(facts, *(table for table in tables if table.row_count))
 
 
-def kind_of_run(run: Path, found: Gathered) -> str:
-    """A few words, such as "run of 1 states, 2 profiles and 3 findings"."""
-    of_evaluations = len(names(run, "evaluations"))
+def verified_run(run: Path) -> str:
+    """Check every byte of a run's states, dictionaries and profiles; what it holds, in a few words.
+
+    Raises:
+        DataError, ProfileError: names what is damaged.
+    """
+    found = gather(run)
+    for name in found.states:
+        verify_states(run / "states" / name)
     counted = {
         "folders of states": len(found.states),
         "dictionaries": len(found.dictionaries),
         "profiles": len(found.profiles),
-        "evaluations": of_evaluations,
+        "evaluations": len(names(run, "evaluations")),
         "findings": sum("/" not in name for name in found.findings),
     }
-    return "run of " + ", ".join(f"{count} {what}" for what, count in counted.items() if count)
-
-
-def verify_run(run: Path, found: Gathered) -> None:
-    """Check what reading a run does not: every byte of its states.
-
-    Raises:
-        DataError: names what is damaged.
-    """
-    for name in found.states:
-        verify_states(run / "states" / name)
+    return "run folder: " + ", ".join(f"{count} {what}" for what, count in counted.items() if count)
 
 
 def _table(title: str, headers: Row, rows: Iterable[Row]) -> Plain:

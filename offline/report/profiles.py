@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from trimtab.vectors import ConceptDictionary, Profile
-from trimtab.vectors.dose import largest_dose, said
+from trimtab.vectors.dose import doses, largest_dose, said
 from trimtab.vectors.profile import FineLayer
 
 from .numbers import real, share
@@ -53,9 +53,8 @@ def _alpha(profile: Profile) -> str:
 
 def _dose(profile: Profile) -> Cell:
     """Each layer's, and in words the largest."""
-    strength, largest = profile.manifest.alpha.default, largest_dose(profile)
-    doses = [dose for norms in profile.manifest.norms.values() if (dose := norms.dose(strength)) is not None]
-    return Cell(", ".join(map(real, doses)) or "unknown", largest, "" if largest is None else said(largest))
+    known, largest = doses(profile), largest_dose(profile)
+    return Cell(", ".join(map(real, known.values())) or "unknown", largest, said(largest) if known else "")
 
 
 def _gate(profile: Profile) -> str:

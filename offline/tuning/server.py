@@ -43,10 +43,17 @@ class Server:
         log: Path,
         arguments: Sequence[str] = (),
         environment: dict[str, str] | None = None,
+        *,
+        program: Sequence[str] = (),
+        name: str = MODEL_NAME,
     ) -> None:
-        """arguments: further ones of `trimtab-serve`. environment: what the process gets beside this one's."""
+        """arguments: further ones of the server. environment: what the process gets beside this one's.
+
+        program: what serves, `trimtab-serve` of this environment by default. name: what requests call the model.
+        """
         self._model, self._profiles, self._log = model, profiles, log
         self._arguments, self._environment = tuple(arguments), dict(environment or {})
+        self._program, self._name = tuple(program), name
         self._process: subprocess.Popen[bytes] | None = None
         self._url = ""
 
@@ -72,8 +79,8 @@ class Server:
     def _start(self) -> None:
         port = _free_port()
         command = [
-            *(_program(), str(self._model), "--steering-profiles", str(self._profiles)),
-            *("--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)),
+            *(*(self._program or (_program(),)), str(self._model), "--steering-profiles", str(self._profiles)),
+            *("--served-model-name", self._name, "--host", "127.0.0.1", "--port", str(port)),
             *("--disable-uvicorn-access-log", *self._arguments),
         ]
         print(f"the server starts (log: {self._log})", file=sys.stderr, flush=True)

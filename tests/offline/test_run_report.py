@@ -167,7 +167,7 @@ def test_inspect_shows_a_run_room_by_room_and_how_it_was_filled(run: Path, tmp_p
 
 def test_verify_reads_every_byte_of_a_runs_states(run: Path, tmp_path: Path) -> None:
     said_of = trimtab("verify", run)
-    assert "run of 1 folders of states, 2 dictionaries, 2 profiles, 2 evaluations, " in " ".join(said_of.split())
+    assert "run folder: 1 folders of states, 2 dictionaries, 2 profiles, 2 evaluations, " in " ".join(said_of.split())
     damaged = tmp_path / "run"
     shutil.copytree(run, damaged)
     shard = next((damaged / "states").rglob("*.safetensors"))

@@ -12,6 +12,7 @@ from examples.tinyworld.demo import before_after, gender, profiles, server, show
 from examples.tinyworld.demo.client import Client
 from examples.tinyworld.export import MODEL
 from examples.tinyworld.precision import served_dtype
+from trimtab.offline.errors import EndpointError
 
 
 def main() -> None:
@@ -31,11 +32,11 @@ def main() -> None:
         log = asked.out / "server.log"
         show.step(2, f"vLLM starts and compiles (log: {log})")
         with (
-            server.serving(asked.model, registry, log, asked.dtype) as url,
+            server.serving(asked.model, registry, log, asked.dtype) as served,
             asyncio.Runner() as runner,
         ):
-            figures = _measure(Client(url, runner), asked.out / "data" / "test", asked.model)
-    except server.ServerError as error:
+            figures = _measure(Client(served.url(), runner), asked.out / "data" / "test", asked.model)
+    except EndpointError as error:
         raise SystemExit(str(error)) from error
     target = asked.out / "demo.json"
     target.write_text(json.dumps(figures, indent=2) + "\n")
