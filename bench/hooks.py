@@ -5,7 +5,8 @@ one after the other with a hook on a block, the compiled engine all at once. Not
 run the engine keeps what its own caches keep, so that a picture that is asked about six times is read once, and cases
 named so ask about each picture once. Steering adds one vector after the last block; tokens have to be equal. Rows are
 those that wrote the answers; the hooks keep one layer a run, as published code does, and the engine all layers at once.
-A last case holds the engine against itself, which shows the noise.
+A last case holds the engine against itself, which shows the noise, and one more counts what `trimtab represent --engine
+vllm` writes in the same way: rows of all layers per second, from when its engine begins the second shard.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from bench.machine import machine
 from bench.ours import MODEL, PROFILE, Case, Run, Served
 from bench.pairs import Pair, alternate, estimate, ratios, whole
 from bench.published import Published
+from bench.represented import Represented
 from examples.tinyworld.data import FILES, samples
 from examples.tinyworld.draw import draw
 from trimtab.offline.models.reader import Question
@@ -65,6 +67,7 @@ CASES = (
     Case("states of the last prompt position, a picture each", "rows", 1, steered=False, apart=True),
     Case("states of answers of 32 tokens", "rows", 32, steered=False, target=TARGET),
 )
+REPRESENTED = Case("represent --engine vllm, last prompt position", "rows", 1, steered=False, target=TARGET)
 NOISE = Case("ours against ours, answers of 32 tokens", "answers", 32, steered=True)
 
 
@@ -157,7 +160,7 @@ def main(arguments: list[str]) -> int:
     settings = {**_SETTINGS, "OMP_NUM_THREADS": str(wanted.threads)}
     if any(os.environ.get(name) != value for name, value in settings.items()):  # read when torch and vllm are imported
         os.execve(sys.executable, [sys.executable, "-m", "bench.hooks", *arguments], {**os.environ, **settings})
-    pairs, some = (2, 4) if wanted.quick else (30, 8)
+    pairs, runs, some = (2, 2, 4) if wanted.quick else (30, 8, 8)  # a run of represent starts an engine
     torch.set_num_threads(wanted.threads)
     identity = ModelIdentity.of(MODEL)
     last = identity.num_layers - 1
@@ -167,16 +170,18 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         profile = Profile.coarse(PROFILE, [SteeringVector(last, shift)], model=identity)
         save_profile(profile, Path(folder) / "profiles" / PROFILE)
+        represented = Represented(Path(folder), identity.num_layers)
         served = Served(Path(folder) / "profiles", identity.num_layers, BATCH)
         hooked = Hooked(last, shift, some)
         cases: list[dict[str, Any]] = []
         with Progress(console=Console(stderr=True)) as progress:
-            for case in progress.track((*CASES, NOISE), description="measuring"):
-                asked = questions[case.apart]
-                fast = functools.partial(served.run, case, asked)
+            for case in progress.track((*CASES, REPRESENTED, NOISE), description="measuring"):
+                ours: Represented | Served = represented if case is REPRESENTED else served
+                asked = represented.questions if case is REPRESENTED else questions[case.apart]
+                fast = functools.partial(ours.run, case, asked)
                 slow = fast if case is NOISE else functools.partial(hooked.run, case, asked)
                 slow(), fast()  # warm
-                cases.append(measure(case, pairs, slow, fast))
+                cases.append(measure(case, runs if case is REPRESENTED else pairs, slow, fast))
     found = {
         "batch": BATCH,
         "layers": identity.num_layers,
