@@ -110,7 +110,8 @@ def met(
         also = np.array([label in groups for label in background.labels], np.bool_)
     elif labels:
         wanted = {sample for sample, one in zip(states.sample_ids, meant, strict=True) if one}
-        if words and background.sample_labels is not None:  # a cap may have left out all states of a sample
+        if words and background.sample_labels is not None and background.manifest.request.labels == labels:
+            # A cap may have left out all states of a sample.
             own = zip(background.sample_ids, background.sample_labels, strict=True)
             wanted |= {sample for sample, label in own if label in words}
         also = np.array([sample in wanted for sample in background.sample_ids], np.bool_)
