@@ -50,9 +50,9 @@ def concepts_found(
         DataError: another samples file than that of the states; what reading the states raises. ModelError: no CLIP.
     """
     _check(dictionary, states, model, data, clip)
+    asked = {} if data is None else _samples(data, states)  # first, since it may be refused
     words = top_words(dictionary.centroids, model)
     samples = top_samples(dictionary, states, COMPARED)
-    asked = {} if data is None else _samples(data, states)
     shown = [concept[:SHOWN] for concept in samples]
     pictures = {one: sample.image for one, sample in asked.items()}
     each = [(one,) for one in dict.fromkeys(one for concept in shown for one in concept)] if asked else []
