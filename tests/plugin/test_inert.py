@@ -21,24 +21,23 @@ LOOK = """
 import json, sys
 from vllm.plugins import load_general_plugins
 load_general_plugins()
-from vllm import ModelRegistry, envs
+from vllm import envs
 from vllm.config import VllmConfig
+from vllm.model_executor.model_loader import base_loader
 def start(**additional_config):
     try:
         VllmConfig(additional_config=additional_config)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-models = ModelRegistry.models["LlamaForCausalLM"].module_name
 print(json.dumps({
     "modules": sorted(name for name in sys.modules if name.startswith("trimtab.") or name in ("numba", "llvmlite")),
-    "model": models,
+    "builds": hasattr(base_loader.initialize_model, "trimtab_wrapped"),
     "known": "VLLM_TRIMTAB" in envs.environment_variables,
     "plain": start(other=1),
     "ours": start(trimtab={"profiles": "p"}),
     "captures": start(trimtab_capture={"layers": [1]}),
 }))
 """
-VLLM_MODEL = "vllm.model_executor.models.llama"
 LIGHT = {
     "trimtab.plugin",
     "trimtab.plugin.asking",
@@ -74,7 +73,7 @@ def another_vllm(tmp_path: Path) -> Path:
 def test_a_process_that_does_not_ask_meets_the_light_modules_alone() -> None:
     found, log = look()
     assert set(found["modules"]) <= LIGHT
-    assert (found["model"], found["known"], found["plain"]) == (VLLM_MODEL, False, None)
+    assert (found["builds"], found["known"], found["plain"]) == (False, False, None)
     for engine in ("ours", "captures"):
         assert "StartupError" in found[engine]
         assert "set VLLM_TRIMTAB=1 in the environment" in found[engine]
@@ -83,7 +82,7 @@ def test_a_process_that_does_not_ask_meets_the_light_modules_alone() -> None:
 
 def test_a_release_out_of_range_serves_plainly_and_is_refused_where_it_would_steer(another_vllm: Path) -> None:
     found, log = look(another_vllm, VLLM_TRIMTAB="1")
-    assert (found["model"], found["known"], found["plain"]) == (VLLM_MODEL, False, None)
+    assert (found["builds"], found["known"], found["plain"]) == (False, False, None)
     for engine in ("ours", "captures"):
         assert "vLLM 9.9.0 is outside the range" in found[engine]
     assert log.count("trimtab cannot steer or capture in this process") == 1
@@ -91,7 +90,7 @@ def test_a_release_out_of_range_serves_plainly_and_is_refused_where_it_would_ste
 
 def test_a_process_that_asks_is_ready_to_steer_though_it_may_write_nothing_at_home() -> None:
     found, log = look(VLLM_TRIMTAB="1", HOME="/proc/nowhere")
-    assert (found["model"], found["known"]) == ("trimtab.plugin.engine", True)
+    assert (found["builds"], found["known"]) == (True, True)
     assert found["plain"] is found["ours"] is found["captures"] is None
     assert "trimtab cannot" not in log
 
