@@ -103,14 +103,14 @@ def test_an_empty_step_leaves_no_rows() -> None:
     assert not entries.entries.any()
 
 
-def test_while_probing_one_slot_acts_everywhere_and_steps_change_nothing() -> None:
+def test_while_probing_one_slot_acts_on_every_second_token_and_steps_change_nothing() -> None:
     entries, batch, one = TokenEntries(4), team([Steering((part("a"),))]), np.ones(1, np.int32)
     entries.fill(batch, one, one)
     with entries.probing(9):
         entries.fill(batch, one * 2, one)
         entries.fill([None], one, one)
-        assert entries.entries[:, SLOT].tolist() == [[9, 0, 0, 0]] * 4
-        assert entries.entries[:, ALPHA].view(torch.float32).tolist() == [[1.0, 0.0, 0.0, 0.0]] * 4
+        assert entries.entries[:, SLOT].tolist() == [[9, 0, 0, 0], [0] * 4] * 2
+        assert entries.entries[:, ALPHA].view(torch.float32).tolist() == [[1.0, 0.0, 0.0, 0.0], [0.0] * 4] * 2
     assert not entries.entries.any()
     entries.fill(batch, one * 3, one)  # nothing is taken to stand there from before
     assert entries.entries[:, SLOT, 0].tolist() == [1, 0, 0, 0]

@@ -39,6 +39,7 @@ def deciding(data: Data, metric: int = 0, limit: float = 0.0) -> Case:
     return Case(
         hidden=torch.zeros(n, SIZE),
         residual=torch.from_numpy(h),
+        summed=torch.ones(1, dtype=torch.uint8),
         tokens=tokens,
         slots=torch.tensor([[0, 0, 0], [first, k, metric]], dtype=torch.int32),
         limits=torch.full((len(rows),), limit, dtype=torch.float64),
