@@ -31,15 +31,21 @@ __all__ = ["main"]
 
 PROGRAM = "trimtab-serve doctor"
 PROMPT = "The colours of the rainbow are red, orange, yellow, green,"
-# What vLLM reads while it is imported. On a CPU its KV cache would take most of the memory.
-_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+# What vLLM reads while it is imported. One process starts sooner than three. On a CPU its cache would take most of the
+# memory.
+_USUAL = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
 _BYTES_PER_ENTRY = 4  # tables hold float32
 
 
 def main(arguments: Sequence[str]) -> int:
     """Look at a model, try it if asked to, say what was found; returns the exit code."""
     options = _parser().parse_args(arguments)
-    for name, value in _QUIET.items():
+    for name, value in _USUAL.items():
         os.environ.setdefault(name, value)
     console = Console(highlight=False)
     try:

@@ -21,9 +21,12 @@ class Reference(reference.Reference):
     def __init__(self, folder: Path, *, causal: bool = False) -> None:
         super().__init__(folder)
         self._causal = causal
+        if causal:  # transformers' default attention goes both ways for PaliGemma, whatever the types say
+            self.reader.model.set_attn_implementation("eager")
 
     def _inputs(self, ask: Ask) -> dict[str, torch.Tensor]:
         inputs = super()._inputs(ask)
+        inputs.pop("labels", None)  # PaliGemma's processor makes them for a training
         if self._causal:
             inputs.pop("token_type_ids", None)
         return inputs

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.architectures import record
+from tests.architectures.comparison import compare
 from tests.architectures.table import ROWS, Implementation
 from tests.engine.engine import ROOT
 
@@ -55,7 +57,7 @@ def main() -> int:
             if (folder / f"{job.name}.json").exists():
                 print((folder / f"{job.name}.json").read_text())
     elif not failed:
-        print(record.write(folder, {job.name: job for job in jobs}))
+        print(record.write(folder))
     for name, error in failed.items():
         print(f"{name}: {error}", file=sys.stderr)
     return 1 if failed else 0
@@ -63,15 +65,14 @@ def main() -> int:
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     names = options.only or list(ROWS)
-    # The long ones first, so that no worker is left with one at the end.
-    for name in names:
-        if options.compiled == "all" or (options.compiled == "sample" and ROWS[name].sample):
-            yield Job(name, compiled=True)
     for name in names:
         yield Job(name)
     for name in names:
         if name in record.ALSO_BY_TRANSFORMERS:
             yield Job(name, by="transformers")
+    for name in names:
+        if options.compiled == "all" or (options.compiled == "sample" and ROWS[name].sample):
+            yield Job(name, compiled=True)
 
 
 def _run(jobs: list[Job], folder: Path, workers: int) -> dict[str, str]:
@@ -84,23 +85,19 @@ def _run(jobs: list[Job], folder: Path, workers: int) -> dict[str, str]:
         for done in as_completed(running):
             job = running[done]
             if error := done.exception():
-                failed[job.name] = f"{type(error).__name__}: {error}"
+                failed[job.name] = str(error)
             progress.update(bar, advance=1, description=job.name)
     return failed
 
 
 def _one(job: Job, folder: str) -> None:
-    import torch
-
-    from tests.architectures.comparison import compare
-
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             found = compare(ROWS[job.architecture], Path(scratch), compiled=job.compiled, by=job.by)
-        except Exception:
+        except Exception as error:
             (Path(folder) / f"{job.name}.log").write_text(_why(Path(scratch)))
-            raise
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None  # which any process can read
     kept = Path(folder) / f"{job.name}.json"
     part = kept.with_suffix(".part")
     part.write_text(json.dumps(found.to_json(), indent=1))
