@@ -28,17 +28,20 @@ _NOTE = (
 
 def compared(findings: Mapping[str, Finding]) -> Section | None:
     """All steerings of a run in one table: each evaluation's, and what sweeps report on test, with their controls."""
-    rows = [
-        (one.steering, "steering", one.data or one.title, one.effect)
-        for one in findings.values()
-        if isinstance(one, AnswersFound) and one.effect is not None
-    ]
-    told = [effect for *_, effect in rows]
-    for found in findings.values():
+    groups: dict[str, list[tuple[str, str, str, Effect]]] = {}  # by name, so that a steering and its controls meet
+    for key, one in findings.items():
+        if isinstance(one, AnswersFound) and one.effect is not None:
+            name = key.removeprefix(f"{one.kind}-")
+            groups.setdefault(name, []).append((one.steering, "steering", one.data or one.title, one.effect))
+    told = [effect for group in groups.values() for *_, effect in group]
+    for key, found in findings.items():
         if isinstance(found, SweepFound):
+            name = key.removeprefix(f"{found.kind}-")
             tested = [one for one in found.points if one.split == "test" and one.effect not in told]
-            rows += [(_setting(one), "steering", found.title, _effect(one)) for one in tested]
-            rows += [(one.what, "control", found.title, one.effect) for one in found.controls]
+            group = groups.setdefault(name, [])
+            group += [(f"{name}, {_setting(one)}", "steering", "test", _effect(one)) for one in tested]
+            group += [(f"{name}, {one.what}", "control", "test", one.effect) for one in found.controls]
+    rows = [row for group in groups.values() for row in group]
     if not rows:
         return None
     columns = {
@@ -87,8 +90,5 @@ def _setting(one: SweepPoint) -> str:
 
 
 def _effect(one: SweepPoint) -> Effect:
-    """What a point of a sweep measured, in these words: what it gained has turned, its collateral is off target."""
-    known = one.effect or Effect()
-    return known.model_copy(
-        update={"turned": known.turned or one.gained, "off_target": known.off_target or one.collateral}
-    )
+    """What a point of a sweep measured; of one that says no more, what it gained has turned, its cost is off target."""
+    return one.effect or Effect(turned=one.gained, off_target=one.collateral)
