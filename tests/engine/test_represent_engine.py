@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from examples.tinyworld.data import write_split
+from tests.architectures.table import build
 from tests.ctrl_c import heed_ctrl_c
 from tests.engine.engine import ROOT, SMALL
 from tests.offline.odd_pictures import ODD
-from tests.offline.test_other_models import save_qwen2_vl
 from tests.offline.worlds import save_llama, write_data
 from trimtab.offline.cli.app import app
 from trimtab.offline.states import load_states
@@ -186,13 +186,13 @@ def test_an_engine_that_dies_is_one_sentence_and_leaves_nothing(model: Path, dat
 
 
 def test_a_model_that_the_plugin_refuses_is_one_sentence(tmp_path: Path) -> None:
-    save_qwen2_vl(tmp_path / "model")
+    build("Gemma3nForCausalLM", tmp_path / "model")  # four streams
     data = write_data(tmp_path / "data", 4, pictured=False)
     asked = ("represent", tmp_path / "model", data, "-l", 1, "--rule", "last-prompt", "--out", tmp_path / "o", *ENGINE)
     refused = represent(*map(str, asked))
     assert refused.exit_code == 1
     assert "trimtab cannot" in refused.stderr.splitlines()[-1]
-    assert "Qwen2VLForConditionalGeneration" in refused.stderr.splitlines()[-1]
+    assert "Gemma3n" in refused.stderr.splitlines()[-1]
     assert engines() == []
 
 
