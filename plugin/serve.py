@@ -14,6 +14,7 @@ cannot be read or for a Python without vLLM.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.metadata
 import importlib.util
 import os
@@ -114,6 +115,7 @@ def _plugins(allowed: str | None, ours: str) -> list[str]:
 def _serve(ours: argparse.Namespace, theirs: list[str], serving: Callable[[float], None]) -> None:
     from .compat.versions import check_vllm, installed_vllm
     from .config import PLUGIN_NAME, engine_args
+    from .errors import StartupError
 
     check_vllm(installed_vllm())
     # Before vLLM is imported: it reads the names of plugins from the environment.
@@ -131,7 +133,12 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Callable[[float
     from vllm.entrypoints.cli.serve import ServeSubcommand
 
     serving(args.shutdown_timeout)
-    ServeSubcommand.cmd(args)
+    try:
+        ServeSubcommand.cmd(args)
+    except OSError as error:  # vLLM takes its port before anything else
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise StartupError(f"port {args.port} is taken; give another --port, or end what listens there") from error
 
 
 def _vllm_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_a_missing_folder_ends_the_real_program_with_one_sentence(tmp_path: Path
     finished = run(*PROGRAM, str(model_folder), "--steering-profiles", str(tmp_path / "nowhere"))
     assert finished.returncode == 1
     assert "nowhere: is no folder" in one_sentence(finished.stderr)
+
+
+def test_a_taken_port_is_one_sentence(model_folder: Path, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = (str(model_folder), "--steering-profiles", str(folder), "--host", "127.0.0.1", "--port", port)
+        finished = run(*PROGRAM, *arguments)
+    assert finished.returncode == 1
+    assert f"port {port} is taken; give another --port" in one_sentence(finished.stderr)
 
 
 def test_an_empty_folder_a_folder_with_another_models_profiles_and_a_folder_without_a_model(
