@@ -70,5 +70,11 @@ def _copy_cuda(
 
 
 @torch.library.register_fake("trimtab::copy_rows", lib=_LIBRARY)
-def _copy_fake(hidden: torch.Tensor, *rest: object) -> None:
+def _copy_fake(
+    hidden: torch.Tensor,
+    residual: torch.Tensor | None,
+    summed: torch.Tensor,
+    token_row: torch.Tensor,
+    rows: torch.Tensor,
+) -> None:
     return None

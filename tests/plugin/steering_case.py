@@ -42,8 +42,9 @@ class Case:
 
     def stream(self) -> torch.Tensor:
         """[T, D], in float32."""
-        is_part = self.residual is not None and bool(self.summed)
-        return self.hidden.float() + self.residual.float() if is_part else self.hidden.float()  # type: ignore[union-attr]
+        if self.residual is None or not self.summed:
+            return self.hidden.float()
+        return self.hidden.float() + self.residual.float()
 
     def widened(self) -> Case:
         """The same stream in float32."""
