@@ -79,13 +79,20 @@ def check_digest(data: bytes, expected: str, where: str) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader, or a power failure, finds the old content or the new, never a part."""
+    """Replace a file in one step: a reader, or a power failure, finds the old content or the new, never a part.
+
+    Raises:
+        OSError: the disk refuses; names the file, which a failed write by itself does not.
+    """
     fresh = path.with_name(f".{path.name}.new")
-    with open(fresh, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with open(fresh, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool, marker: str) -> None:

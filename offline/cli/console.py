@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from trimtab.vectors.errors import TrimtabError, printable
 
 __all__ = ["OneSentence", "Plain", "display", "figure", "keeping", "quiet", "say"]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class OneSentence(typer.core.TyperGroup):
     """Turns every error that was raised on purpose, and every refusal of the disk, into one line and exit code 1."""
@@ -26,8 +29,15 @@ class OneSentence(typer.core.TyperGroup):
         except BrokenPipeError:
             raise  # the reader of a pipe has seen enough (`… | head`): click ends without a word
         except (TrimtabError, OSError) as error:
-            say(str(error))
+            say(_full(error) if isinstance(error, OSError) and error.errno in _FULL else str(error))
             raise typer.Exit(1) from error
+
+
+def _full(error: OSError) -> str:
+    return (
+        f"{error.filename or 'the disk'}: cannot be written ({error.strerror}); free some space there, or write to "
+        "another disk. What was finished is kept, and --resume goes on where a command has it"
+    )
 
 
 def say(message: str) -> None:

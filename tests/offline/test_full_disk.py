@@ -39,7 +39,8 @@ def test_rows_are_continued_after_a_full_disk_to_the_bytes_of_an_undisturbed_run
     command = ["represent", llama, data, "--rule=predicts:*", "--layer=1", "--batch-size=4", "--max-new-tokens=8"]
     ended = trimtab(*command, "--out", tmp_path / "cut", full=True)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("trimtab: ")
+    assert ended.stderr.splitlines()[-1].startswith(f"trimtab: {tmp_path / 'cut'}/rows-")
+    assert "free some space there" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
     assert trimtab(*command, "--out", tmp_path / "cut", "--resume").returncode == 0
     assert trimtab(*command, "--out", tmp_path / "whole").returncode == 0
