@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tests.architectures import idefics2, qwen2_vl
-from tests.engine.engine import SMALL, Engine
+from tests.engine.engine import SMALL, V2, Engine
 from tests.engine.pictured import Pictures, Shown, differences, random_profiles, show
 from trimtab.offline.cli.app import app
 from trimtab.offline.states import load_states
@@ -77,6 +77,14 @@ def test_two_tensor_parallel_processes_answer_as_transformers(folder: Path, made
     with Engine(tmp_path / "log", folder, made, env=env, **two) as engine:
         answers = show(engine, ASKS)
     assert max(differences(Pictures(folder), Registry.open(made), ASKS, answers)) < 1e-4
+
+
+@pytest.mark.slow
+def test_model_runner_v2_answers_as_transformers(folder: Path, made: Path, tmp_path: Path) -> None:
+    asks = [replace(ask, max_tokens=2) for ask in ASKS[1:]]
+    with Engine(tmp_path / "log", folder, made, env=V2) as engine:
+        answers = show(engine, asks)
+    assert max(differences(Pictures(folder), Registry.open(made), asks, answers)) < 1e-4
 
 
 @pytest.mark.slow
