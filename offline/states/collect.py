@@ -128,7 +128,7 @@ def represent(
         labels=None if labels == ANSWER else labels,
         background=(background or None) if max_new_tokens else None,
         engine=source.engine,
-        engine_args=source.arguments or None,
+        engine_args=dict(source.arguments) or None,
         limit=limit,
         draw=draw,
         seed=seed or None,

@@ -161,7 +161,7 @@ def test_a_model_that_reads_text_alone_gives_the_states_of_transformers(tmp_path
         written = represent(*map(str, asked))
         assert written.exit_code == 0, written.output
     for layer in (1, 3):
-        assert_equal_states(*folders, layer)
+        assert_equal_states(folders[0], folders[1], layer)
     ours, theirs = map(open_manifest, folders)
     assert ours.skipped == theirs.skipped
     assert ours.request.engine_args == {"max_model_len": 256}
