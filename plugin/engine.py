@@ -129,7 +129,8 @@ def _arm(model: nn.Module, vllm_config: VllmConfig) -> None:
         proven.say(model, vllm_config)
     if vllm_config.use_v2_model_runner:
         # On the instance, so that the class stays vLLM's own for every other engine of this process.
-        model.get_model_state_cls = functools.partial(_model_state, model)
+        steered: Any = model
+        steered.get_model_state_cls = functools.partial(_model_state, model)
     else:
         v1.on_step(v1.steer_step)
         v1.on_step(capture_runners.capture_step)

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import openai
+from openai._base_client import make_request_options
 from openai._constants import RAW_RESPONSE_HEADER
 from openai.types.chat import ChatCompletion
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
@@ -207,7 +208,7 @@ class _Asking:
             await asyncio.sleep(left)
         # What `chat.completions.with_raw_response.create` does, without looking at every field of the body, which takes
         # longer than all the rest: questions are asked by the ten thousand, often on the machine that answers them.
-        raw = {"headers": {RAW_RESPONSE_HEADER: "true"}}
+        raw = make_request_options(extra_headers={RAW_RESPONSE_HEADER: "true"})
         return await client.post("/chat/completions", cast_to=ChatCompletion, body=body, options=raw)
 
     def _wait(self, state: RetryCallState) -> float:

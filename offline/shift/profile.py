@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from trimtab.vectors import AlphaRange, ConceptDictionary, Profile, SteeringVector
 from trimtab.vectors.manifest import Positions
 
@@ -49,7 +51,7 @@ def profile_of_shift(
         )
     check_partition(dictionary)
     shifts = shifts_of(pairs, dictionary)
-    gated = GatedLayer(dictionary.centroids, shifts.deltas, (None,) * len(shifts.deltas))
+    gated = GatedLayer(dictionary.centroids, shifts.deltas.astype(np.float32), (None,) * len(shifts.deltas))
     method = f"mean shift of each concept, {dictionary.method}, K = {len(dictionary.labels)}"
     return Profile.fine(
         name,

@@ -13,7 +13,7 @@ vllm/multimodal: MULTIMODAL_REGISTRY (0.29 to 0.32).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ __all__ = ["Idefics2ForConditionalGeneration"]
 class Idefics2ForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsPP):
     """The model of a checkpoint whose architecture has this name."""
 
-    packed_modules_mapping: ClassVar = {
+    packed_modules_mapping = {  # noqa: RUF012  # declared so by vLLM
         "qkv_proj": ["q_proj", "k_proj", "v_proj"],
         "gate_up_proj": ["gate_proj", "up_proj"],
     }
@@ -81,7 +81,8 @@ class Idefics2ForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsLo
                 architectures=["MistralForCausalLM"],
                 prefix=maybe_prefix(prefix, "language_model"),
             )
-        self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
+        language_model: Any = self.language_model
+        self.make_empty_intermediate_tensors = language_model.make_empty_intermediate_tensors
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
         """The features of each picture, [its tiles * latents, D]; see `Processor` for what comes in."""
@@ -106,11 +107,13 @@ class Idefics2ForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsLo
         """The states after the last norm, [T, D], or what the next pipeline rank is handed."""
         if intermediate_tensors is not None:
             inputs_embeds = None
-        return self.language_model.model(input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds)
+        language_model: Any = self.language_model
+        return language_model.model(input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds)
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """The logits [N, V] of states [N, D]."""
-        logits: torch.Tensor | None = self.language_model.compute_logits(hidden_states)
+        language_model: Any = self.language_model
+        logits: torch.Tensor | None = language_model.compute_logits(hidden_states)
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:

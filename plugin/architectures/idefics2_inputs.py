@@ -116,7 +116,7 @@ class Processor(BaseMultiModalProcessor[Info]):
     ) -> Sequence[PromptReplacement]:
         image, _ = self.info.marks()
 
-        def details(number: int) -> PromptUpdateDetails[Any]:
+        def details(number: int) -> PromptUpdateDetails:
             # As many as there are, not as many as there should be: a request may turn splitting on or off.
             tiles = len(out_mm_kwargs["image"][number]["pixel_values"].data)
             return PromptUpdateDetails.select_token_id(self.info.between(tiles), image)

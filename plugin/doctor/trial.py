@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -119,11 +119,12 @@ def _blocks(model: Any) -> Any:
 def _serve(
     folder: str, dtype: str, layers: list[int], ids: list[int], profiles: str, arguments: dict[str, Any]
 ) -> Found:
-    from vllm import LLM, SamplingParams
+    from vllm import LLM, SamplingParams, TokensPrompt
 
     from ..config import engine_args
 
-    settings = {
+    settings: dict[str, Any] = {
+        "dtype": dtype,
         "max_model_len": 256,
         "max_num_seqs": 8,
         "enforce_eager": True,
@@ -131,13 +132,13 @@ def _serve(
         **arguments,
         **engine_args(profiles, model=folder),
     }
-    llm = LLM(folder, dtype=dtype, **settings)
+    llm = LLM(folder, **settings)
     found: Found = {}
     for layer in (None, *layers):
         steering = None if layer is None else {"steering": f"after-{layer}"}
         params = SamplingParams(max_tokens=1, temperature=0, logprobs=-1, detokenize=False, extra_args=steering)
-        (answer,) = llm.generate([{"prompt_token_ids": ids}], params, use_tqdm=False)
-        (step,) = answer.outputs[0].logprobs
+        (answer,) = llm.generate([TokensPrompt(prompt_token_ids=ids)], params, use_tqdm=False)
+        (step,) = cast(list[dict[int, Any]], answer.outputs[0].logprobs)
         found[layer] = np.array([step[token].logprob for token in sorted(step)], np.float32)
     return found
 

@@ -64,7 +64,7 @@ class DummyRuns:
     def _without_graphs(self) -> Iterator[None]:
         compiled = [module for module in self._runner.get_model().modules() if hasattr(module, "do_not_compile")]
         before = [module.do_not_compile for module in compiled]
-        manager = self._runner.cudagraph_manager if self._is_v2 else None
+        manager: Any = self._runner.cudagraph_manager if self._is_v2 else None
         captured = manager is not None and manager._graphs_captured
         for module in compiled:
             module.do_not_compile = True

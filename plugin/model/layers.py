@@ -36,7 +36,8 @@ def find_layers(model: nn.Module, registered: Iterable[object], depth: int) -> n
     owners = {id(module) for module in registered if isinstance(module, AttentionLayerBase)}
     if not owners:
         raise _refusal(model, "none of its modules owns a KV cache")
-    text: Any = model.get_language_model() if hasattr(model, "get_language_model") else model
+    outer: Any = model
+    text = outer.get_language_model() if hasattr(outer, "get_language_model") else outer
     holding = [
         module for module in text.modules() if isinstance(module, nn.ModuleList) and _holds(module, owners, depth)
     ]

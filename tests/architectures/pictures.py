@@ -236,6 +236,11 @@ def _internvl(folder: Path) -> None:
     write(folder, hf.InternVLForConditionalGeneration(config), processor, noise=0.03)
 
 
+def _siglip(**settings: Any) -> hf.SiglipVisionConfig:
+    """settings: of the tower; some of them the class does not declare, and reads."""
+    return hf.SiglipVisionConfig(**{**_TOWER, **settings})
+
+
 def _gemma3(folder: Path) -> None:
     marks = ("<start_of_image>", "<end_of_image>", "<image_soft_token>")
     lines = ("\n\n\n\n", "\n\n\n", "\n\n", "\n")  # vLLM looks each of these up in the vocabulary
@@ -243,7 +248,7 @@ def _gemma3(folder: Path) -> None:
     words = byte_tokenizer([*marks, *lines], **names)
     start, end, image = _numbers(words, *marks)
     config = hf.Gemma3Config(
-        vision_config=hf.SiglipVisionConfig(**_TOWER, num_hidden_layers=2, vision_use_head=False),
+        vision_config=_siglip(num_hidden_layers=2, vision_use_head=False),
         text_config=text_config(
             "Gemma3TextConfig", tie_word_embeddings=True, head_dim=32, query_pre_attn_scalar=32, sliding_window=64
         ),
@@ -262,7 +267,7 @@ def _paligemma(folder: Path) -> None:
     """Its processor puts the picture before the text by itself."""
     words = byte_tokenizer(["<image>", "\n"])
     (image,) = _numbers(words, "<image>")
-    vision = hf.SiglipVisionConfig(**_TOWER, num_hidden_layers=2, vision_use_head=False, projection_dim=HIDDEN)
+    vision = _siglip(num_hidden_layers=2, vision_use_head=False, projection_dim=HIDDEN)
     vision.num_image_tokens = 16
     text = text_config("GemmaConfig", tie_word_embeddings=True, head_dim=32, vocab_size=VOCABULARY + 1152)
     text.num_image_tokens = 16

@@ -99,7 +99,7 @@ def served(llm: Any, asks: Sequence[Mapping[str, Any]]) -> list[Any]:
     if chat:
         ((settings, template),) = {(tuple(ask.settings.items()), ask.template) for ask in found}
         turns = [ask.turn("image_pil") for ask in found]
-        more = {"mm_processor_kwargs": dict(settings) or None, "lora_request": lora, "use_tqdm": False}
+        more: dict[str, Any] = {"mm_processor_kwargs": dict(settings) or None, "lora_request": lora, "use_tqdm": False}
         more |= {"chat_template": template}
         return list(llm.chat(turns, params, **more))
     prompts = [_prompt(llm, ask) for ask in found]

@@ -40,7 +40,7 @@ class Reference:
         self.inside: list[bool] = []
         """Of each position that a limited gate of the last call saw: was it near enough?"""
 
-    def prompt(self, ask: Ask) -> list[int]:
+    def prompt(self, ask: Any) -> list[int]:
         """Its tokens, image placeholders included."""
         return [int(token) for token in self._inputs(ask)["input_ids"][0]]
 
@@ -58,7 +58,7 @@ class Reference:
         }[kind]
 
     @torch.inference_mode()
-    def logprobs(self, ask: Ask, tokens: Sequence[int], profile: Profile | None = None, alpha: float = 0.0) -> Float32:
+    def logprobs(self, ask: Any, tokens: Sequence[int], profile: Profile | None = None, alpha: float = 0.0) -> Float32:
         """Log-probabilities [n, V] of the positions that predict `tokens`, one after the other, given those before."""
         return self.summed(ask, tokens, [] if profile is None else [(profile, alpha)])
 

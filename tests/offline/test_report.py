@@ -8,6 +8,7 @@ from base64 import b64decode
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -111,7 +112,7 @@ def test_no_text_of_a_finding_becomes_markup() -> None:
     point = SweepPoint(series=ATTACK, layer=1, alpha=1, split="dev", gained=wide, collateral=wide, chosen=True)
     concept = Concept(label=ATTACK, rows=1, purity=1, words=(ATTACK,), images=(ATTACK,))
     example = Example(before=ATTACK, after=f"{ATTACK} b", question=ATTACK, picture=ATTACK, mark=ATTACK)
-    told = {"title": ATTACK, "note": ATTACK}
+    told: dict[str, Any] = {"title": ATTACK, "note": ATTACK}
     both = {ATTACK: wide, "b": wide}
     page = page_of(
         ConceptsFound(**told, layer=1, method=ATTACK, concepts=(concept,), quality={ATTACK: 1}),

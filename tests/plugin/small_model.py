@@ -65,7 +65,8 @@ class TensorDecoderLayer(DecoderLayer):
     """Returns the stream, with a batch of one before it, as layers of the Transformers backend do."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden + self.inner(hidden)
+        stream: torch.Tensor = hidden + self.inner(hidden)
+        return stream
 
 
 class Decoder(nn.Module):
@@ -94,7 +95,8 @@ class Decoder(nn.Module):
         found, *residual = self(hidden)
         is_sum = isinstance(self.layers[self.here[0]], LlamaDecoderLayer)
         stream = found + residual[0] if is_sum else found
-        return stream.reshape(-1, SIZE) / stream.reshape(-1, SIZE).square().mean(1, keepdim=True).sqrt()
+        normed: torch.Tensor = stream.reshape(-1, SIZE) / stream.reshape(-1, SIZE).square().mean(1, keepdim=True).sqrt()
+        return normed
 
 
 class Runner:

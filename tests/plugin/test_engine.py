@@ -108,7 +108,8 @@ def test_the_outermost_model_of_an_engine_that_asked_is_armed_and_no_other(
         config.additional_config = {}
     config.model_config.runner_type = "generate"
     model_config = SimpleNamespace(runner_type=runner_type)
-    assert base_loader.initialize_model(config, prefix=prefix, model_config=model_config) is built  # type: ignore[arg-type]
+    loader: Any = base_loader
+    assert loader.initialize_model(config, prefix=prefix, model_config=model_config) is built
     assert (tables_of(built) is not None) is is_armed
     assert hasattr(built, "get_model_state_cls") is is_armed
     assert not hasattr(Decoder(), "get_model_state_cls")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -179,7 +179,7 @@ def test_what_is_captured_of_every_form_is_the_stream_that_the_next_layer_reads(
     model.last_states(embedded)
     _, found = rows.take(["r"])["r"]
     stream = embedded
-    for number, inner in enumerate(module.inner for module in model.layers):
+    for number, inner in enumerate(cast(nn.Module, module.inner) for module in model.layers):
         stream = stream + inner(stream)
         kept = np.frombuffer(found[str(number)], np.float32).reshape(5, SIZE)
         np.testing.assert_allclose(kept, stream.numpy(), rtol=1e-5, atol=1e-5)

@@ -85,7 +85,8 @@ def test_what_is_registered_without_a_cache_is_passed_over() -> None:
 
 @pytest.mark.parametrize("here", [range(1), range(3, 4), range(1, 3)])
 def test_a_pipeline_rank_finds_the_list_that_has_stand_ins_for_the_layers_of_others(here: Iterable[int]) -> None:
-    decoder = nn.ModuleList(layer() if number in here else PPMissingLayer() for number in range(4))
+    stand_in: type[nn.Module] = PPMissingLayer
+    decoder = nn.ModuleList(layer() if number in here else stand_in() for number in range(4))
     model = Box(models=nn.ModuleList([Box(layers=decoder)]))
     assert find(model) is decoder
 

@@ -66,7 +66,7 @@ def test_what_is_decided_survives_compilation(backend: str) -> None:
     one, other = case_of(5), replace(case_of(5), decided=case_of(5).decided + 1)
 
     @torch.compile(fullgraph=True, backend=backend)
-    def layers(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    def layers(hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         delta = steer(hidden, residual, *one.tensors()[2:])
         return delta + steer(hidden, residual, *other.tensors()[2:])
 

@@ -76,17 +76,18 @@ def delta_of(change: Callable[[torch.Tensor], torch.Tensor], layer: int | None =
 
     @contextmanager
     def broken(runner: Runner) -> Iterator[None]:
-        forward = LayerTable.forward
+        forward: Any = LayerTable.forward
 
         def changed(self: LayerTable, *stream: Any) -> torch.Tensor:
             delta = forward(self, *stream)
             return change(delta) if layer in (None, self.layer) else delta
 
-        LayerTable.forward = changed  # type: ignore[method-assign]
+        armed: Any = LayerTable
+        armed.forward = changed
         try:
             yield
         finally:
-            LayerTable.forward = forward  # type: ignore[method-assign]
+            armed.forward = forward
 
     return broken
 

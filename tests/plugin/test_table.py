@@ -149,7 +149,7 @@ def test_loading_writes_in_place(registry: Registry) -> None:
 def test_all_tensors_are_buffers_that_no_checkpoint_names(registry: Registry) -> None:
     table = room_for_all(registry).layers[1]
     assert {name for name, _ in table.named_buffers()} == {
-        *("rows", "bias", "slots", "limits", "decided"),
+        *("summed", "rows", "bias", "slots", "limits", "decided"),
         *("tokens.entries", "tokens.lost"),
     }
     assert not table.state_dict()
@@ -212,10 +212,11 @@ def test_the_probes_row_and_slot_are_nobody_elses_and_leave_no_trace(registry: R
     table, stream = tables.layers[1], torch.zeros(3, SIZE)
     with tables.tokens.probing(tables.probe_slot):
         assert not table.forward(stream, stream).any()
-        table.probe(tables.probe_slot, 8.0)
-        assert table.forward(stream, stream).tolist() == [[-8.0, 8.0, -8.0, 8.0]] * 3
+        table.probe(tables.probe_slot, torch.tensor([-8.0, 8.0, -8.0, 8.0]))
+        added = table.forward(stream, stream).tolist()  # on every second token
+        assert added == [[-8.0, 8.0, -8.0, 8.0], [0.0] * SIZE, [-8.0, 8.0, -8.0, 8.0]]
         assert not tables.layers[0].forward(stream, stream).any()
-        table.probe(tables.probe_slot, 0)
+        table.probe(tables.probe_slot, None)
         assert not table.forward(stream, stream).any()
     assert all(torch.equal(tensor, before[name]) for name, tensor in buffers(tables).items())
 

@@ -69,6 +69,7 @@ def _effects(dev: Exam, served: Sequence[Profile]) -> TableFound:
     for profile in served:
         found = judged(judge, dev.samples, dev.plain, dev.steered(profile, ALPHA))
         table.append((profile.name.replace("-", " "), percent(found.gained), percent(found.collateral)))
+        assert found.collateral is not None  # most answers are neither yes nor no
         if profile.name in DRAWN:
             turned.append(100 * found.gained.value)
             strayed.append(100 * found.collateral.value)
