@@ -12,6 +12,7 @@ from typing import Any
 from tests.architectures.comparison import BOUND
 from tests.architectures.table import ROWS
 from tests.engine.engine import ROOT
+from trimtab.plugin.architectures.brought import BROUGHT
 
 __all__ = ["ALSO_BY_TRANSFORMERS", "state_of_the_code", "write"]
 
@@ -115,7 +116,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         cells = (
             f"`{name}`",
             row["status"],
-            "vLLM's own class" if row["implementation"] == "native" else "the Transformers backend",
+            _class(name, row["implementation"]),
             "yes" if row["pictures"] else "",
             "yes" if row["compiled"] else "",
             difference,
@@ -123,6 +124,12 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _class(name: str, implementation: str) -> str:
+    if implementation == "transformers":
+        return "the Transformers backend"
+    return "trimtab's class" if name in BROUGHT else "vLLM's own class"
 
 
 def _by_transformers(other: Mapping[str, Any]) -> str:
