@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -177,6 +177,8 @@ def _row(case: Case, slot: int, decision: int, h: torch.Tensor, decided: torch.T
 
 def _inside(case: Case, metric: int, h: torch.Tensor, centroid: int) -> bool:
     c, limit = case.rows[centroid].double(), float(case.limits[centroid])
+    if limit == inf:  # none, so that nothing is too far, a state of zeros included
+        return True
     if metric == EUCLIDEAN:
         return float((h - c).square().sum()) <= limit
     if metric == COSINE:

@@ -9,7 +9,7 @@ from itertools import cycle, islice
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.plugin.steering_case import FORMS, Case, Slot, expected, make_case, run
@@ -56,7 +56,12 @@ def alphas_of(case: Case) -> torch.Tensor:
     return case.tokens[:, ALPHA].contiguous().view(torch.float32)
 
 
+BESIDE_ZERO = make_case(1, tokens=1, size=1, slots=[Slot(2, COSINE, (math.inf,))], dtype=torch.float32, parts=1)
+"""Nearest is a centroid of zeros, which has no cosine, and no limit either."""
+
+
 @given(cases)
+@example(BESIDE_ZERO)
 def test_every_token_gets_what_a_loop_over_tokens_gives_it(case: Case) -> None:
     answer = run(case)
     assert answer[0].dtype == case.hidden.dtype
