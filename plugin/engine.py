@@ -98,9 +98,8 @@ def _admit(process: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) ->
     if not _asks(self.vllm_config):
         return request
     try:
-        if admission.mentions_steering(request):
-            most = dose.largest_addition(self.vllm_config.model_config.dtype)
-            admission.admit(request, admission.registry_of(self.vllm_config), most=most)
+        registry = admission.registry_of(self.vllm_config) if admission.mentions_steering(request) else None
+        admission.admit(request, registry, most=dose.largest_addition(self.vllm_config.model_config.dtype))
         capture_request.admit(request, self.vllm_config)
     except Exception:
         unsend(self.renderer.mm_processor_cache, [feature.mm_hash for feature in request.mm_features or ()])

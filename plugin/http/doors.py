@@ -95,8 +95,6 @@ async def create_steered_chat_completion(request: SteeredChatCompletionRequest, 
     response: Response = await vllm_chat.create_chat_completion(request, raw_request)
     if response is not None and response.status_code == 200:
         response.headers.update(_headers(chosen))
-        if not chosen:
-            metrics.count(NONE)  # a steered one is counted when it is admitted
     return response
 
 

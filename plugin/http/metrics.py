@@ -20,5 +20,5 @@ def announce(profiles: Iterable[str] | None) -> None:
 
 
 def count(profile: str) -> None:
-    """Count one accepted request."""
+    """Count one admitted request; one of several prompts counts once per prompt."""
     _REQUESTS.labels(profile).inc()

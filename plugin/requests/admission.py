@@ -11,22 +11,32 @@ from contextlib import contextmanager
 from typing import Any
 
 from trimtab.vectors import Registry
-from trimtab.vectors.asked import FIELD, Asked, parse
+from trimtab.vectors.asked import FIELD, NONE, Asked, parse
 from trimtab.vectors.errors import RequestError
 
 from ..config import SteeringConfig, open_registry
+from .decided import Chosen, once
 from .dose import check_dose
 from .kv import WIRE_KEY
 from .positions import pictures
 from .request import choose, resolve
 
-__all__ = ["ASKED_KEY", "admit", "asked_in", "mentions_steering", "observers", "refusals", "registry_of"]
+__all__ = [
+    "ASKED_KEY",
+    "admit",
+    "asked_in",
+    "chosen_for",
+    "mentions_steering",
+    "observers",
+    "refusals",
+    "registry_of",
+]
 
 ASKED_KEY = FIELD
 """Where `SamplingParams.extra_args` carries what a caller asks for."""
 
 observers: list[Callable[[str], None]] = []
-"""Told the name of each profile of each request that is admitted."""
+"""Told the name of each profile of each request that is admitted, and NONE for one that is not steered."""
 
 _KEYS = frozenset({ASKED_KEY, WIRE_KEY})
 
@@ -52,23 +62,34 @@ def admit(request: Any, registry: Registry | None, *, most: float = math.inf) ->
         VLLMValidationError: a 400 over HTTP; nothing has been scheduled yet.
     """
     params = request.sampling_params
-    if params is None or not params.extra_args or params.extra_args.keys().isdisjoint((ASKED_KEY, WIRE_KEY)):
+    if params is None:  # nothing is generated
         return
     with refusals():
-        asked = asked_in(params.extra_args)
-        check_dose(choose(asked, registry), most)
+        asked = asked_in(params.extra_args or {})
+        chosen = chosen_for(asked, registry)
+        check_dose(chosen, most)
         # The caller's dictionary may be shared by many requests: leave it as it is.
-        extra_args = {key: value for key, value in params.extra_args.items() if key != ASKED_KEY}
-        if asked:
+        extra_args = {key: value for key, value in (params.extra_args or {}).items() if key != ASKED_KEY}
+        if chosen:
             if request.resumable:
                 raise RequestError("steering is not served on resumable (streaming-input) requests")
             spans = pictures(feature.mm_position for feature in request.mm_features or ())
-            resolved = resolve(asked, registry, prompt_length=prompt_length(request), pictures=spans)
+            resolved = resolve(chosen, prompt_length=prompt_length(request), pictures=spans)
             extra_args[WIRE_KEY] = resolved.to_wire()
-    params.extra_args = extra_args or None
-    for tell in observers:
-        for one in asked:
-            tell(one.profile)
+    if mentions_steering(request) or chosen:
+        params.extra_args = extra_args or None
+    for name in [profile.name for profile, _ in chosen] or [NONE]:
+        for tell in observers:
+            tell(name)
+
+
+def chosen_for(asked: tuple[Asked, ...], registry: Registry | None) -> Chosen:
+    """The profiles and strengths that a request gets, see `decided`.
+
+    Raises:
+        RequestError: as `choose`.
+    """
+    return once(asked, lambda: choose(asked, registry))
 
 
 def asked_in(extra_args: Mapping[str, Any]) -> tuple[Asked, ...]:

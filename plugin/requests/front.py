@@ -27,7 +27,7 @@ from .dose import check_dose, largest_addition
 from .kv import WIRE_KEY
 from .lost import raise_if_lost
 from .positions import pictures
-from .request import choose, resolve
+from .request import resolve
 from .sent_pictures import unsend
 
 __all__ = ["check_rendered", "check_request", "install"]
@@ -61,7 +61,7 @@ def check_request(request: Any, vllm_config: Any) -> None:
     if SteeringConfig.of(vllm_config) is None:
         return
     with admission.refusals():
-        chosen = choose(parse(fields.asked_in(request)), admission.registry_of(vllm_config))
+        chosen = admission.chosen_for(parse(fields.asked_in(request)), admission.registry_of(vllm_config))
         check_dose(chosen, largest_addition(vllm_config.model_config.dtype))
         if chosen and getattr(request, "use_beam_search", False):
             raise fields.no_beams()
@@ -89,12 +89,12 @@ def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> N
     config = engine.vllm_config
     try:
         with admission.refusals():
-            asked, registry = admission.asked_in(extra_args), admission.registry_of(config)
-            check_dose(choose(asked, registry), largest_addition(config.model_config.dtype))
-            if asked:
+            chosen = admission.chosen_for(admission.asked_in(extra_args), admission.registry_of(config))
+            check_dose(chosen, largest_addition(config.model_config.dtype))
+            if chosen:
                 spans = pictures(chain.from_iterable(prompt.get("mm_placeholders", {}).values()))
                 tokens = prompt["prompt_embeds"] if prompt["type"] == "embeds" else prompt["prompt_token_ids"]
-                resolve(asked, registry, prompt_length=len(tokens), pictures=spans)
+                resolve(chosen, prompt_length=len(tokens), pictures=spans)
     except Exception:
         hashes = chain.from_iterable(prompt.get("mm_hashes", {}).values())
         unsend(engine.renderer.mm_processor_cache, hashes)

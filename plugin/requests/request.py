@@ -72,13 +72,15 @@ def _choose_one(asked: Asked, registry: Registry) -> tuple[Profile, float]:
     return profile, alphas.check(alphas.default if asked.alpha is None else asked.alpha)
 
 
-def resolve(asked: Sequence[Asked], registry: Registry | None, *, prompt_length: int, pictures: Spans = ()) -> Steering:
+def resolve(chosen: Sequence[tuple[Profile, float]], *, prompt_length: int, pictures: Spans = ()) -> Steering:
     """Fix everything about a steered request, given its tokenised prompt: its length (≥ 1) and where pictures lie.
 
+    chosen: as `choose` gives it, at least one.
+
     Raises:
-        RequestError: as `choose`, and for a profile that steers positions which this prompt does not have.
+        RequestError: a profile steers positions which this prompt does not have.
     """
-    parts = [_part(profile, alpha, prompt_length, pictures) for profile, alpha in choose(asked, registry)]
+    parts = [_part(profile, alpha, prompt_length, pictures) for profile, alpha in chosen]
     return Steering(tuple(sorted(parts, key=lambda part: (part.digest, part.alpha))))
 
 

@@ -16,7 +16,7 @@ from trimtab.plugin.requests import admission
 from trimtab.plugin.requests.admission import ASKED_KEY, admit
 from trimtab.plugin.requests.kv import WIRE_KEY
 from trimtab.plugin.requests.positions import END, pictures
-from trimtab.plugin.requests.request import resolve
+from trimtab.plugin.requests.request import choose, resolve
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.asked import Asked
 
@@ -53,7 +53,7 @@ def picture(offset: int, length: int, mask: list[bool] | None = None, modality: 
 def test_a_wish_is_replaced_by_what_it_stands_for(registry: Registry) -> None:
     request = request_with({ASKED_KEY: {"profile": "polite", "alpha": 0.25}, "other": 1})
     admit(request, registry)
-    wire = resolve([Asked("polite", 0.25)], registry, prompt_length=7).to_wire()
+    wire = resolve(choose([Asked("polite", 0.25)], registry), prompt_length=7).to_wire()
     assert extra_args_of(request) == {"other": 1, WIRE_KEY: wire}
 
 
@@ -66,7 +66,7 @@ def test_the_prompts_length_counts_embeddings_too(registry: Registry) -> None:
 def test_a_list_of_wishes_is_replaced_by_as_many_parts(registry: Registry) -> None:
     request = request_with({ASKED_KEY: ["polite", {"profile": "gender-neutral", "alpha": 2}]})
     admit(request, registry)
-    wire = resolve([Asked("gender-neutral", 2), Asked("polite")], registry, prompt_length=7).to_wire()
+    wire = resolve(choose([Asked("gender-neutral", 2), Asked("polite")], registry), prompt_length=7).to_wire()
     assert extra_args_of(request) == {WIRE_KEY: wire}
 
 

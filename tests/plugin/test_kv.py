@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.plugin import asked
 from tests.plugin.conftest import SIZE
 from trimtab.plugin.requests.kv import WIRE_KEY, acts_after_last_block_only, block_keys, kv_key
-from trimtab.plugin.requests.request import Part, Steering, resolve
+from trimtab.plugin.requests.request import Part, Steering, choose, resolve
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.asked import Asked
 
@@ -104,11 +104,11 @@ def test_the_order_of_the_parts_does_not_matter(pair: tuple[Steering, Steering],
 
 
 def test_a_part_after_the_last_layer_changes_no_key(registry: Registry) -> None:
-    both = resolve([Asked("brief"), Asked("polite")], registry, prompt_length=3)
-    assert blocks_of(both) == blocks_of(resolve([Asked("polite")], registry, prompt_length=3))
+    both = resolve(choose([Asked("brief"), Asked("polite")], registry), prompt_length=3)
+    assert blocks_of(both) == blocks_of(resolve(choose([Asked("polite")], registry), prompt_length=3))
 
 
 def test_an_unsteered_request_and_one_that_changes_no_kv_get_no_key(registry: Registry) -> None:
-    wire = resolve([Asked("brief")], registry, prompt_length=3).to_wire()
+    wire = resolve(choose([Asked("brief")], registry), prompt_length=3).to_wire()
     for extra_args in (None, {}, {"other": 1}, {WIRE_KEY: wire}):
         assert all(block_keys(extra_args, start, start + 4) == () for start in range(0, 20, 4))

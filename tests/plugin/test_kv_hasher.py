@@ -15,7 +15,7 @@ from vllm.v1.request import Request
 from tests.plugin import asked
 from trimtab.plugin.requests import kv
 from trimtab.plugin.requests.kv import WIRE_KEY
-from trimtab.plugin.requests.request import Steering, resolve
+from trimtab.plugin.requests.request import Steering, choose, resolve
 from trimtab.vectors import Registry
 from trimtab.vectors.asked import Asked
 
@@ -54,7 +54,7 @@ def hashes(
 
 
 def wire_of(registry: Registry, name: str, alpha: float | None = None, prompt_length: int = len(PROMPT)) -> object:
-    return resolve([Asked(name, alpha)], registry, prompt_length=prompt_length).to_wire()
+    return resolve(choose([Asked(name, alpha)], registry), prompt_length=prompt_length).to_wire()
 
 
 def shared(one: list[bytes], other: list[bytes]) -> list[bool]:
@@ -104,7 +104,7 @@ def test_blocks_are_shared_exactly_while_the_steering_agrees(one: Steering, othe
 
 def test_profiles_that_are_added_up_share_with_neither_alone(registry: Registry) -> None:
     def wire(*names: str) -> object:
-        return resolve([Asked(name) for name in names], registry, prompt_length=10).to_wire()
+        return resolve(choose([Asked(name) for name in names], registry), prompt_length=10).to_wire()
 
     both = hashes(wire("polite", "gender-neutral"))
     assert both == hashes(wire("gender-neutral", "polite"))
@@ -115,7 +115,7 @@ def test_profiles_that_are_added_up_share_with_neither_alone(registry: Registry)
 
 def test_kv_events_publish_one_key_per_profile(registry: Registry) -> None:
     """vLLM publishes of each extra key its second element: a key that held two profiles would lose one."""
-    wire = resolve([Asked(name) for name in ("polite", "gender-neutral")], registry, prompt_length=14).to_wire()
+    wire = resolve(choose([Asked(name) for name in ("polite", "gender-neutral")], registry), prompt_length=14).to_wire()
     request = Request("r", PROMPT, SamplingParams(extra_args={WIRE_KEY: wire}), None)
     keys, _ = kv_cache_utils.generate_block_hash_extra_keys(request, 12, 16, 0)
     published = (kv_cache_utils.to_event_extra_keys([keys]) or [None])[0]

@@ -59,27 +59,27 @@ def test_an_unknown_profile_is_refused_with_the_nearest_name(registry: Registry)
 
 def test_a_server_without_profiles_says_so() -> None:
     with pytest.raises(RequestError, match=r"started without steering profiles.*--steering-profiles DIR") as caught:
-        resolve([Asked("polite")], None, prompt_length=3)
+        resolve(choose([Asked("polite")], None), prompt_length=3)
     assert caught.value.param == "steering"
 
 
 @given(length=st.integers(1, 10**6))
 def test_answer_begins_at_the_last_prompt_position_and_all_at_the_first(length: int, registry: Registry) -> None:
     for name, first in (("polite", length - 1), ("gender-neutral", 0)):
-        (part,) = resolve([Asked(name)], registry, prompt_length=length).parts
+        (part,) = resolve(choose([Asked(name)], registry), prompt_length=length).parts
         assert part.spans == ((first, END),)
 
 
 def test_each_part_tells_its_profile_and_strength(registry: Registry, coarse: Profile, fine: Profile) -> None:
-    parts = resolve([Asked("polite", 1.25), Asked("gender-neutral")], registry, prompt_length=7).parts
+    parts = resolve(choose([Asked("polite", 1.25), Asked("gender-neutral")], registry), prompt_length=7).parts
     assert {(part.digest, part.alpha) for part in parts} == {(coarse.digest, 1.25), (fine.digest, 1.0)}
     assert not any(part.once for part in parts)
 
 
 @given(order=st.permutations(["polite", "gender-neutral", "brief"]))
 def test_the_order_of_a_wish_does_not_matter(order: list[str], registry: Registry) -> None:
-    steering = resolve([Asked(name) for name in order], registry, prompt_length=7)
-    assert steering == resolve([Asked(name) for name in sorted(order)], registry, prompt_length=7)
+    steering = resolve(choose([Asked(name) for name in order], registry), prompt_length=7)
+    assert steering == resolve(choose([Asked(name) for name in sorted(order)], registry), prompt_length=7)
     assert [part.digest for part in steering.parts] == sorted(part.digest for part in steering.parts)
 
 
@@ -101,7 +101,7 @@ def test_the_spans_follow_the_prompt_and_its_pictures(
     positions: Any, spans: tuple[tuple[int, int], ...], model: ModelIdentity
 ) -> None:
     registry = profile_for(model, positions=positions)
-    (part,) = resolve([Asked("p")], registry, prompt_length=10, pictures=((2, 4), (6, 8))).parts
+    (part,) = resolve(choose([Asked("p")], registry), prompt_length=10, pictures=((2, 4), (6, 8))).parts
     assert part.spans == spans
 
 
@@ -118,14 +118,14 @@ def test_positions_that_a_prompt_has_none_of_are_refused(
 ) -> None:
     pictures = ((0, 2),) if positions == "text" else ()
     with pytest.raises(RequestError, match=f"steers positions '{positions}', and this prompt has none; {way_out}"):
-        resolve([Asked("p")], profile_for(model, positions=positions), prompt_length=length, pictures=pictures)
+        resolve(choose([Asked("p")], profile_for(model, positions=positions)), prompt_length=length, pictures=pictures)
 
 
 @pytest.mark.parametrize(("scope", "once"), [("sequence", True), ("token", False)])
 def test_a_gate_for_the_sequence_decides_once(scope: Any, once: bool, model: ModelIdentity) -> None:
     rows = np.eye(2, 4)
     profile = Profile.fine("p", {0: (rows, rows)}, model=model, gate=Gate(scope=scope))
-    (part,) = resolve([Asked("p")], Registry([profile]), prompt_length=3).parts
+    (part,) = resolve(choose([Asked("p")], Registry([profile])), prompt_length=3).parts
     assert part.once is once
 
 
