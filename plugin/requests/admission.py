@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from trimtab.vectors import Registry
@@ -105,12 +106,14 @@ def asked_in(extra_args: Mapping[str, Any]) -> tuple[Asked, ...]:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn a `RequestError` into vLLM's own, which is a 400 over HTTP."""
+    """Turn a `RequestError` into the error of vLLM's that has its status over HTTP: 400, or another that it names."""
     try:
         yield
     except RequestError as error:
-        from vllm.exceptions import VLLMValidationError
+        from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise GracefulHTTPError(str(error), HTTPStatus(error.status)) from error
         raise VLLMValidationError(str(error), parameter=error.param) from error
 
 

@@ -6,19 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from vllm.exceptions import VLLMValidationError
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+from vllm.exceptions import VLLMError, VLLMValidationError
 from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 
 from trimtab.plugin.requests import admission
-from trimtab.plugin.requests.admission import ASKED_KEY, admit
+from trimtab.plugin.requests.admission import ASKED_KEY, admit, refusals
 from trimtab.plugin.requests.kv import WIRE_KEY
 from trimtab.plugin.requests.positions import END, pictures
 from trimtab.plugin.requests.request import choose, resolve
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.asked import Asked
+from trimtab.vectors.errors import RequestError
 
 
 def request_with(extra_args: dict[str, Any] | None, tokens: int = 7, **fields: Any) -> EngineCoreRequest:
@@ -176,3 +178,14 @@ def test_a_request_without_steering_never_waits_for_the_profiles() -> None:
     assert not admission.mentions_steering(request_with(None, sampling_params=None, pooling_params=PoolingParams()))
     for key in (ASKED_KEY, WIRE_KEY):
         assert admission.mentions_steering(request_with({key: None}))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, "BadRequestError"), (403, "Forbidden"), (503, "Service Unavailable")]
+)
+def test_a_refusal_has_its_own_status_over_http(status: int, kind: str) -> None:
+    with pytest.raises(VLLMError) as caught, refusals():
+        raise RequestError("the reason", status=status)
+    answer = create_error_response(caught.value).error
+    assert (answer.code, answer.type) == (status, kind)
+    assert answer.message.startswith("the reason")

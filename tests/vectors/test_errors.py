@@ -50,7 +50,11 @@ def alpha_error() -> RequestError:
 
 @pytest.mark.parametrize(
     "error",
-    [UnknownProfileError("a", ["b"], param="model"), alpha_error(), RequestError("no", param="steering.unit")],
+    [
+        UnknownProfileError("a", ["b"], param="model"),
+        alpha_error(),
+        RequestError("no", param="steering.unit", status=503),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_a_request_error_keeps_everything_across_a_process_border(error: RequestError) -> None:
