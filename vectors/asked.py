@@ -1,9 +1,13 @@
 """The grammar of `steering`: one parser for the server's field, for `extra_args` and for what a client sends.
 
     "NAME"                                     a profile at its own default strength
+    "NAME@0.8"                                 a profile at a strength
+    "NAME@sha256:0123456789ab"                 a version of it, by the first 12 or more digits of its digest
     {"profile": "NAME", "alpha": 0.8}          a profile at a strength; `alpha` may be left out
     [..., ...]                                 1 to 4 different profiles, added up
     "none"                                     no steering, said aloud; null says the same
+
+A NAME of an object may have a version or a strength, too. `split_model` reads the same after the name of a model.
 
 Pure: text and numbers in, `Asked` out. Which profiles exist and which strengths they allow is the registry's to say.
 """
@@ -13,29 +17,38 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import AlphaError, RequestError, shown
 
-__all__ = ["FIELD", "MOST_PROFILES", "NONE", "Asked", "parse", "read_text"]
+__all__ = ["FIELD", "MOST_PROFILES", "NONE", "SHA256", "Asked", "parse", "read_text", "split_model"]
 
 FIELD = "steering"
 NONE = "none"
+SHA256 = "sha256:"
+"""What a version begins with."""
 MOST_PROFILES = 4
 """How many profiles one request may add up."""
 
 _FIELDS = ("profile", "alpha")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_VERSION = re.compile(r"[0-9a-f]{12,64}")
 _FORMS = f'"NAME", {{"profile": "NAME", "alpha": 0.8}}, a list of up to {MOST_PROFILES} of these, or "none"'
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A profile by name, and a number or None for the profile's default. The profile's range decides on the number."""
+    """A profile by name, and a number or None for the profile's default. The profile's range decides on the number.
+
+    version: the first 12 to 64 hex digits of the profile's digest, or None for the version that is active.
+    """
 
     profile: str
     alpha: Any = None
+    version: str | None = None
 
 
 def parse(value: object) -> tuple[Asked, ...]:
@@ -98,7 +111,7 @@ def _parse_one(value: object) -> Asked:
     if value == NONE:
         raise RequestError(f'"none" stands alone, not in a list; write {_FORMS}')
     if isinstance(value, str):
-        return Asked(_name(value))
+        return _parse_name(value)
     if isinstance(value, Mapping):
         return _parse_object(value)
     raise RequestError(f"steering must be {_FORMS}, not {type(value).__name__}")
@@ -122,13 +135,49 @@ def _parse_object(value: Mapping[Any, Any]) -> Asked:
         raise RequestError(f"steering.profile must be the name of a profile; write {_FORMS}", param="steering.profile")
     if profile == NONE:
         raise RequestError('"none" takes no strength: write "steering": "none"', param="steering.profile")
-    return Asked(_name(profile), _alpha(value["alpha"]) if "alpha" in value else None)
+    asked = _parse_name(profile)
+    if "alpha" not in value:
+        return asked
+    if asked.alpha is not None:
+        raise AlphaError(f"steering has two strengths, in {shown(profile)} and in alpha; write one of them")
+    return replace(asked, alpha=_alpha(value["alpha"]))
 
 
-def _name(name: str) -> str:
+def _parse_name(text: str) -> Asked:
+    """NAME, NAME@STRENGTH or NAME@sha256:DIGITS."""
+    name, at, rest = text.partition("@")
     if not name:
         raise RequestError(f"unknown profile '': the name is empty; write {_FORMS}", param="steering.profile")
-    return name
+    if not at:
+        return Asked(name)
+    if name == NONE:
+        raise RequestError('"none" takes no strength: write "steering": "none"', param="steering.profile")
+    if rest.startswith(SHA256):
+        if not _VERSION.fullmatch(rest.removeprefix(SHA256)):
+            raise RequestError(
+                f"{shown(rest)} is no version of a profile; write {SHA256} and the first 12 to 64 digits of its "
+                "digest, 0-9 and a-f (GET /v1/steering/profiles shows it)",
+                param="steering.profile",
+            )
+        return Asked(name, version=rest.removeprefix(SHA256))
+    if not _NUMBER.fullmatch(rest):
+        raise AlphaError(
+            f"{shown(rest)}, after the @ in {shown(text)}, is neither a strength nor a version; write NAME@0.8 or "
+            f"NAME@{SHA256}DIGITS"
+        )
+    return Asked(name, float(rest))
+
+
+def split_model(model: str, served: Iterable[str]) -> tuple[str, str] | None:
+    """The model and the wish of "MODEL:NAME", where NAME may have a strength or a version; None for any other text.
+
+    served: the names of all models. One that is `model` itself wins; else the longest that stands before a colon.
+    """
+    names = set(served)
+    if model in names:
+        return None
+    found = max((name for name in names if model.startswith(f"{name}:")), key=len, default=None)
+    return None if found is None else (found, model[len(found) + 1 :])
 
 
 def _alpha(value: object) -> numbers.Real:

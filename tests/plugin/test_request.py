@@ -57,6 +57,16 @@ def test_an_unknown_profile_is_refused_with_the_nearest_name(registry: Registry)
     assert caught.value.param == "steering.profile"
 
 
+def test_a_version_of_a_profile_is_served_where_it_is_the_loaded_one(registry: Registry, coarse: Profile) -> None:
+    for digits in (coarse.digest[:12], coarse.digest):
+        assert choose([Asked("polite", 1, digits)], registry) == [(coarse, 1.0)]
+    other = registry["brief"].digest[:12]
+    with pytest.raises(
+        RequestError, match=rf"{other} of profile 'polite' is not loaded; loaded is .*{coarse.digest[:12]}"
+    ):
+        choose([Asked("polite", version=other)], registry)
+
+
 def test_a_server_without_profiles_says_so() -> None:
     with pytest.raises(RequestError, match=r"started without steering profiles.*--steering-profiles DIR") as caught:
         resolve(choose([Asked("polite")], None), prompt_length=3)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.vectors.asked import MOST_PROFILES, Asked, parse, read_text
+from trimtab.vectors.asked import MOST_PROFILES, Asked, parse, read_text, split_model
 from trimtab.vectors.errors import RequestError
+
+DIGEST = "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize("value", [None, "none"])
@@ -26,6 +28,13 @@ def test_nothing_and_none_are_unsteered(value: object) -> None:
         ([{"profile": "polite", "alpha": 0}], [Asked("polite", 0)]),
         (["polite"], [Asked("polite")]),
         (({"profile": "polite"},), [Asked("polite")]),
+        ("polite@0.8", [Asked("polite", 0.8)]),
+        ("polite@-2", [Asked("polite", -2)]),
+        ("polite@1e-3", [Asked("polite", 0.001)]),
+        (f"polite@sha256:{DIGEST[:12]}", [Asked("polite", version=DIGEST[:12])]),
+        (f"polite@sha256:{DIGEST}", [Asked("polite", version=DIGEST)]),
+        ({"profile": f"polite@sha256:{DIGEST}", "alpha": 0.8}, [Asked("polite", 0.8, DIGEST)]),
+        (["polite@0.8", {"profile": "brief@2"}], [Asked("polite", 0.8), Asked("brief", 2)]),
         (
             ["b", {"profile": "a", "alpha": 2}, "d", {"profile": "c"}],
             [Asked("b"), Asked("a", 2), Asked("d"), Asked("c")],
@@ -52,6 +61,23 @@ def test_the_forms_of_a_wish(value: object, asked: list[Asked]) -> None:
         ([["polite"]], "steering", "not list"),
         (["polite", {"profile": "brief", "alhpa": 1}], "steering.alhpa", "unknown field 'alhpa' in steering"),
         ({}, "steering.profile", "steering.profile must be the name of a profile"),
+        ("@0.8", "steering.profile", "the name is empty"),
+        ("none@0.8", "steering.profile", '"none" takes no strength'),
+        ({"profile": "none@1"}, "steering.profile", '"none" takes no strength'),
+        ("polite@", "steering.alpha", "is neither a strength nor a version"),
+        ("polite@loud", "steering.alpha", "'loud', after the @ in 'polite@loud', is neither a strength nor a version"),
+        ("polite@nan", "steering.alpha", "is neither"),
+        ("polite@inf", "steering.alpha", "is neither"),
+        ("polite@1_0", "steering.alpha", "is neither"),
+        ("polite@ 1", "steering.alpha", "is neither"),
+        ("polite@0.8@0.8", "steering.alpha", "is neither"),
+        (DIGEST[:12].join(("polite@", "")), "steering.alpha", "is neither"),
+        (f"polite@sha256:{DIGEST[:11]}", "steering.profile", "is no version of a profile; write sha256: and the first"),
+        (f"polite@sha256:{DIGEST}0", "steering.profile", "is no version"),
+        (f"polite@sha256:{DIGEST[:12].upper()}", "steering.profile", "is no version"),
+        (f"polite@sha256:{DIGEST[:12]}@0.8", "steering.profile", "is no version"),
+        ({"profile": "polite@0.8", "alpha": 0.8}, "steering.alpha", "has two strengths"),
+        (["polite", "polite@0.8"], "steering", "names 'polite' twice"),
         ({"alpha": 1.0}, "steering.profile", "must be the name of a profile"),
         ({"profile": None}, "steering.profile", "must be the name of a profile"),
         ({"profile": ["polite"]}, "steering.profile", "must be the name of a profile"),
@@ -179,3 +205,31 @@ def test_a_lone_surrogate_comes_back_as_its_escape(value: object) -> None:
     with pytest.raises(RequestError, match=r"\\ud") as caught:
         parse(value)
     f"{caught.value} {caught.value.param}".encode()
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("base:polite", ("base", "polite")),
+        ("base:polite@0.8", ("base", "polite@0.8")),
+        ("base:none", ("base", "none")),
+        ("base:", ("base", "")),
+        ("base:v2:polite", ("base:v2", "polite")),  # the longest name
+        ("org/base@1:polite", ("org/base@1", "polite")),
+        ("base:v2", None),  # a name itself
+        ("base:taken", None),
+        ("base", None),
+        ("other:polite", None),
+        ("polite", None),
+        ("", None),
+    ],
+)
+def test_a_model_with_a_profile_is_split_after_the_name_of_a_served_model(
+    model: str, found: tuple[str, str] | None
+) -> None:
+    assert split_model(model, ["base", "base:v2", "base:taken", "org/base@1"]) == found
+
+
+@given(st.sampled_from(["polite", "a.b_c-1"]), st.floats(allow_nan=False, allow_infinity=False))
+def test_a_strength_after_the_name_is_the_same_number_as_in_the_object(name: str, alpha: float) -> None:
+    assert parse(f"{name}@{alpha!r}") == parse({"profile": name, "alpha": alpha})
