@@ -42,7 +42,7 @@ def check_layers_add(runs: DummyRuns, tables: SteeringTables, layers: Mapping[in
         for number, table in tables.layers.items()
     }
     first, *others = dict.fromkeys(runs.sizes)
-    with tables.tokens.probing(tables.probe_slot):
+    with tables.probing():
         plain = _Plain.of(runs, first, dtype)
         if plain is None:  # a pipeline rank that hands its states on
             return

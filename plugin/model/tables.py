@@ -8,7 +8,8 @@ their dtypes by name, because vLLM builds models under the model's own default d
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from ..steps.entries import TokenEntries
 from . import op_cpu
 from .forms import ReadsStream
 from .op import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE, steer
+from .room import Room, Seat
 
 __all__ = ["LayerTable", "SteeringTables"]
 
@@ -34,7 +36,7 @@ _METRICS = {"euclidean": EUCLIDEAN, "cosine": COSINE}
 
 
 class LayerTable(ReadsStream):
-    """The rows of a layer, see `op.steer` for their meaning. Row 0 belongs to the self-check."""
+    """The rows of a layer, see `op.steer` for their meaning. Row 0 belongs to the self-check, and else is infinite."""
 
     rows: torch.Tensor
     bias: torch.Tensor
@@ -64,7 +66,6 @@ class LayerTable(ReadsStream):
             from .op_triton import check_cache  # Triton is there where a GPU is
 
             check_cache()
-        self._free_row = _PROBE_ROW + 1
 
     def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         """What steering adds to the residual stream: [T, D], the stream's dtype. See `forms.parts`."""
@@ -75,20 +76,10 @@ class LayerTable(ReadsStream):
             opens=self.opens,
         )
 
-    def check_room(self, profile: Profile) -> None:
-        """Raises a StartupError where the profile's rows of this layer do not fit any more."""
-        rows = rows_of(profile.tensors[self.layer])
-        if self._free_row + rows > len(self.rows):
-            raise StartupError(
-                f"profile {profile.name!r} needs {rows} rows at layer {self.layer} and "
-                f"{len(self.rows) - self._free_row} are free; start with a larger --steering-rows"
-            )
-
-    def put(self, slot: int, profile: Profile) -> None:
-        """Write a profile's rows of this layer into free rows of the table, and then its slot."""
+    def put(self, slot: int, profile: Profile, first: int) -> None:
+        """Write a profile's rows of this layer into the table from row `first` on, and then its slot."""
         tensors = profile.tensors[self.layer]
         named = {name: torch.tensor(array) for name, array in tensors.named.items()}
-        first = self._free_row
         gate = profile.manifest.gate
         if gate is None:
             self.rows[first].copy_(named["vector"])
@@ -102,15 +93,24 @@ class LayerTable(ReadsStream):
             limits = _limits(gate, self.layer, count)
             self.limits[first:middle].copy_(limits)
             self._describe(slot, first, count, _METRICS[gate.metric] if limits.isfinite().any() else 0)
-        self._free_row += rows_of(tensors)
+
+    def leave(self, slot: int) -> None:
+        """Let a slot add nothing here, before another profile gets it."""
+        self._describe(slot, NOT_HERE, 0, 0)
 
     def probe(self, slot: int, vector: torch.Tensor | None) -> None:
         """Let `slot` add a vector [D] here; None ends it."""
         if vector is None:
             self.rows[_PROBE_ROW].zero_()
+            self.leave(slot)
         else:
             self.rows[_PROBE_ROW].copy_(vector)
-        self._describe(slot, NOT_HERE if vector is None else _PROBE_ROW, 0, 0)
+            self._describe(slot, _PROBE_ROW, 0, 0)
+
+    def lose(self, slot: int) -> None:
+        """Let `slot` add infinity here, which the op marks as lost."""
+        self.rows[_PROBE_ROW].fill_(math.inf)
+        self._describe(slot, _PROBE_ROW, 0, 0)
 
     def _describe(self, slot: int, first: int, count: int, metric: int) -> None:
         described = torch.zeros(3, dtype=torch.int32)
@@ -126,12 +126,24 @@ def _limits(gate: Gate, layer: int, count: int) -> torch.Tensor:
     return limits if gate.metric == "cosine" else limits**2
 
 
+class _Slots(dict[str, int]):
+    """The slots of the loaded profiles by their digests. A digest that is not there has the last slot, which adds
+    infinity: a request whose profile has left ends with an error (see `steps.lost`), and no worker fails."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self._lost = lost
+
+    def __missing__(self, digest: str) -> int:
+        return self._lost
+
+
 class SteeringTables(nn.Module):
     """All tables of one model, and the slots of the loaded profiles by their digests.
 
     Args:
         rows: armed layer → rows of its table.
-        slots: how many there are, 0 (unsteered) and the last (the self-check's) included.
+        slots: how many there are, 0 (unsteered) and the last (of the self-check, and of what is lost) included.
         tokens: the most tokens of a step. requests: the most requests of a batch.
         here: the armed layers that this pipeline rank has; all of them by default.
     """
@@ -156,14 +168,20 @@ class SteeringTables(nn.Module):
             layer: LayerTable(layer, rows[layer], slots, decisions, hidden_size, self.tokens, opens=layer == mine[0])
             for layer in mine
         }
-        self.slots: dict[str, int] = {}
         self.probe_slot = slots - 1
+        self.slots: dict[str, int] = _Slots(self.probe_slot)
+        self._seats: dict[str, Seat] = {}
+        self._room = Room({layer: rows[layer] for layer in mine}, slots)
         self._armed = tuple(rows)
         self._decide_once = False
         self._decisions = Decisions([table.decided for table in self.layers.values()], decisions)
+        self._lose_unknown()
 
-    def load(self, profile: Profile) -> None:
+    def load(self, profile: Profile, keep: Collection[str] | None = None) -> None:
         """Put a profile into the tables, in place: nothing is allocated on the device and no graph changes.
+
+        keep: digests of the profiles that must stay; where room is needed the others leave, the oldest first. None
+        keeps all.
 
         Raises:
             StartupError: a layer that is not armed, or no room.
@@ -176,18 +194,44 @@ class SteeringTables(nn.Module):
                 f"profile {profile.name!r} steers layer {missing[0]}, which is not armed (armed: "
                 f"{', '.join(map(str, self._armed)) or 'none'}); start with --steering-layers {missing[0]}"
             )
-        slot = len(self.slots) + 1
-        if slot >= self.probe_slot:
-            raise StartupError(
-                f"no slot is free for profile {profile.name!r} (there are {self.probe_slot - 1}); "
-                "start with a larger --steering-rows"
-            )
-        tables = [self.layers[layer] for layer in profile.layers if layer in self.layers]
-        for table in tables:  # all of them first, so that a refused profile leaves nothing behind
-            table.check_room(profile)
-        for table in tables:
-            table.put(slot, profile)
-        self.slots[profile.digest] = slot
+        needs = {layer: rows_of(profile.tensors[layer]) for layer in profile.layers if layer in self.layers}
+        seat = self._seat(profile.name, needs, [] if keep is None else [one for one in self.slots if one not in keep])
+        for layer, (first, _) in seat.rows.items():
+            self.layers[layer].put(seat.slot, profile, first)
+        self._seats[profile.digest], self.slots[profile.digest] = seat, seat.slot
+
+    def _seat(self, name: str, needs: Mapping[int, int], idle: list[str]) -> Seat:
+        while True:
+            try:
+                return self._room.take(name, needs)
+            except StartupError:
+                if not idle:
+                    raise
+                self._unload(idle.pop(0))
+
+    def _unload(self, digest: str) -> None:
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()  # a step that still runs may read these rows
+        seat = self._seats.pop(digest)
+        del self.slots[digest]
+        for layer in seat.rows:
+            self.layers[layer].leave(seat.slot)
+        self._room.give(seat)
+
+    @contextmanager
+    def probing(self) -> Iterator[None]:
+        """For the self-check, see `TokenEntries.probing`: its slot adds nothing until `LayerTable.probe` says so."""
+        for table in self.layers.values():
+            table.probe(self.probe_slot, None)
+        try:
+            with self.tokens.probing(self.probe_slot):
+                yield
+        finally:
+            self._lose_unknown()
+
+    def _lose_unknown(self) -> None:
+        for table in self.layers.values():
+            table.lose(self.probe_slot)
 
     def take(self, steering: Steering, name: str = "") -> SteeredRequest:
         """A request that arrives, and its id in the engine; what admission has resolved is loaded."""

@@ -13,9 +13,9 @@ from typing import Any
 __all__ = ["LOST", "raise_if_lost"]
 
 LOST = (
-    "the steering of this request was lost: what a profile was to add, here or in cached blocks that it shares, was "
-    "not a finite number in the model's dtype, so the answer would not have been steered; ask again, and restart the "
-    "server if that fails too"
+    "the steering of this request was lost: its profile had just been unloaded, or what a profile was to add, here or "
+    "in cached blocks that it shares, was not a finite number in the model's dtype, so the answer would not have been "
+    "steered; ask again, and restart the server if that fails too"
 )
 """The `stop_reason` of such a request, whose `finish_reason` is "error"."""
 

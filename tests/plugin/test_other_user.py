@@ -83,8 +83,8 @@ assert trimtab.plugin.endpoint_plugin().name == "trimtab"
 import torch
 from trimtab.plugin.model.tables import SteeringTables
 tables = SteeringTables({0: 2}, 3, 4, tokens=2, requests=1)
-tables.layers[0].probe(tables.probe_slot, torch.tensor([-2.0, 2.0, -2.0, 2.0]))
-with tables.tokens.probing(tables.probe_slot):
+with tables.probing():
+    tables.layers[0].probe(tables.probe_slot, torch.tensor([-2.0, 2.0, -2.0, 2.0]))
     assert tables.layers[0](torch.zeros(1, 4), torch.zeros(1, 4)).tolist() == [[-2, 2, -2, 2]]
 """,
         VLLM_TRIMTAB="1",

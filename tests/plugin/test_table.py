@@ -191,7 +191,7 @@ def test_the_rows_of_two_profiles_never_overlap_and_fill_the_table_but_for_the_p
         assert len(mine) == rows_of(profile.tensors[1])
         taken += mine
     assert sorted(taken) == list(range(1, len(table.rows)))
-    assert not table.rows[0].any()
+    assert table.rows[0].isposinf().all()
 
 
 def test_slots_that_no_profile_has_are_not_here(coarse: Profile) -> None:
@@ -199,7 +199,7 @@ def test_slots_that_no_profile_has_are_not_here(coarse: Profile) -> None:
     tables.load(coarse)
     assert tables.slots == {coarse.digest: 1}
     for layer, first in ((0, 1), (1, NOT_HERE), (2, 1)):
-        assert tables.layers[layer].slots[:, FIRST].tolist() == [NOT_HERE, first, NOT_HERE, NOT_HERE, NOT_HERE]
+        assert tables.layers[layer].slots[:, FIRST].tolist() == [NOT_HERE, first, NOT_HERE, NOT_HERE, 0]
 
 
 def test_the_probes_row_and_slot_are_nobody_elses_and_leave_no_trace(registry: Registry) -> None:
@@ -210,7 +210,7 @@ def test_the_probes_row_and_slot_are_nobody_elses_and_leave_no_trace(registry: R
     assert 0 not in tables.slots.values()
     before = {name: tensor.clone() for name, tensor in buffers(tables).items()}
     table, stream = tables.layers[1], torch.zeros(3, SIZE)
-    with tables.tokens.probing(tables.probe_slot):
+    with tables.probing():
         assert not table.forward(stream, stream).any()
         table.probe(tables.probe_slot, torch.tensor([-8.0, 8.0, -8.0, 8.0]))
         added = table.forward(stream, stream).tolist()  # on every second token
@@ -219,6 +219,68 @@ def test_the_probes_row_and_slot_are_nobody_elses_and_leave_no_trace(registry: R
         table.probe(tables.probe_slot, None)
         assert not table.forward(stream, stream).any()
     assert all(torch.equal(tensor, before[name]) for name, tensor in buffers(tables).items())
+
+
+def test_a_request_whose_profile_is_not_there_is_marked_as_lost_and_gets_nothing(
+    registry: Registry, coarse: Profile, last: Profile
+) -> None:
+    tables = room_for_all(registry)
+    tables.load(last)
+    with tables.probing():
+        pass
+    for alpha in (0.0, 1.0, -1.0):
+        assert not steered(tables, 0, coarse, torch.ones(3, SIZE), alpha).any()
+        assert tables.tokens.lost[:3].all()
+        assert steered(tables, 2, last, torch.ones(3, SIZE)).any()
+
+
+def version(number: int, k: int = 0, name: str = "p") -> Profile:
+    """A version of a profile at layer 1, all of whose vectors have one number. k: 0 is coarse."""
+    rows = np.full((max(k, 1), SIZE), float(number))
+    if k:
+        return Profile.fine(name, {1: (rows, rows)}, model=MODEL)
+    return Profile.coarse(name, [SteeringVector(1, rows[0])], model=MODEL)
+
+
+def test_a_thousand_versions_fit_where_two_do_and_nothing_is_allocated() -> None:
+    tables = tables_of({1: 1 + 2 * 6}, 4)
+    before = {name: (tensor.data_ptr(), tensor.shape) for name, tensor in buffers(tables).items()}
+    served = version(1, 3)
+    tables.load(served)
+    for number in range(2, 1000):
+        fresh = version(number, 3)
+        tables.load(fresh, keep={served.digest})
+        for profile, value in ((served, number - 1.0), (fresh, float(number))):
+            assert steered(tables, 1, profile, torch.ones(1, SIZE)).tolist() == [[value] * SIZE]
+        served = fresh
+    assert {name: (tensor.data_ptr(), tensor.shape) for name, tensor in buffers(tables).items()} == before
+
+
+def test_what_must_stay_stays_and_the_new_one_is_refused() -> None:
+    tables, old = tables_of({1: 1 + 6}, 4), version(1, 3)
+    tables.load(old)
+    for keep in (None, {old.digest}):
+        with pytest.raises(StartupError, match="needs 6 rows at layer 1 and 0 are free in one piece"):
+            tables.load(version(2, 3), keep)
+    assert steered(tables, 1, old, torch.ones(1, SIZE)).tolist() == [[1.0] * SIZE]
+
+
+def test_the_oldest_leaves_first_and_only_when_room_is_needed() -> None:
+    tables, (first, second, third, fourth) = tables_of({1: 4}, 5), [version(number) for number in range(4)]
+    for one in (first, second, third):
+        tables.load(one, keep=())
+    assert set(tables.slots) == {first.digest, second.digest, third.digest}
+    tables.load(fourth, keep={first.digest})
+    assert set(tables.slots) == {first.digest, third.digest, fourth.digest}
+
+
+def test_a_slot_that_is_used_again_adds_nothing_at_layers_of_the_profile_before() -> None:
+    tables = tables_of({1: 2, 2: 2}, 3)
+    both = Profile.coarse("p", [SteeringVector(layer, [1.0] * SIZE) for layer in (1, 2)], model=MODEL)
+    tables.load(both)
+    tables.load(version(5), keep=())
+    assert steered(tables, 1, version(5), torch.ones(1, SIZE)).tolist() == [[5.0] * SIZE]
+    assert not steered(tables, 2, version(5), torch.ones(1, SIZE)).any()
 
 
 def test_loading_again_changes_nothing(registry: Registry, fine: Profile) -> None:
@@ -236,7 +298,11 @@ def test_loading_again_changes_nothing(registry: Registry, fine: Profile) -> Non
         ({0: 2}, 4, r"'polite' steers layer 2, which is not armed \(armed: 0\); start with --steering-layers 2"),
         ({}, 4, r"steers layer 0, which is not armed \(armed: none\)"),
         ({0: 2, 2: 2}, 2, r"no slot is free for profile 'polite' \(there are 0\); start with a larger --steering-rows"),
-        ({0: 1, 2: 2}, 4, r"'polite' needs 1 rows at layer 0 and 0 are free; start with a larger --steering-rows"),
+        (
+            {0: 1, 2: 2},
+            4,
+            r"'polite' needs 1 rows at layer 0 and 0 are free in one piece; .* --steering-rows \(1 more\)",
+        ),
         ({0: 2, 2: 1}, 4, r"'polite' needs 1 rows at layer 2 and 0 are free"),  # when layer 0 has room already
     ],
 )
