@@ -241,7 +241,13 @@ SEAMS = (
     Seam("v1/worker/gpu/cudagraph_utils.py", "CudaGraphManager", "_graphs_captured", "read", "model.dummy"),
     Seam("config/compilation.py", "CUDAGraphMode", "NONE", "read", "model.dummy"),
     Seam("compilation/decorators.py", "support_torch_compile", "", "read", "model.dummy"),
-    Seam("model_executor/layers/mamba/abstract.py", "MambaBase", "kv_cache", "read", "model.dummy"),
+    # Blocks of their own for dummy requests.
+    Seam("model_executor/layers/mamba/abstract.py", "MambaBase", "kv_cache", "read", "model.blocks"),
+    Seam("v1/kv_cache_interface.py", "KVCacheConfig", "num_blocks kv_cache_groups", "read", "model.blocks"),
+    Seam(
+        "v1/worker/block_table.py", "MultiGroupBlockTable", "add_row commit_block_table clear", "called", "model.blocks"
+    ),
+    Seam("v1/worker/gpu/block_table.py", "BlockTables", "get_dummy_block_tables", "wrapped", "model.blocks"),
     Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_dummy_run", "wrapped", "runners.v1"),
     # The server. WorkerBase gets a method that `collective_rpc` calls.
     Seam("v1/worker/worker_base.py", "WorkerBase", "get_model", "called", "runners.handshake"),
@@ -312,4 +318,5 @@ SEAMS = (
     Seam("distributed/parallel_state.py", "ensure_model_parallel_initialized", "", "called", "doctor.look"),
     Seam("distributed/parallel_state.py", "cleanup_dist_env_and_memory", "", "called", "doctor.look"),
     Seam("entrypoints/llm.py", "LLM", "generate", "official", "doctor.trial"),
+    Seam("inputs", "TokensPrompt", "prompt_token_ids", "official", "doctor.trial"),
 )

@@ -2,8 +2,7 @@
 
 Leans on vllm/v1/worker: GPUModelRunner._dummy_run of both runners, which gives the last states; without a graph model
 runner V1 is told so by an argument, and V2 by its CudaGraphManager, as before it has captured any. Leans on
-vllm/compilation/decorators.py: support_torch_compile, whose classes ask `do_not_compile` at each call, and on
-vllm/model_executor/layers/mamba/abstract.py: MambaBase.kv_cache (0.29 to 0.32).
+vllm/compilation/decorators.py: support_torch_compile, whose classes ask `do_not_compile` at each call (0.29 to 0.32).
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 
+from .blocks import OwnBlocks
+
 __all__ = ["DummyRuns"]
 
 _SEED = 0
@@ -23,18 +24,16 @@ class DummyRuns:
     """Batches of dummy tokens, the same at each call, which write no KV cache."""
 
     def __init__(self, runner: Any) -> None:
-        from vllm.model_executor.layers.mamba.abstract import MambaBase
-
         self._runner = runner
         config = runner.vllm_config
         self._is_v2 = config.use_v2_model_runner
         self.dtype: torch.dtype = config.model_config.dtype
         self._device = torch.device(config.device_config.device_type)
-        owners = config.compilation_config.static_forward_context.values()
-        self._with_states = [module for module in owners if isinstance(module, MambaBase)]
-        self.sizes = _sizes(config) if not self._with_states else (1,)
-        """Tokens of the batches that are worth a try: one, a few that a graph pads, more than any graph holds. One
-        alone where layers keep states: dummy requests share a state, which each would write."""
+        sizes = _sizes(config)
+        most = config.scheduler_config.max_num_seqs
+        self._blocks = OwnBlocks(runner, min(max(sizes), most))
+        self.sizes = sizes if not self._blocks.needed else tuple(min(size, self._blocks.requests) for size in sizes)
+        """Tokens of the batches that are worth a try: one, a few that a graph pads, more than any graph holds."""
 
     def serving(self, tokens: int) -> torch.Tensor | None:
         """The last states in the graph that will serve, float32 [tokens, D]; None where this rank has none."""
@@ -50,11 +49,8 @@ class DummyRuns:
             return self._run(tokens, cudagraph_runtime_mode=CUDAGraphMode.NONE)
 
     def _run(self, tokens: int, **how: Any) -> torch.Tensor | None:
-        for module in self._with_states:  # what a state-space layer keeps would go on in the next run
-            for state in module.kv_cache:
-                state.zero_()
         devices = [self._device] if self._device.type == "cuda" else []
-        with torch.inference_mode(), torch.random.fork_rng(devices):
+        with torch.inference_mode(), torch.random.fork_rng(devices), self._blocks.taken():
             torch.manual_seed(_SEED)
             # Without attention its outputs would be whatever lies in memory; embeddings of zeros would tell little.
             states, _ = self._runner._dummy_run(tokens, force_attention=True, randomize_inputs=True, **how)

@@ -90,6 +90,8 @@ def compare(row: Row, folder: Path, *, compiled: bool = False, by: Implementatio
     asks = _asks(row, reference)
     registry = make_profiles(reference, list(asks.values()), folder / "profiles")
     settings: dict[str, Any] = {"limit_mm_per_prompt": row.limits} if row.pictures else {}
+    if not row.cached:
+        settings["enable_prefix_caching"] = False
     if by is not None:
         settings["model_impl"] = "vllm" if by == "native" else by
     # A graph of yesterday's code would answer for today's.

@@ -16,6 +16,8 @@ __all__ = ["ROWS", "Implementation", "Row", "build"]
 Implementation = Literal["native", "transformers"]
 
 _VIDEO = ("LlavaOnevision", "SmolVLM", "Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "InternVL", "Glm4v")
+# vLLM's scan on a CPU does not return the states at the ends of blocks, which the prefix cache of these asks for.
+_UNCACHED = ("FalconH1ForCausalLM",)
 _BOTH_WAYS = ("Gemma3ForConditional", "PaliGemma")
 
 _SAMPLE = frozenset(
@@ -38,14 +40,15 @@ class Row:
     """An architecture.
 
     text: its processor takes a prompt without a picture. causal: the reference attends to pictures causally, as vLLM's
-    attention on a CPU does for models that attend to them both ways. sample: compared by `make test`, and compiled by
-    `make models`.
+    attention on a CPU does for models that attend to them both ways. cached: vLLM on a CPU serves it with its prefix
+    cache. sample: compared by `make test`, and compiled by `make models`.
     """
 
     name: str
     text: bool
     pictures: bool
     causal: bool
+    cached: bool
     sample: bool
 
     @property
@@ -62,6 +65,7 @@ def _row(name: str) -> Row:
         text=name != "PaliGemmaForConditionalGeneration",
         pictures=name in pictures.PICTURES,
         causal=name.startswith(_BOTH_WAYS),
+        cached=name not in _UNCACHED,
         sample=name in _SAMPLE,
     )
 
