@@ -3,6 +3,7 @@
     trimtab-serve [serve] MODEL --steering-profiles DIR [--steering-layers 3,5] [--steering-rows N] [any option of
     `vllm serve`]
     trimtab-serve doctor MODEL [--engine]
+    trimtab-serve policy check|explain FILE
 
 It checks what can be checked before a model is loaded, merges trimtab into vLLM's configuration, and hands over to
 vLLM's own server, in a child process that `supervise` watches.
@@ -29,7 +30,7 @@ __all__ = ["main", "run"]
 PROGRAM = "trimtab-serve"
 _USAGE = f"{PROGRAM} [serve] MODEL --steering-profiles DIR [any option of vllm serve]"
 _DOCTOR = "doctor"
-_LATER = ("policy",)
+_POLICY = "policy"
 
 # Where `VLLM_PLUGINS` is unset vLLM loads all of these; set, it is an allow-list for all groups at once.
 _PLUGIN_GROUPS = (
@@ -44,7 +45,7 @@ def run() -> int:
     """Entry point of the console script: the exit code of a supervised server."""
     if importlib.util.find_spec("vllm") is None:
         return _say("vLLM is not installed in this Python; run: pip install 'trimtab[gpu]' (or 'trimtab[cpu]')", 2)
-    if sys.argv[1:2] == [_DOCTOR]:
+    if sys.argv[1:2] in ([_DOCTOR], [_POLICY]):
         return main(sys.argv[1:])
     from .supervise import supervise
 
@@ -61,8 +62,10 @@ def main(arguments: Sequence[str], serving: Callable[[float], None] = lambda sec
         from . import doctor
 
         return doctor.main(rest)
-    if word in _LATER:
-        return _say(f"`{word}` comes in a later release; a model folder of that name is ./{word}", 2)
+    if word == _POLICY:
+        from .control.policy import command
+
+        return command.main(rest)
     rest = rest if word == "serve" else arguments
     if about := [argument for argument in rest if argument.startswith("--help=")]:
         _vllm_arguments(about)  # shows vLLM's own help and exits
@@ -84,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         usage=_USAGE,
         description="Serve MODEL with vLLM; requests choose a steering profile from DIR.",
-        epilog=f"`{PROGRAM} --help=all` shows the options of vllm serve, `{PROGRAM} doctor --help` a look at a model.",
+        epilog=f"`{PROGRAM} --help=all` shows the options of vllm serve, `{PROGRAM} doctor --help` a look at a model, "
+        f"`{PROGRAM} policy --help` a look at an access policy.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -54,12 +54,6 @@ def test_help_is_no_failure() -> None:
     assert finished.stderr == ""
 
 
-@pytest.mark.parametrize("word", ["policy"])
-def test_words_that_come_later_are_no_models(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert serve.main([word, "--steering-profiles", "profiles"]) == 2
-    assert f"a model folder of that name is ./{word}" in one_sentence(capsys.readouterr().err)
-
-
 @pytest.mark.parametrize("layers", ["a", "1,", "1;2", ""])
 def test_layers_that_are_no_numbers_are_a_usage_error(layers: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -155,8 +155,9 @@ def _check_range(profile: Profile, alpha: float, grant: Grant, name: str) -> Non
 
 
 def _check_version(asked: Asked, profile: Profile, rule: Rule, name: str, served: Served) -> None:
-    active = served.registry is not None and served.registry.get(profile.name)
-    if asked.version is not None and profile is not active and not rule.may_name_versions:
+    registry = served.registry or Registry(())
+    active = profile.name in registry and registry[profile.name].digest == profile.digest
+    if asked.version is not None and not active and not rule.may_name_versions:
         raise RequestError(
             f"version {asked.version} of profile {profile.name!r} is staged and not active, and may not be asked for "
             f"({name} of the access policy); leave the version out",
