@@ -2,7 +2,9 @@
 
 A request's way through it, one module per step:
 
-    http.doors           the HTTP door: the `steering` field, headers, discovery   (guard and metrics beside it)
+    http.doors           the HTTP doors: the routes and what each does, the field, what an answer says, discovery
+    requests.fields      the field, read where vLLM's request classes become sampling parameters
+    requests.model_names a profile in the model's name becomes the field
     requests.request     what was asked → a resolved `Steering`, or an error that names the field
     requests.admission   the one place every request passes with its prompt tokenised
     requests.positions   which positions of it are steered

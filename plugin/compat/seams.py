@@ -290,7 +290,61 @@ SEAMS = (
         "wrapped",
         "requests.fields",
     ),
-    Seam(f"{_CHAT}/api_router.py", "router", "routes", "read", "http.doors"),
+    # Text fields of a form are unknown fields, too.
+    Seam(
+        "entrypoints/speech_to_text/transcription/protocol.py",
+        "TranscriptionRequest",
+        "to_sampling_params to_beam_search_params",
+        "wrapped",
+        "requests.fields",
+    ),
+    Seam(
+        "entrypoints/speech_to_text/translation/protocol.py",
+        "TranslationRequest",
+        "to_sampling_params to_beam_search_params",
+        "wrapped",
+        "requests.fields",
+    ),
+    Seam(
+        "entrypoints/anthropic/serving.py",
+        "AnthropicServingMessages",
+        "_build_base_request",
+        "wrapped",
+        "requests.fields",
+    ),
+    # The first thing that each serving class does with a request, where a profile is read from the model's name.
+    Seam("entrypoints/serve/engine/serving.py", "BaseServing", "_check_model", "wrapped", "requests.model_names"),
+    Seam("entrypoints/serve/engine/serving.py", "BaseServing", "models", "read", "requests.model_names"),
+    Seam(
+        "entrypoints/openai/models/serving.py",
+        "OpenAIServingModels",
+        "engine_client base_model_paths lora_requests",
+        "read",
+        "requests.model_names",
+    ),
+    Seam(
+        "entrypoints/openai/models/serving.py", "OpenAIServingModels", "show_available_models", "wrapped", "http.cards"
+    ),
+    Seam("entrypoints/serve/engine/protocol.py", "ModelCard", "", "called", "http.cards"),
+    # The routes that ours stand for, their request classes, and what an answer is.
+    Seam(f"{_CHAT}/api_router.py", "router", "routes", "read", "http.steered"),
+    Seam("entrypoints/openai/completion/api_router.py", "router", "routes", "read", "http.steered"),
+    Seam("entrypoints/openai/responses/api_router.py", "router", "routes", "read", "http.steered"),
+    Seam("entrypoints/anthropic/api_router.py", "router", "routes", "read", "http.steered"),
+    Seam(f"{_CHAT}/protocol.py", "ChatCompletionRequest", "", "subclassed", "http.steered"),
+    Seam(f"{_CHAT}/protocol.py", "BatchChatCompletionRequest", "", "subclassed", "http.steered requests.model_names"),
+    Seam("entrypoints/openai/completion/protocol.py", "CompletionRequest", "", "subclassed", "http.steered"),
+    Seam("entrypoints/openai/responses/protocol.py", "ResponsesRequest", "", "subclassed", "http.steered"),
+    Seam("entrypoints/anthropic/protocol.py", "AnthropicMessagesRequest", "", "subclassed", "http.steered"),
+    Seam("entrypoints/openai/responses/protocol.py", "ResponsesResponse", "from_request", "wrapped", "http.told"),
+    # Called before the stream of a response begins, which asks the engine in it.
+    Seam(
+        "entrypoints/openai/responses/serving.py",
+        "OpenAIServingResponses",
+        "_generate_with_builtin_tools",
+        "wrapped",
+        "requests.front",
+    ),
     Seam(f"{_CHAT}/protocol.py", "ChatCompletionRequest", "use_beam_search", "read", "requests.front"),
     Seam(
         "renderers/online_renderer.py",
@@ -301,8 +355,6 @@ SEAMS = (
     ),
     Seam("renderers/online_renderer.py", "OnlineRenderer", "renderer", "read", "requests.front"),
     Seam("renderers/base.py", "BaseRenderer", "config", "read", "requests.front"),
-    Seam(f"{_CHAT}/api_router.py", "create_chat_completion", "", "called", "http.doors"),
-    Seam("entrypoints/serve/utils/api_utils.py", "validate_json_request", "", "called", "http.doors"),
     Seam("entrypoints/serve/utils/api_utils.py", "cli_env_setup", "", "called", "serve"),
     Seam("entrypoints/cli/serve.py", "ServeSubcommand", "cmd", "called", "serve"),
     Seam("engine/arg_utils.py", "EngineArgs", "shutdown_timeout", "read", "serve"),

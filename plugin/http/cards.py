@@ -1,16 +1,22 @@
-"""What a client is told of a profile."""
+"""What a client is told of a profile: a card of its own, and one among the models.
+
+Leans on vllm/entrypoints/openai/models/serving.py: `OpenAIServingModels.show_available_models`, with `engine_client`
+and `base_model_paths` (0.29 to 0.32).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from trimtab.vectors import Profile
 from trimtab.vectors.dose import largest_dose, said
 
+from ..compat.wrapping import wrap
+from ..requests.admission import registry_of
 from ..requests.kv import acts_after_last_block_only
 
-__all__ = ["card"]
+__all__ = ["card", "install", "model_card"]
 
 
 def card(profile: Profile) -> dict[str, Any]:
@@ -38,6 +44,37 @@ def card(profile: Profile) -> dict[str, Any]:
         "digest": profile.digest,
         "rule": rule,
         "prompt": None if rule is None else manifest.provenance.prompt or "{question}",
+    }
+
+
+def install() -> None:
+    """Let `/v1/models` list every profile beside the model that it is served on. Safe to call again."""
+    from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+
+    wrap(OpenAIServingModels, "show_available_models", _models)
+
+
+async def _models(show: Callable[..., Awaitable[Any]], serving: Any) -> Any:
+    from vllm.entrypoints.serve.engine.protocol import ModelCard
+
+    models = await show(serving)
+    base = serving.base_model_paths[0].name
+    profiles = registry_of(serving.engine_client.vllm_config) or {}
+    models.data.extend(ModelCard(**model_card(profile, base)) for profile in profiles.values())
+    return models
+
+
+def model_card(profile: Profile, base: str) -> dict[str, Any]:
+    """A profile as a model of `/v1/models`: what `"model": "base:profile"` gives. base: the name of the model."""
+    return {
+        "id": f"{base}:{profile.name}",
+        "root": base,
+        "parent": base,
+        "steering": {
+            "profile": profile.name,
+            "alpha": profile.manifest.alpha.default,
+            "digest": profile.digest,
+        },
     }
 
 

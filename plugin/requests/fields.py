@@ -4,7 +4,9 @@ It is read where such a request becomes sampling parameters: so every door has i
 serving classes (`vllm run-batch`, a wrapper around them). What was meant to be the field and is not is refused there.
 
 Leans on `to_sampling_params` and `to_beam_search_params` of vllm/entrypoints/openai/{chat_completion, completion,
-responses}/protocol.py (0.29 to 0.32), whose classes keep unknown fields in `model_extra`.
+responses}/protocol.py, whose classes keep unknown fields in `model_extra`, as do those of vllm/entrypoints
+/speech_to_text/{transcription, translation}/protocol.py; and on vllm/entrypoints/anthropic/serving.py:
+`AnthropicServingMessages._build_base_request`, which makes a chat completion of a message (0.29 to 0.32).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from trimtab.vectors.asked import FIELD, parse
 from trimtab.vectors.errors import RequestError
 
 from ..compat.wrapping import wrap
-from .look_alikes import look_at
+from .look_alikes import CHAT_ROUTE, look_at
 
 __all__ = ["CLASSES", "asked_in", "install", "no_beams"]
 
@@ -25,6 +27,11 @@ CLASSES = {
     "vllm.entrypoints.openai.chat_completion.protocol": "ChatCompletionRequest",
     "vllm.entrypoints.openai.completion.protocol": "CompletionRequest",
     "vllm.entrypoints.openai.responses.protocol": "ResponsesRequest",
+}
+_ANTHROPIC = "vllm.entrypoints.anthropic.serving"
+_SPEECH = {
+    "vllm.entrypoints.speech_to_text.transcription.protocol": "TranscriptionRequest",
+    "vllm.entrypoints.speech_to_text.translation.protocol": "TranslationRequest",
 }
 # Declared fields that hold what a client likes.
 _ELSEWHERE = ("vllm_xargs", "metadata", "chat_template_kwargs", "messages", "input")
@@ -37,6 +44,11 @@ def install() -> None:
         wrap(request, "to_sampling_params", _with_steering)
         if hasattr(request, "to_beam_search_params"):
             wrap(request, "to_beam_search_params", _without_steering)
+    for module, name in _SPEECH.items():
+        request = getattr(importlib.import_module(module), name)
+        for method in ("to_sampling_params", "to_beam_search_params"):
+            wrap(request, method, _unsteered)
+    wrap(importlib.import_module(_ANTHROPIC).AnthropicServingMessages, "_build_base_request", _hand_on)
 
 
 def asked_in(request: Any) -> Any:
@@ -78,3 +90,21 @@ def _without_steering(original: Callable[..., Any], request: Any, *args: Any, **
     except RequestError as error:
         raise VLLMValidationError(str(error), parameter=error.param) from error
     return original(request, *args, **kwargs)
+
+
+def _unsteered(original: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
+    """Of a form for speech, whose text fields are all that it can have."""
+    from vllm.exceptions import VLLMValidationError
+
+    if asked_in(request) is not None:
+        raise VLLMValidationError(
+            f"this route does not serve {FIELD!r}; use {CHAT_ROUTE} or leave the field out", parameter=FIELD
+        )
+    return original(request, *args, **kwargs)
+
+
+def _hand_on(original: Callable[..., Any], message: Any, *args: Any, **kwargs: Any) -> Any:
+    chat = original(message, *args, **kwargs)
+    if (asked := getattr(message, FIELD, None)) is not None:
+        setattr(chat, FIELD, asked)
+    return chat

@@ -7,9 +7,12 @@ prompt is rendered, and is said there.
 What can be told without the prompt is said before it is rendered, so that its pictures are not taken for sent (see
 `sent_pictures`).
 
+A response of /v1/responses asks the engine inside of its stream, so the prompt of its first turn is looked at before.
+
 Leans on vllm/renderers/online_renderer.py: OnlineRenderer.preprocess_chat and preprocess_completion, which render for
 all serving classes and get the request first; and on vllm/v1/engine/async_llm.py: AsyncLLM.generate, which is called
-with a rendered prompt, of the form of vllm/inputs/engine.py, by all of them (0.29 to 0.32).
+with a rendered prompt, of the form of vllm/inputs/engine.py, by all of them; and on vllm/entrypoints/openai/responses
+/serving.py: OpenAIServingResponses._generate_with_builtin_tools, called before the stream begins (0.29 to 0.32).
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from trimtab.vectors.asked import parse
 
 from ..compat.wrapping import wrap
 from ..config import SteeringConfig
-from . import admission, fields
+from . import admission, fields, model_names
+from .decided import Chosen
 from .dose import check_dose, largest_addition
 from .kv import WIRE_KEY
 from .lost import raise_if_lost
@@ -35,13 +39,16 @@ __all__ = ["check_rendered", "check_request", "install"]
 
 def install() -> None:
     """Let a front end read the field from every request class, and refuse before it begins to answer."""
+    from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
     from vllm.renderers.online_renderer import OnlineRenderer
     from vllm.v1.engine.async_llm import AsyncLLM
 
     fields.install()
+    model_names.install()
     wrap(OnlineRenderer, "preprocess_chat", _render)
     wrap(OnlineRenderer, "preprocess_completion", _render)
     wrap(AsyncLLM, "generate", _generate)
+    wrap(OpenAIServingResponses, "_generate_with_builtin_tools", _generate_turns)
 
 
 def _render(original: Callable[..., Any], renderer: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -72,20 +79,29 @@ def _generate(
     generate: Callable[..., Any], engine: Any, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any
 ) -> Any:
     extra_args = getattr(sampling_params, "extra_args", None) or {}
-    if admission.ASKED_KEY in extra_args or WIRE_KEY in extra_args:
-        check_rendered(engine, prompt, extra_args)
-        return raise_if_lost(generate(engine, prompt, sampling_params, *args, **kwargs))
-    return generate(engine, prompt, sampling_params, *args, **kwargs)
+    asks = admission.ASKED_KEY in extra_args or WIRE_KEY in extra_args
+    chosen: Chosen = ()
+    if asks or SteeringConfig.of(engine.vllm_config) is not None:
+        chosen = check_rendered(engine, prompt, extra_args)
+    outputs = generate(engine, prompt, sampling_params, *args, **kwargs)
+    return raise_if_lost(outputs) if asks or chosen else outputs
 
 
-def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> None:
-    """Refuse what admission would refuse; a prompt that is not rendered is left to it.
+def _generate_turns(generate: Callable[..., Any], serving: Any, *args: Any, **kwargs: Any) -> Any:
+    params = kwargs["sampling_params"]
+    if SteeringConfig.of(serving.engine_client.vllm_config) is not None:
+        check_rendered(serving.engine_client, kwargs["engine_input"], params.extra_args or {})
+    return generate(serving, *args, **kwargs)
+
+
+def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> Chosen:
+    """Refuse what admission would refuse, and say what it will choose; a prompt that is not rendered is left to it.
 
     Raises:
         VLLMValidationError: a 400 over HTTP.
     """
     if not isinstance(prompt, Mapping) or "type" not in prompt:
-        return
+        return ()
     config = engine.vllm_config
     try:
         with admission.refusals():
@@ -95,6 +111,7 @@ def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> N
                 spans = pictures(chain.from_iterable(prompt.get("mm_placeholders", {}).values()))
                 tokens = prompt["prompt_embeds"] if prompt["type"] == "embeds" else prompt["prompt_token_ids"]
                 resolve(chosen, prompt_length=len(tokens), pictures=spans)
+            return chosen
     except Exception:
         hashes = chain.from_iterable(prompt.get("mm_hashes", {}).values())
         unsend(engine.renderer.mm_processor_cache, hashes)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from fastapi import FastAPI, Form
+from starlette.testclient import TestClient
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
+from vllm.entrypoints.openai.chat_completion.protocol import BatchChatCompletionRequest, ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.speech_to_text.transcription.protocol import TranscriptionRequest
+from vllm.entrypoints.speech_to_text.translation.protocol import TranslationRequest
 from vllm.exceptions import VLLMValidationError
 
-from trimtab.plugin.http.doors import SteeredChatCompletionRequest
+from trimtab.plugin.http.routes import BATCH, CHAT, MESSAGES
+from trimtab.plugin.http.steered import REQUESTS as STEERED_REQUESTS
 from trimtab.plugin.requests import fields
 
 
@@ -18,6 +24,9 @@ from trimtab.plugin.requests import fields
 def _installed() -> None:
     fields.install()
     fields.install()  # and wraps once
+
+
+SteeredChatCompletionRequest = STEERED_REQUESTS[CHAT]
 
 
 class Wrapped(ChatCompletionRequest):
@@ -106,3 +115,49 @@ def test_the_callers_own_dictionary_is_left_as_it_is() -> None:
     mine = {"top": 1}
     params_of(ChatCompletionRequest, steering="x", vllm_xargs=mine)
     assert mine == {"top": 1}
+
+
+def test_a_message_hands_its_field_to_the_chat_completion_that_it_becomes() -> None:
+    turns = [{"role": "user", "content": "x"}]
+    kind = STEERED_REQUESTS[MESSAGES]
+    for steering in ("polite", [{"profile": "polite", "alpha": 0.5}, "brief"], "none"):
+        message = kind.model_validate({"model": "m", "max_tokens": 2, "messages": turns, "steering": steering})
+        chat = AnthropicServingMessages.to_chat_completion_request(message)
+        assert chat.to_sampling_params(16, {}).extra_args == {"steering": steering}
+    message = kind.model_validate({"model": "m", "max_tokens": 2, "messages": turns})
+    assert not AnthropicServingMessages.to_chat_completion_request(message).to_sampling_params(16, {}).extra_args
+
+
+def test_each_chat_of_a_batch_has_the_field_of_the_batch() -> None:
+    turns = [{"role": "user", "content": "x"}]
+    for kind in (STEERED_REQUESTS[BATCH], BatchChatCompletionRequest):
+        batch = kind.model_validate({"model": "m", "messages": [turns, turns], "steering": "polite"})
+        for messages in batch.messages:
+            chat = batch.to_chat_completion_request(messages)
+            assert chat.to_sampling_params(16, {}).extra_args == {"steering": "polite"}
+
+
+@pytest.mark.parametrize("kind", [TranscriptionRequest, TranslationRequest])
+@pytest.mark.parametrize("method", ["to_sampling_params", "to_beam_search_params"])
+def test_the_field_of_a_form_for_speech_is_refused(kind: Any, method: str) -> None:
+    async def parameters(request: Any) -> str:
+        try:
+            getattr(request, method)(16, {})
+        except VLLMValidationError as error:
+            return str(error.parameter)
+        return "served"
+
+    parameters.__annotations__["request"] = Annotated[kind, Form()]
+    app = FastAPI()
+    app.post("/")(parameters)
+    client = TestClient(app)
+
+    def ask(**fields: str) -> str:
+        return str(client.post("/", data={"model": "m", **fields}, files={"file": b"x"}).json())
+
+    assert [ask(), ask(steering="polite"), ask(stearing="polite"), ask(prompt="x", profile="polite")] == [
+        "served",
+        "steering",
+        "stearing",
+        "profile",
+    ]

@@ -11,6 +11,7 @@ import torch
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.inputs import PlaceholderRange
@@ -19,7 +20,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from trimtab.plugin.config import SteeringConfig
-from trimtab.plugin.requests import admission, front
+from trimtab.plugin.requests import admission, decided, front
 from trimtab.plugin.requests.kv import WIRE_KEY
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.manifest import Positions
@@ -52,7 +53,7 @@ def engine(model: ModelIdentity, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(admission, "registry_of", lambda config: registry)
     front.install()
     front.install()  # and wraps once
-    config = SimpleNamespace(model_config=SimpleNamespace(dtype=torch.float16))
+    config = SimpleNamespace(additional_config={}, model_config=SimpleNamespace(dtype=torch.float16))
     return SimpleNamespace(vllm_config=config, renderer=SimpleNamespace(mm_processor_cache=Cache()))
 
 
@@ -185,7 +186,9 @@ def test_the_resolved_form_is_not_taken_from_a_caller(engine: Any) -> None:
         AsyncLLM.generate(engine, tokens(1), SamplingParams(extra_args={WIRE_KEY: []}), "r")
 
 
-def test_a_request_that_mentions_nothing_is_not_looked_at(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_mentions_nothing_is_not_looked_at_by_an_engine_that_did_not_ask(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(front, "check_rendered", None)
     assert hasattr(AsyncLLM.generate(engine, tokens(1), SamplingParams(), "r"), "__anext__")
 
@@ -196,3 +199,29 @@ def test_arguments_may_be_named_as_vllm_names_them(engine: Any) -> None:
     image = SamplingParams(extra_args={"steering": "image"})
     with pytest.raises(VLLMValidationError, match="send it with a picture"):
         AsyncLLM.generate(engine, request_id="r", sampling_params=image, prompt=tokens(5))
+
+
+@pytest.mark.parametrize("asked", [None, "text"])
+def test_what_is_served_is_decided_before_the_answer_begins(engine: Any, asked: str | None) -> None:
+    engine.vllm_config.additional_config = STEERS
+    params = SamplingParams(extra_args=None if asked is None else {"steering": asked})
+    with decided.deciding() as record:
+        AsyncLLM.generate(engine, tokens(5), params, "r")
+        assert [profile.name for profile, _ in record.chosen or ()] == ([] if asked is None else [asked])
+        assert record.chosen is not None
+
+
+def test_a_response_is_refused_before_its_stream_begins(engine: Any) -> None:
+    engine.vllm_config.additional_config = STEERS
+    serving: Any = SimpleNamespace(engine_client=engine)
+
+    def turns(steering: str, prompt: Any) -> Any:
+        params = SamplingParams(extra_args={"steering": steering})
+        through: Any = OpenAIServingResponses._generate_with_builtin_tools
+        return through(serving, request_id="r", engine_input=prompt, sampling_params=params, context=None)
+
+    with decided.deciding() as record:
+        assert hasattr(turns("text", tokens(5)), "__anext__")
+        assert record.chosen is not None
+    with pytest.raises(VLLMValidationError, match="send it with a picture"):
+        turns("image", tokens(5))
