@@ -26,9 +26,19 @@ from .errors import StartupError
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["PLUGIN_NAME", "SteeringConfig", "engine_args", "model_folder", "open_registry"]
+__all__ = [
+    "PLUGIN_NAME",
+    "Live",
+    "SteeringConfig",
+    "engine_args",
+    "identity_of",
+    "model_folder",
+    "open_registry",
+    "server_args",
+]
 
 PLUGIN_NAME = "trimtab"
+_LEAST_REST = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,12 @@ class SteeringConfig:
     slots: int
     """How many profiles fit, and two more: slot 0 is unsteered, the last belongs to the self-check."""
     op_version: int = OP_VERSION
+    state: str = ""
+    """State folder of a server whose profiles can change, absolute; empty where they cannot."""
+    refresh: float = 0.0
+    """Seconds between two rescans; 0 for none."""
+    desired: str = ""
+    """File that names what is to be served, absolute; empty where the folder of profiles does."""
 
     def to_additional_config(self) -> dict[str, Any]:
         return {STEERING_KEY: {**asdict(self), "rows": {str(layer): rows for layer, rows in self.rows.items()}}}
@@ -68,7 +84,7 @@ def engine_args(
     *,
     model: str | Path | None = None,
     layers: Iterable[int] = (),
-    rows: int = 0,
+    rows: int | None = 0,
     additional_config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments for `vllm.LLM(...)` or `AsyncEngineArgs(...)` that arm an engine with a folder of profiles.
@@ -80,7 +96,9 @@ def engine_args(
         profiles: folder whose sub-folders are profiles.
         model: folder of the model, to check the profiles against it now; the engine checks again when it starts.
         layers: decoder layers to arm beside those that the profiles use.
-        rows: table rows to keep free at every armed layer, and as many free slots, for profiles that come later.
+        rows: table rows to keep free at every armed layer, and as many free slots, for profiles that come later. None
+            takes as many as the profiles need where they need most, so that each can have a second version, and at
+            least 8.
         additional_config: the engine's own `additional_config`, kept beside ours.
 
     Raises:
@@ -88,9 +106,31 @@ def engine_args(
             lacks a layer or cannot be armed.
         ProfileError: the folder, or a profile in it, is unusable.
     """
+    return server_args(profiles, model=model, layers=layers, rows=rows, additional_config=additional_config)[0]
+
+
+@dataclass(frozen=True)
+class Live:
+    """What lets the profiles of a server change while it runs. Its fields are those of `SteeringConfig`."""
+
+    state: Path
+    refresh: float = 0.0
+    desired: Path | None = None
+
+
+def server_args(
+    profiles: str | Path,
+    *,
+    model: str | Path | None = None,
+    layers: Iterable[int] = (),
+    rows: int | None = 0,
+    live: Live | None = None,
+    additional_config: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Registry]:
+    """`engine_args`, also for a server whose profiles can change, and the profiles that it starts with."""
     check_vllm(installed_vllm())
     check_plugin_allowed()
-    if rows < 0:
+    if rows is not None and rows < 0:
         raise StartupError(f"rows must be 0 or more, not {rows}")
     folder = Path(profiles).resolve()
     identity = None if model is None else ModelIdentity.of(Path(model))
@@ -98,14 +138,19 @@ def engine_args(
     armed = sorted({*registry.armed(), *layers})
     if identity is not None:
         check_layers(armed, identity.num_layers)
+    used = {layer: _rows_used(registry, layer) for layer in armed}
+    rest = max(_LEAST_REST, len(registry), *used.values()) if rows is None else rows
     config = SteeringConfig(
         profiles=str(folder),
         digest=registry_digest(registry),
-        rows={layer: 1 + _rows_used(registry, layer) + rows for layer in armed},
-        slots=2 + len(registry) + rows,
+        rows={layer: 1 + used[layer] + rest for layer in armed},
+        slots=2 + len(registry) + rest,
+        state="" if live is None else str(live.state.resolve()),
+        refresh=0.0 if live is None else live.refresh,
+        desired="" if live is None or live.desired is None else str(live.desired.absolute()),
     )
     ask()
-    return {"additional_config": {**(additional_config or {}), **config.to_additional_config()}}
+    return {"additional_config": {**(additional_config or {}), **config.to_additional_config()}}, registry
 
 
 def open_registry(config: SteeringConfig, vllm_config: VllmConfig) -> Registry:
@@ -115,14 +160,28 @@ def open_registry(config: SteeringConfig, vllm_config: VllmConfig) -> Registry:
         ProfileError: a profile is unusable or made for another model.
         StartupError: the folder changed since the engine's configuration was made.
     """
+    return _open(config.profiles, config.digest, *_model_of(vllm_config))
+
+
+def identity_of(vllm_config: VllmConfig) -> ModelIdentity:
+    """The model that an engine serves, which every profile must be made for. Read once a process."""
+    return _identity(*_model_of(vllm_config))
+
+
+def _model_of(vllm_config: VllmConfig) -> tuple[str, str | None, str | None]:
     model = vllm_config.model_config
-    return _open(config.profiles, config.digest, model.model, model.revision, vllm_config.load_config.download_dir)
+    return model.model, model.revision, vllm_config.load_config.download_dir
+
+
+@functools.cache
+def _identity(model: str, revision: str | None, download_dir: str | None) -> ModelIdentity:
+    return ModelIdentity.of(model_folder(model, revision, download_dir))
 
 
 # Once a process: what moves on the disk of a running server changes nothing, and an in-process worker shares the copy.
 @functools.cache
 def _open(profiles: str, digest: str, model: str, revision: str | None, download_dir: str | None) -> Registry:
-    registry = Registry.open(Path(profiles), ModelIdentity.of(model_folder(model, revision, download_dir)))
+    registry = Registry.open(Path(profiles), _identity(model, revision, download_dir))
     if registry_digest(registry) != digest:
         raise StartupError("the folder of steering profiles changed while the engine was starting; start it again")
     return registry

@@ -31,11 +31,12 @@ from .capture import runners as capture_runners
 from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import SteeringConfig
+from .control.served import registry_now
 from .http import attached
 from .model import arming, proven
 from .requests import admission, dose, front, kv
 from .requests.sent_pictures import unsend
-from .runners import handshake, lost, seeds, v1, v2
+from .runners import handshake, lost, seeds, staging, v1, v2
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -62,8 +63,11 @@ def install() -> None:
     wrap(InputProcessor, "__init__", _start)
     wrap(InputProcessor, "process_inputs", _admit)
     wrap(base_loader, "initialize_model", _build)
+    if registry_now not in admission.registry_source:
+        admission.registry_source.append(registry_now)
     kv.install()
     handshake.install()
+    staging.install()
     lost.end_lost()
     capture_runners.install()
 
@@ -98,7 +102,8 @@ def _admit(process: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) ->
     if not _asks(self.vllm_config):
         return request
     try:
-        registry = admission.registry_of(self.vllm_config) if admission.mentions_steering(request) else None
+        with admission.refusals():
+            registry = admission.registry_of(self.vllm_config) if admission.mentions_steering(request) else None
         admission.admit(request, registry, most=dose.largest_addition(self.vllm_config.model_config.dtype))
         capture_request.admit(request, self.vllm_config)
     except Exception:

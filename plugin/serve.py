@@ -1,7 +1,6 @@
 """`trimtab-serve`: serves a model with vLLM and lets every request choose its steering.
 
-    trimtab-serve [serve] MODEL --steering-profiles DIR [--steering-layers 3,5] [--steering-rows N] [any option of
-    `vllm serve`]
+    trimtab-serve [serve] MODEL --steering-profiles DIR [--steering-…] [any option of `vllm serve`]
     trimtab-serve doctor MODEL [--engine]
     trimtab-serve policy check|explain FILE
 
@@ -20,6 +19,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +31,9 @@ PROGRAM = "trimtab-serve"
 _USAGE = f"{PROGRAM} [serve] MODEL --steering-profiles DIR [any option of vllm serve]"
 _DOCTOR = "doctor"
 _POLICY = "policy"
+_REFRESH = 10.0  # seconds between two looks at a desired state
+
+Serving = Callable[[float, float, str], None]
 
 # Where `VLLM_PLUGINS` is unset vLLM loads all of these; set, it is an allow-list for all groups at once.
 _PLUGIN_GROUPS = (
@@ -49,13 +52,18 @@ def run() -> int:
         return main(sys.argv[1:])
     from .supervise import supervise
 
-    return supervise(PROGRAM, lambda serving: main(sys.argv[1:], serving))
+    # Made by the process that outlives all others.
+    with tempfile.TemporaryDirectory(prefix="trimtab-", ignore_cleanup_errors=True) as home:
+        return supervise(PROGRAM, lambda serving: main(sys.argv[1:], serving, Path(home)))
 
 
-def main(arguments: Sequence[str], serving: Callable[[float], None] = lambda seconds: None) -> int:
+def main(
+    arguments: Sequence[str], serving: Serving = lambda seconds, delay, marker: None, home: Path | None = None
+) -> int:
     """Serve in this process, and return an exit code.
 
-    arguments: the command line after the program's name. serving: see `supervise`.
+    arguments: the command line after the program's name. serving: see `supervise`. home: an empty folder for what the
+    server's processes share, or None for a new one.
     """
     word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if word == _DOCTOR:
@@ -71,7 +79,7 @@ def main(arguments: Sequence[str], serving: Callable[[float], None] = lambda sec
         _vllm_arguments(about)  # shows vLLM's own help and exits
     ours, theirs = _parser().parse_known_args(rest)
     try:
-        _serve(ours, theirs, serving)
+        _serve(ours, theirs, serving, home or Path(tempfile.mkdtemp(prefix="trimtab-")))
     except TrimtabError as error:
         return _say(str(error), 1)
     return 0
@@ -98,9 +106,44 @@ def _parser() -> argparse.ArgumentParser:
         "--steering-layers", type=_layers, default=(), metavar="L,…", help="layers to arm beside those the profiles use"
     )
     parser.add_argument(
-        "--steering-rows", type=int, default=0, metavar="N", help="rows and slots to keep free for later profiles"
+        "--steering-rows",
+        type=int,
+        metavar="N",
+        help="rows and slots to keep free for later profiles (where profiles can change: as many as they have now)",
+    )
+    parser.add_argument(
+        "--steering-refresh", type=_seconds, metavar="S", help="look for changed profiles every S seconds"
+    )
+    parser.add_argument(
+        "--steering-desired", type=Path, metavar="FILE", help="YAML that names the versions to serve; implies a refresh"
+    )
+    parser.add_argument(
+        "--steering-state",
+        type=Path,
+        metavar="DIR",
+        help="folder for what is served now and the audit log (a temporary one)",
+    )
+    parser.add_argument(
+        "--steering-admin-keys",
+        type=Path,
+        metavar="FILE",
+        help="keys that may change profiles, one per line (beside those in TRIMTAB_ADMIN_KEYS)",
+    )
+    parser.add_argument(
+        "--steering-drain",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="after SIGTERM, be unready for S seconds before the server begins to end",
     )
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 86400 seconds")
+    return seconds
 
 
 def _layers(text: str) -> tuple[int, ...]:
@@ -116,27 +159,39 @@ def _plugins(allowed: str | None, ours: str) -> list[str]:
     return list(dict.fromkeys([*names, ours]))
 
 
-def _serve(ours: argparse.Namespace, theirs: list[str], serving: Callable[[float], None]) -> None:
+def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: Path) -> None:
     from .compat.versions import check_vllm, installed_vllm
-    from .config import PLUGIN_NAME, engine_args
+    from .config import PLUGIN_NAME, Live, server_args
+    from .control.begin import begin, share_keys, share_metrics
+    from .control.state import State
     from .errors import StartupError
 
     check_vllm(installed_vllm())
+    share_metrics(home / "metrics")
+    live = Live(
+        state=ours.steering_state or home / "state",
+        refresh=ours.steering_refresh or (_REFRESH if ours.steering_desired else 0.0),
+        desired=ours.steering_desired,
+    )
+    can_change = share_keys(ours.steering_admin_keys) or live.refresh > 0
     # Before vLLM is imported: it reads the names of plugins from the environment.
     os.environ["VLLM_PLUGINS"] = ",".join(_plugins(os.environ.get("VLLM_PLUGINS"), PLUGIN_NAME))
     args = _vllm_arguments(theirs)
     model = args.model_tag or args.model
-    steering = engine_args(
+    steering, registry = server_args(
         ours.steering_profiles,
         model=model if Path(model).is_dir() else None,
         layers=ours.steering_layers,
-        rows=ours.steering_rows,
+        rows=0 if ours.steering_rows is None and not can_change else ours.steering_rows,
+        live=live,
         additional_config=args.additional_config,
     )
+    state = State(live.state)
+    begin(state, registry.values(), live.desired)
     args.additional_config = steering["additional_config"]
     from vllm.entrypoints.cli.serve import ServeSubcommand
 
-    serving(args.shutdown_timeout)
+    serving(args.shutdown_timeout, ours.steering_drain, str(state.draining.absolute()))
     try:
         ServeSubcommand.cmd(args)
     except OSError as error:  # vLLM takes its port before anything else

@@ -14,6 +14,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import psutil
@@ -26,11 +27,13 @@ GRACE = 20.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _ORPHANS = 5.0  # seconds for processes that a server left behind
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_DRAIN = struct.Struct("d")
+_NOTE = struct.Struct("dd4000s")  # what a child that serves tells its parent
 _NOT_SERVING = -1.0
 
+Serving = Callable[[float, float, str], None]
 
-def supervise(program: str, serve: Callable[[Callable[[float], None]], int], *, grace: float = GRACE) -> int:
+
+def supervise(program: str, serve: Callable[[Serving], int], *, grace: float = GRACE) -> int:
     """Run `serve` in a child process until it ends.
 
     SIGTERM and SIGINT go on to the child.
@@ -38,7 +41,8 @@ def supervise(program: str, serve: Callable[[Callable[[float], None]], int], *, 
     Args:
         program: name to begin messages with.
         serve: returns an exit code. It calls its argument when it begins to serve, with the seconds that the server
-            may take to finish its requests when it is stopped.
+            may take to finish its requests when it is stopped; with those from SIGTERM until it is told, for those who
+            send it requests to look elsewhere; and with the path of a file that is made as soon as a signal comes.
         grace: seconds that a stopped server gets beside those.
 
     Returns:
@@ -47,30 +51,47 @@ def supervise(program: str, serve: Callable[[Callable[[float], None]], int], *, 
     """
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # a grandchild whose parent dies becomes our child
-    shared = mmap.mmap(-1, _DRAIN.size)
-    _DRAIN.pack_into(shared, 0, _NOT_SERVING)
+    shared = mmap.mmap(-1, _NOTE.size)
+    _NOTE.pack_into(shared, 0, _NOT_SERVING, 0.0, b"")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until both sides know what to do with one
     child = os.fork()
     if child == 0:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the parent alone, which hands it on once
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        return serve(lambda seconds: _DRAIN.pack_into(shared, 0, seconds))
+
+        def serving(seconds: float, delay: float = 0.0, marker: str = "") -> None:
+            _NOTE.pack_into(shared, 0, seconds, delay, marker.encode())
+
+        return serve(serving)
     asked: list[int] = []
+    told = False
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        os.kill(child, number)  # no other process: it has its own way to end the rest
-        if len(asked) == 1:
-            signal.setitimer(signal.ITIMER_REAL, grace + max(0.0, _DRAIN.unpack_from(shared)[0]))
+        _, delay, marker = _NOTE.unpack_from(shared)
+        if len(asked) > 1 or number != signal.SIGTERM or not _marked(marker) or delay <= 0:
+            hand_on(number)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, delay)
 
-    def give_up(number: int, frame: FrameType | None) -> None:
+    def hand_on(number: int) -> None:
+        nonlocal told
+        os.kill(child, number)  # no other process: it has its own way to end the rest
+        if not told:
+            signal.setitimer(signal.ITIMER_REAL, grace + max(0.0, _NOTE.unpack_from(shared)[0]))
+        told = True
+
+    def late(number: int, frame: FrameType | None) -> None:
+        if not told:
+            hand_on(asked[0])
+            return
         _say(program, "it did not stop in time and is killed")
         os.kill(child, signal.SIGKILL)
 
-    signal.signal(signal.SIGALRM, give_up)
+    signal.signal(signal.SIGALRM, late)
     for number in _SIGNALS:
-        signal.signal(number, hand_on)
+        signal.signal(number, ask)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     # Left unreaped until the handlers are off: a signal must not reach another process that got the child's number.
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
@@ -79,8 +100,18 @@ def supervise(program: str, serve: Callable[[Callable[[float], None]], int], *, 
         signal.signal(number, signal.SIG_IGN)
     _, status = os.waitpid(child, 0)
     _end_orphans()
-    serving = _DRAIN.unpack_from(shared)[0] != _NOT_SERVING
+    serving = _NOTE.unpack_from(shared)[0] != _NOT_SERVING
     return 0 if asked else _exit_code(program, os.waitstatus_to_exitcode(status), serving)
+
+
+def _marked(path: bytes) -> bool:
+    """Make the file that says that the server is about to end. False where there is none to make, or it cannot be."""
+    name = path.rstrip(b"\0")
+    with suppress(OSError):
+        if name:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            return True
+    return False
 
 
 def _exit_code(program: str, code: int, serving: bool) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from .errors import FormatError, UnknownProfileError, printable
+from .errors import FormatError, RequestError, UnknownProfileError, printable
 from .files import snapshot_of
 from .format import MANIFEST_FILE, check_same_model, verify_profile
 from .identity import ModelIdentity
@@ -57,12 +57,7 @@ class Registry(Mapping[str, Profile]):
             if not _may_be_profile(path, folder.resolve()):
                 skipped.append(printable(path.name))
                 continue
-            profile = verify_profile(path, model)
-            if profile.name != path.name:
-                raise FormatError(
-                    f"{path.name}/profile.json: is the profile {profile.name!r}; rename its folder to {profile.name!r}"
-                )
-            profiles.append(profile)
+            profiles.append(_verified(path, model))
         if skipped:
             logger.info("%s: skipped what can be no profile: %s", printable(folder.name), ", ".join(skipped[:20]))
         if not profiles:
@@ -70,6 +65,35 @@ class Registry(Mapping[str, Profile]):
         for profile in profiles[1:]:
             check_same_model(profile, profiles[0].name, profiles[0].manifest.base_model)
         return cls(profiles)
+
+    @classmethod
+    def open_one(cls, folder: Path, name: str, model: ModelIdentity | None = None) -> Profile:
+        """The profile `name` of the registry `folder`, with every check that `open` makes of it.
+
+        Raises:
+            FormatError: no such profile, or one that does not load. IntegrityError, ModelMismatchError: as `open`.
+        """
+        folder = Path(folder)
+        path = folder / name
+        if not _is_name(name) or not _may_be_profile(path, folder.resolve()):
+            raise FormatError(f"{printable(name[:80])}: is no profile folder in {folder.name}; copy it there first")
+        return _verified(path, model)
+
+    def find(self, name: str, version: str | None = None) -> Profile:
+        """The profile `name`, or its version whose digest begins with `version` (hex).
+
+        Raises:
+            UnknownProfileError: no such profile is loaded.
+            RequestError: that version of it is not loaded.
+        """
+        profile = self[name]
+        if version is not None and not profile.digest.startswith(version):
+            raise RequestError(
+                f"version sha256:{version} of profile {profile.name!r} is not loaded; loaded is "
+                f"sha256:{profile.digest[:12]}; leave the version out, or ask for one that is loaded",
+                param="steering.profile",
+            )
+        return profile
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,6 +131,15 @@ class Registry(Mapping[str, Profile]):
 
     def __repr__(self) -> str:
         return f"Registry({', '.join(self._profiles)})"
+
+
+def _verified(path: Path, model: ModelIdentity | None) -> Profile:
+    profile = verify_profile(path, model)
+    if profile.name != path.name:
+        raise FormatError(
+            f"{path.name}/profile.json: is the profile {profile.name!r}; rename its folder to {profile.name!r}"
+        )
+    return profile
 
 
 def _listed(folder: Path) -> list[Path]:

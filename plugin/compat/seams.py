@@ -231,6 +231,13 @@ SEAMS = (
     Seam("v1/engine", "EngineCoreOutput", "finish_reason stop_reason", "read", "runners.lost"),
     Seam("outputs.py", "CompletionOutput", "stop_reason", "read", "requests.lost"),
     Seam("exceptions.py", "GenerationError", "", "called", "requests.lost"),
+    # A version of a profile that comes into a running engine. WorkerBase gets two methods.
+    Seam("v1/engine/core.py", "EngineCore", "collective_rpc", "wrapped", "runners.staging"),
+    Seam("v1/engine/core.py", "EngineCore", "scheduler", "read", "runners.staging"),
+    Seam("v1/core/sched/scheduler.py", "Scheduler", "requests", "read", "runners.staging"),
+    Seam("v1/request.py", "Request", "sampling_params", "read", "runners.staging"),
+    Seam("v1/worker/worker_base.py", "WorkerBase", "get_model vllm_config", "read", "runners.staging"),
+    Seam("engine/protocol.py", "EngineClient", "collective_rpc check_health", "official", "http.admin"),
     # The checks before anything is served.
     Seam("v1/executor/abstract.py", "Executor", "compile_or_warm_up_model", "wrapped", "runners.handshake"),
     Seam("v1/executor/abstract.py", "Executor", "collective_rpc vllm_config", "called", "runners.handshake"),

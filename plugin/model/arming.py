@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,7 +32,7 @@ from .tables import LayerTable, SteeringTables
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-__all__ = ["arm", "decoder_layers", "layers_of", "most_tokens", "tables_of"]
+__all__ = ["arm", "decoder_layers", "layers_of", "load", "most_tokens", "tables_of"]
 
 logger = logging.getLogger("vllm.trimtab")  # below vLLM's logger, which has the handlers
 
@@ -78,8 +79,7 @@ def arm(model: nn.Module, vllm_config: VllmConfig) -> None:
             "this --load-format builds the model without memory for the steering tables; use safetensors"
         )
     for profile in registry.values():
-        _check_dose(profile, dtype)
-        tables.load(profile)
+        load(tables, profile, dtype)
     for layer, table in tables.layers.items():
         _arm_layer(layers[layer], table)
     setattr(model, _TABLES, tables)
@@ -136,8 +136,15 @@ def most_tokens(vllm_config: VllmConfig) -> int:
     return max(vllm_config.scheduler_config.max_num_batched_tokens, captured)
 
 
-def _check_dose(profile: Profile, dtype: torch.dtype) -> None:
-    """What a profile adds at most must be finite in the stream's dtype. Of several, admission bounds the sum."""
+def load(tables: SteeringTables, profile: Profile, dtype: torch.dtype, keep: Collection[str] | None = None) -> None:
+    """`SteeringTables.load`, for a profile whose addition is finite in the stream's dtype.
+
+    Of several profiles, admission bounds the sum.
+
+    Raises:
+        StartupError: it may add too much, or as `SteeringTables.load`.
+    """
     largest = addition(profile, profile.manifest.alpha.largest)
     if largest > largest_addition(dtype):
         raise StartupError(f"profile {profile.name!r} may add {largest:g}, too much for {dtype}; lower its alpha range")
+    tables.load(profile, keep)

@@ -31,6 +31,7 @@ __all__ = [
     "observers",
     "refusals",
     "registry_of",
+    "registry_source",
 ]
 
 ASKED_KEY = FIELD
@@ -49,9 +50,21 @@ def mentions_steering(request: Any) -> bool:
 
 
 def registry_of(vllm_config: Any) -> Registry | None:
-    """The profiles of an engine, loaded once a process; None for an engine without any."""
+    """The profiles that requests of an engine may name now; None for an engine without any.
+
+    Raises:
+        RequestError: 503 where that cannot be told.
+    """
+    return registry_source[-1](vllm_config)
+
+
+def _as_started(vllm_config: Any) -> Registry | None:
     config = SteeringConfig.of(vllm_config)
     return None if config is None else open_registry(config, vllm_config)
+
+
+registry_source: list[Callable[[Any], Registry | None]] = [_as_started]
+"""The last one answers `registry_of`. `engine` adds the one that follows changes, which lies above this package."""
 
 
 def admit(request: Any, registry: Registry | None, *, most: float = math.inf) -> None:

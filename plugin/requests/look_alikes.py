@@ -14,9 +14,10 @@ from typing import Any
 from trimtab.vectors.asked import FIELD
 from trimtab.vectors.errors import RequestError, shown
 
-__all__ = ["CHAT_ROUTE", "LIST", "Look", "look_at", "looks_in"]
+__all__ = ["ADMIN_KEY_HEADER", "CHAT_ROUTE", "LIST", "Look", "look_at", "looks_in"]
 
 CHAT_ROUTE = "/v1/chat/completions"
+ADMIN_KEY_HEADER = "x-steering-admin-key"
 
 # The inside of these is the client's own: its texts, its tools, its schemas.
 # fmt: off
@@ -80,6 +81,8 @@ class Look:
     def header(self, name: str) -> None:
         """Take the name of a header, in lower case."""
         words = [word for word in re.split(r"[-_]", name) if word not in _BEFORE]
+        if name == ADMIN_KEY_HEADER:  # asks for nothing
+            return
         if words and _means_steering(words[0]):
             self._found(f"the header {shown(name)} steers nothing; {_FIELD_HERE}", name[:80])
 

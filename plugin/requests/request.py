@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.vectors import Profile, Registry
-from trimtab.vectors.asked import SHA256, Asked
+from trimtab.vectors.asked import Asked
 from trimtab.vectors.errors import RequestError
 
 from .kv import kv_key
@@ -68,13 +68,7 @@ def choose(asked: Sequence[Asked], registry: Registry | None) -> list[tuple[Prof
 
 
 def _choose_one(asked: Asked, registry: Registry) -> tuple[Profile, float]:
-    profile = registry[asked.profile]
-    if asked.version is not None and not profile.digest.startswith(asked.version):
-        raise RequestError(
-            f"version {SHA256}{asked.version} of profile {profile.name!r} is not loaded; loaded is "
-            f"{SHA256}{profile.digest[:12]}; leave the version out, or ask for one that is loaded",
-            param="steering.profile",
-        )
+    profile = registry.find(asked.profile, asked.version)
     alphas = profile.manifest.alpha
     return profile, alphas.check(alphas.default if asked.alpha is None else asked.alpha)
 

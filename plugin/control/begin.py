@@ -1,0 +1,63 @@
+"""What a server does before its engine starts, so that all of its processes begin with the same generation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from trimtab.vectors import Profile
+
+from ..errors import StartupError
+from .desired import Desired
+from .generation import Generation
+from .keys import ADMIN_KEYS, read_keys
+from .state import State
+
+__all__ = ["begin", "share_keys", "share_metrics"]
+
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def begin(state: State, profiles: Iterable[Profile], desired: Path | None = None) -> Generation:
+    """Take the state folder, and publish what a server starts with.
+
+    desired: the file that names what is to be served; None for all of `profiles`.
+
+    Raises:
+        ProfileError: the folder or the file cannot be used.
+    """
+    generation = Generation.first(profiles, state.begin())
+    if desired is not None:
+        generation = Desired.read(desired).first(generation)
+    state.publish(generation)
+    return generation
+
+
+def share_keys(file: Path | None) -> bool:
+    """Hand the hashes of the admin keys to all processes, and take the keys themselves out of the environment.
+
+    Returns:
+        Whether there are any.
+
+    Raises:
+        StartupError: a bad key or file, or vLLM's development routes, which let anybody change what is served.
+    """
+    keys = read_keys(file)
+    if keys and os.environ.get("VLLM_SERVER_DEV_MODE", "0").lower() not in ("", "0", "false"):
+        raise StartupError(
+            "VLLM_SERVER_DEV_MODE opens routes to anybody that can do what an admin key is for; unset it, or start "
+            "without admin keys"
+        )
+    os.environ[ADMIN_KEYS] = str(keys)
+    return bool(keys)
+
+
+def share_metrics(folder: Path) -> None:
+    """Let the counters of all processes add up on /metrics, in a folder that is fresh for each start.
+
+    Before prometheus_client is imported, which chooses then how it counts. A folder that is set already is kept.
+    """
+    if _METRICS not in os.environ:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ[_METRICS] = str(folder)

@@ -1,0 +1,111 @@
+"""Brings a server to what its folder, or its desired state, says: again and again, in one of its API processes.
+
+A version that cannot be loaded leaves the last good one in place, and is tried again when its files have changed, or a
+minute later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trimtab.vectors.errors import RequestError, TrimtabError
+from trimtab.vectors.format import MANIFEST_FILE
+from trimtab.vectors.manifest import TENSOR_FILE, check_name
+
+from .desired import Desired
+from .rollout import Rollout
+
+__all__ = ["Refresh"]
+
+logger = logging.getLogger("vllm.trimtab")
+
+WHO = "rescan"
+_AGAIN = 60.0  # seconds until what failed is tried again
+
+Signature = tuple[tuple[int, int, int], ...]
+
+
+class Refresh:
+    """The rescans of one server. desired: the operator's file, or None where the folder itself is what is wanted."""
+
+    def __init__(self, rollout: Rollout, seconds: float, desired: Path | None) -> None:
+        self._rollout = rollout
+        self._seconds = seconds
+        self._desired = desired
+        self._seen: dict[str, Signature] = {}
+        self._failed: dict[str, tuple[Signature, float]] = {}
+        self._told: list[str] = []
+
+    async def run(self) -> None:
+        """Until it is cancelled. Does nothing in a process while another one does it."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            try:
+                with self._alone() as alone:
+                    problems = await self.once() if alone else []
+            except (TrimtabError, OSError) as error:
+                problems = [str(error)]
+            if problems and problems != self._told:
+                logger.error("trimtab: the rescan found what it cannot serve: %s", "; ".join(problems))
+            self._told = problems
+
+    async def once(self) -> list[str]:
+        """One rescan. Returns what went wrong, in sentences."""
+        if self._desired is not None:
+            return await Desired.read(self._desired).bring(self._rollout)
+        return await self._follow_folder()
+
+    async def _follow_folder(self) -> list[str]:
+        found = await asyncio.to_thread(_signatures, self._rollout.profiles)
+        if not found:  # a volume that is not mounted for a moment must not take every profile out
+            return [f"{self._rollout.profiles.name}: holds no profile, so what was served stays"]
+        problems = []
+        for name, signature in found.items():
+            if self._seen.get(name) == signature or not self._is_due(name, signature):
+                continue
+            try:
+                await self._rollout.serve(name, WHO)
+            except RequestError as error:
+                self._failed[name] = (signature, time.monotonic() + _AGAIN)
+                problems.append(str(error))
+            else:
+                self._seen[name] = signature
+                self._failed.pop(name, None)
+        for name in self._rollout.state.read().profiles.keys() - found.keys():
+            await self._rollout.unload(name, WHO)
+            self._seen.pop(name, None)
+        return problems
+
+    def _is_due(self, name: str, signature: Signature) -> bool:
+        failed, again = self._failed.get(name, (None, 0.0))
+        return failed != signature or time.monotonic() >= again
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        with open(self._rollout.state.folder / "rescan.lock", "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def _signatures(folder: Path) -> dict[str, Signature]:
+    """What tells one version of each profile folder from the next, without reading it."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        try:
+            check_name(path.name)
+            status = [os.stat(path / name) for name in (MANIFEST_FILE, TENSOR_FILE)]
+        except (ValueError, OSError):
+            continue  # no profile, or one that is only half there: it is looked at again
+        found[path.name] = tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in status)
+    return found

@@ -1,0 +1,197 @@
+"""`POST /v1/steering/profiles/{stage,activate,unload,disable,enable}`: what an operator may change while a server runs.
+
+The routes exist only where the server was started with an admin key. They name profiles of the registry folder and
+never a path. `GET /v1/steering/ready` says whether this server serves what it is to serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Header, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from trimtab.vectors.errors import RequestError, TrimtabError
+
+from ..config import SteeringConfig, identity_of
+from ..control.desired import Desired
+from ..control.generation import Generation
+from ..control.keys import AdminKeys
+from ..control.refresh import Refresh
+from ..control.rollout import Rollout
+from ..control.served import served
+from ..control.state import State
+from ..runners.staging import HOLDS, STAGE
+
+__all__ = ["KEY_HEADER", "attach", "rollout_of", "start"]
+
+KEY_HEADER = "X-Steering-Admin-Key"
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_Digest = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{12,64}$")]
+
+
+class Change(BaseModel):
+    """The body of a change. name: of a profile in the registry folder."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name
+
+
+class DigestChange(Change):
+    """digest: of the version that is meant, in full or by its first 12 or more digits."""
+
+    digest: _Digest | None = None
+
+
+class DisableChange(Change):
+    """reason: what a client that names the profile is told."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+admin = APIRouter()
+ready = APIRouter()
+
+Key = Annotated[str | None, Header(alias=KEY_HEADER)]
+
+
+@admin.post("/v1/steering/profiles/stage")
+async def stage(change: DigestChange, request: Request, key: Key = None) -> JSONResponse:
+    """Load the version that lies in the folder beside the active one."""
+    return await _change(request, key, change, lambda by, who: by.stage(change.name, who, _hex(change.digest) or ""))
+
+
+@admin.post("/v1/steering/profiles/activate")
+async def activate(change: DigestChange, request: Request, key: Key = None) -> JSONResponse:
+    """Let the profile's name mean its other resident version; the same again goes back."""
+    return await _change(request, key, change, lambda by, who: by.activate(change.name, who, _hex(change.digest)))
+
+
+@admin.post("/v1/steering/profiles/unload")
+async def unload(change: Change, request: Request, key: Key = None) -> JSONResponse:
+    """Take the profile out."""
+    return await _change(request, key, change, lambda by, who: by.unload(change.name, who))
+
+
+@admin.post("/v1/steering/profiles/disable")
+async def disable(change: DisableChange, request: Request, key: Key = None) -> JSONResponse:
+    """Answer requests that name the profile with a 503 and the reason, at once."""
+    return await _change(request, key, change, lambda by, who: by.disable(change.name, change.reason, who))
+
+
+@admin.post("/v1/steering/profiles/enable")
+async def enable(change: Change, request: Request, key: Key = None) -> JSONResponse:
+    """End that."""
+    return await _change(request, key, change, lambda by, who: by.enable(change.name, who))
+
+
+@ready.get("/v1/steering/ready")
+async def is_ready(request: Request) -> JSONResponse:
+    """200 only where the engine lives, all workers hold what is served, and that is what is wanted."""
+    state = request.app.state
+    found: dict[str, Any] = {"ready": False, "counter": None, "digest": None, "profiles": {}, "reasons": []}
+    try:
+        generation = await _checked(state, found["reasons"])
+        found |= {"counter": generation.counter, "digest": generation.digest, "policy": generation.policy}
+        found["profiles"] = _shown(generation)
+    except (TrimtabError, RequestError) as error:
+        found["reasons"].append(str(error))
+    except Exception as error:  # a dead engine raises whatever it died of
+        found["reasons"].append(f"the engine does not answer ({type(error).__name__})")
+    found["ready"] = not found["reasons"]
+    return JSONResponse(found, 200 if found["ready"] else 503)
+
+
+async def _checked(state: Any, reasons: list[str]) -> Generation:
+    engine = state.engine_client
+    await engine.check_health()
+    config = SteeringConfig.of(engine.vllm_config)
+    if config is None or not config.state:
+        now = served(engine.vllm_config)
+        return Generation.first(() if now is None else now.registry.values())
+    folder = State(Path(config.state))
+    generation = folder.read()
+    served(engine.vllm_config)
+    if folder.draining.exists():
+        reasons.append("the server is about to end")
+    if config.desired:
+        reasons += Desired.read(Path(config.desired)).unmet(generation)
+    # Once per generation: workers lose nothing that a generation names.
+    if getattr(state, "steering_held", None) != generation.counter:
+        await engine.collective_rpc(HOLDS, args=(sorted(generation.resident),))
+        state.steering_held = generation.counter
+    return generation
+
+
+async def _change(
+    request: Request, key: str | None, change: Change, make: Callable[[Rollout, str], Awaitable[Generation]]
+) -> JSONResponse:
+    who = request.app.state.steering_keys.who(key or "")
+    if who is None:
+        return _refusal(401, f"{KEY_HEADER} holds no valid admin key", KEY_HEADER)
+    try:
+        generation = await make(request.app.state.steering_rollout, who)
+    except RequestError as error:
+        return _refusal(error.status, str(error), error.param)
+    except TrimtabError as error:
+        return _refusal(503, str(error), "name")
+    profiles = _shown(generation)
+    return JSONResponse(
+        {"name": change.name, "counter": generation.counter, "digest": generation.digest}
+        | {"profile": profiles.get(change.name)}
+    )
+
+
+def _shown(generation: Generation) -> Mapping[str, Any]:
+    return {
+        name: {
+            "active": None if one.active is None else one.active.digest,
+            "other": None if one.other is None else one.other.digest,
+            "disabled": generation.disabled.get(name),
+        }
+        for name, one in generation.profiles.items()
+    }
+
+
+def _refusal(status: int, message: str, param: str) -> JSONResponse:
+    kinds = {401: "AuthenticationError", 404: "NotFoundError", 409: "ConflictError", 503: "ServiceUnavailableError"}
+    problem = {"message": message, "type": kinds.get(status, "BadRequestError"), "param": param, "code": status}
+    return JSONResponse({"error": problem}, status)
+
+
+def _hex(digest: str | None) -> str | None:
+    return None if digest is None else digest.removeprefix("sha256:")
+
+
+def attach(app: FastAPI) -> None:
+    """Add the routes to an application; those that change something only where there is a key."""
+    app.state.steering_keys = AdminKeys.of_environment()
+    app.include_router(ready)
+    if app.state.steering_keys:
+        app.include_router(admin)
+
+
+def rollout_of(engine_client: Any) -> Rollout | None:
+    """What changes the server of an engine; None where nothing can be changed."""
+    config = SteeringConfig.of(engine_client.vllm_config)
+    if config is None or not config.state:
+        return None
+
+    async def stage(name: str, content: str, keep: list[str]) -> Any:
+        return await engine_client.collective_rpc(STAGE, args=(name, content, keep))
+
+    return Rollout(State(Path(config.state)), Path(config.profiles), identity_of(engine_client.vllm_config), stage)
+
+
+def start(engine_client: Any, state: Any) -> Refresh | None:
+    """Begin what goes on beside requests, before the first of them. Returns the rescans, for the caller to run."""
+    state.steering_rollout = rollout_of(engine_client)
+    config = SteeringConfig.of(engine_client.vllm_config)
+    if state.steering_rollout is None or config is None or not config.refresh:
+        return None
+    return Refresh(state.steering_rollout, config.refresh, Path(config.desired) if config.desired else None)
