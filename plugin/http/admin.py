@@ -6,6 +6,7 @@ never a path. `GET /v1/steering/ready` says whether this server serves what it i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -188,10 +189,11 @@ def rollout_of(engine_client: Any) -> Rollout | None:
     return Rollout(State(Path(config.state)), Path(config.profiles), identity_of(engine_client.vllm_config), stage)
 
 
-def start(engine_client: Any, state: Any) -> Refresh | None:
-    """Begin what goes on beside requests, before the first of them. Returns the rescans, for the caller to run."""
+def start(engine_client: Any, state: Any) -> None:
+    """Begin what goes on beside requests. In the event loop of the server, before it listens."""
     state.steering_rollout = rollout_of(engine_client)
     config = SteeringConfig.of(engine_client.vllm_config)
-    if state.steering_rollout is None or config is None or not config.refresh:
-        return None
-    return Refresh(state.steering_rollout, config.refresh, Path(config.desired) if config.desired else None)
+    if state.steering_rollout is not None and config is not None and config.refresh:
+        desired = Path(config.desired) if config.desired else None
+        refresh = Refresh(state.steering_rollout, config.refresh, desired)
+        state.steering_refresh = asyncio.create_task(refresh.run())  # held, or it would be collected

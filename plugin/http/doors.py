@@ -20,7 +20,7 @@ from ..config import PLUGIN_NAME, SteeringConfig
 from ..requests import front
 from ..requests.admission import observers, registry_of
 from ..runners.handshake import check_workers
-from . import cards, metrics, steered, told
+from . import admin, cards, metrics, steered, told
 from .cards import card
 from .guard import RefuseMisplacedSteering
 from .routes import STEERED
@@ -65,6 +65,7 @@ class EndpointPlugin:
         cards.install()
         steered.replace_routes(app)
         app.include_router(router)
+        admin.attach(app)
         self._app = app
         # Added here, they run inside vLLM's authentication.
         app.add_middleware(told.SayWhatWasServed)
@@ -81,6 +82,7 @@ class EndpointPlugin:
         config = SteeringConfig.of(engine_client.vllm_config)
         if config is not None:
             await check_workers(engine_client, config.digest)
+        admin.start(engine_client, state)
 
 
 def endpoint_plugin() -> EndpointPlugin:
