@@ -5,7 +5,9 @@ Leans on vllm/plugins/endpoint_plugins (official, 0.29 to 0.32).
 
 from __future__ import annotations
 
+import functools
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -18,7 +20,7 @@ from trimtab.vectors.errors import UnknownProfileError
 
 from ..config import PLUGIN_NAME, SteeringConfig
 from ..requests import front
-from ..requests.admission import observers, registry_of
+from ..requests.admission import observers, refusals, registry_of
 from ..runners.handshake import check_workers
 from . import admin, cards, metrics, steered, told
 from .cards import card
@@ -33,23 +35,29 @@ router = APIRouter()
 @router.get("/v1/steering/profiles")
 async def list_profiles(raw_request: Request) -> dict[str, Any]:
     """The profiles that requests may name."""
-    registry = _registry(raw_request)
+    with refusals():
+        registry = _registry(raw_request)
     return {"object": "list", "data": [card(profile) for profile in (registry or {}).values()]}
 
 
 @router.get("/v1/steering/profiles/{name}")
 async def show_profile(name: str, raw_request: Request) -> dict[str, Any]:
     """One of them."""
-    registry = _registry(raw_request) or Registry(())
-    try:
-        return card(registry[name])
-    except UnknownProfileError as error:
-        raise VLLMNotFoundError(str(error)) from error
+    with refusals():
+        registry = _registry(raw_request) or Registry(())
+        try:
+            return card(registry[name])
+        except UnknownProfileError as error:
+            raise VLLMNotFoundError(str(error)) from error
 
 
 def _registry(raw_request: Request) -> Registry | None:
-    found: Registry | None = raw_request.app.state.steering
-    return found
+    now: Callable[[], Registry | None] = raw_request.app.state.steering
+    return now()
+
+
+def _without_engine() -> None:
+    """A server that only renders prompts has no profiles."""
 
 
 class EndpointPlugin:
@@ -59,7 +67,7 @@ class EndpointPlugin:
     required_tasks = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        app.state.steering = None
+        app.state.steering = _without_engine
         front.install()
         told.install()
         cards.install()
@@ -75,8 +83,8 @@ class EndpointPlugin:
         if engine_client is None:  # a server that only renders prompts
             return
         steered.check_routes(self._app)
-        state.steering = registry_of(engine_client.vllm_config)
-        metrics.announce(state.steering)
+        state.steering = functools.partial(registry_of, engine_client.vllm_config)
+        metrics.announce(state.steering())
         if metrics.count not in observers:
             observers.append(metrics.count)
         config = SteeringConfig.of(engine_client.vllm_config)

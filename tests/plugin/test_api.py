@@ -28,7 +28,7 @@ from trimtab.vectors.manifest import Provenance
 def client(registry: Registry) -> TestClient:
     app = FastAPI()
     EndpointPlugin().attach_router(app)
-    app.state.steering = registry
+    app.state.steering = lambda: registry
     return TestClient(app)
 
 
@@ -101,7 +101,7 @@ def test_a_card_says_how_large_the_dose_is_and_what_it_will_touch(registry: Regi
 
 
 def test_discovery_without_profiles_is_an_empty_list(client: TestClient) -> None:
-    client.app.state.steering = None  # type: ignore[attr-defined]
+    client.app.state.steering = lambda: None  # type: ignore[attr-defined]
     assert client.get("/v1/steering/profiles").json() == {"object": "list", "data": []}
 
 
