@@ -1,0 +1,160 @@
+"""A rescan brings a server to what its folder or the desired state says, never to less than the last good version."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.rolling import Rolling, run, version
+from trimtab.plugin.control.desired import Desired
+from trimtab.plugin.control.refresh import Refresh
+from trimtab.plugin.requests.request import choose
+from trimtab.vectors import ModelIdentity, save_profile
+from trimtab.vectors.asked import parse
+from trimtab.vectors.errors import FormatError, RequestError
+
+Made = Callable[..., Rolling]
+
+
+@pytest.fixture
+def made(folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+
+    def make(desired: str | None = None) -> Rolling:
+        file = tmp_path / "desired.yaml"
+        if desired is None:
+            return Rolling(folder, model_folder, tmp_path / "state")
+        file.write_text(desired)
+        return Rolling(folder, model_folder, tmp_path / "state", file)
+
+    return make
+
+
+def active(server: Rolling) -> dict[str, str]:
+    return {name: profile.digest for name, profile in server.now().registry.items()}
+
+
+def test_the_folder_is_followed(made: Made, model: ModelIdentity) -> None:
+    server = made()
+    refresh = Refresh(server.rollout, 1, None)
+    assert run(refresh.once()) == []
+    assert server.now().counter == 1  # nothing to do, and nothing done
+    new = server.put(version(model, 7.0))
+    added = server.put(version(model, 8.0, "added"))
+    shutil.rmtree(server.profiles / "brief")
+    assert run(refresh.once()) == []
+    gender = server.registry["gender-neutral"].digest
+    assert active(server) == {"added": added.digest, "gender-neutral": gender, "polite": new.digest}
+    counter = server.now().counter
+    assert run(refresh.once()) == []
+    assert server.now().counter == counter
+
+
+def test_a_half_written_profile_leaves_the_last_good_one_until_it_is_whole(made: Made, model: ModelIdentity) -> None:
+    server = made()
+    refresh = Refresh(server.rollout, 1, None)
+    run(refresh.once())
+    before = active(server)
+    whole = save_profile(version(model, 7.0), server.profiles.parent / "whole")
+    tensors = server.profiles / "polite" / "profile.safetensors"
+    shutil.copy(whole / "profile.json", tensors.parent / "profile.json")
+    (problem,) = run(refresh.once())
+    assert problem.startswith("polite/profile.safetensors: its sha256 is")
+    assert active(server) == before
+    assert run(refresh.once()) == []  # said once, and tried again when the files change
+    shutil.copy(whole / "profile.safetensors", tensors)
+    assert run(refresh.once()) == []
+    assert active(server)["polite"] == version(model, 7.0).digest
+
+
+def test_a_folder_that_is_empty_for_a_moment_takes_nothing_out(made: Made) -> None:
+    server = made()
+    before = active(server)
+    server.profiles.rename(server.profiles.with_name("away"))
+    server.profiles.mkdir()
+    (problem,) = run(Refresh(server.rollout, 1, None).once())
+    assert problem == "profiles: holds no profile, so what was served stays"
+    assert active(server) == before
+
+
+def test_the_desired_state_names_what_is_active_staged_and_disabled(made: Made, model: ModelIdentity) -> None:
+    plain = made()
+    old, gender = plain.registry["polite"], plain.registry["gender-neutral"]
+    plain.state.release()
+    new = version(model, 7.0)
+    text = "version: 1\nprofiles:\n"
+    server = made(text + f"  polite: {{active: 'sha256:{old.digest}'}}\n")
+    file = Path(server.config.desired)
+    assert active(server) == {"polite": old.digest}  # from the first request on
+    refresh = Refresh(server.rollout, 1, file)
+    assert run(refresh.once()) == []
+    server.put(new)
+    file.write_text(text + f"  polite: {{active: 'sha256:{old.digest[:12]}', staged: 'sha256:{new.digest[:12]}'}}\n")
+    assert "is not resident" in next(Desired.read(file).unmet(server.state.read()))
+    assert run(refresh.once()) == []
+    assert active(server) == {"polite": old.digest}
+    assert new.digest in server.now().staged
+    file.write_text(
+        text
+        + f"  polite: {{active: 'sha256:{new.digest}'}}\n"
+        + f"  gender-neutral: {{active: 'sha256:{gender.digest}', disabled: too much}}\n"
+    )
+    assert run(refresh.once()) == []
+    assert active(server) == {"polite": new.digest}
+    with pytest.raises(RequestError, match="'gender-neutral' is disabled: too much"):
+        choose(parse("gender-neutral"), server.now().registry)
+    assert list(Desired.read(file).unmet(server.state.read())) == []
+    assert run(refresh.once()) == []
+    counter = server.now().counter
+    assert run(refresh.once()) == []
+    assert server.now().counter == counter
+
+
+def test_a_version_that_is_not_there_is_said_and_nothing_else_is_served_under_its_name(
+    made: Made, model: ModelIdentity
+) -> None:
+    server = made("version: 1\nprofiles:\n  polite: {active: 'sha256:000000000000'}\n")
+    assert active(server) == {}
+    file = Path(server.config.desired)
+    (problem,) = run(Refresh(server.rollout, 1, file).once())
+    assert "and not sha256:000000000000; copy that version there first" in problem
+    assert active(server) == {}
+    assert list(Desired.read(file).unmet(server.state.read())) == [
+        "version sha256:000000000000 of profile 'polite' is not active"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version: 2\nprofiles: {}", "has version 2; this trimtab reads version 1"),
+        ("profiles: {}", "has version None"),
+        ("- 1", "has version None"),
+        ("version: true\nprofiles: {}", "has version True"),
+        ("version: 1", "profiles: Field required"),
+        ("version: 1\nprofiles: {p: {activ: x}}", "profiles.p.activ: Extra inputs are not permitted"),
+        ("version: 1\nprofiles: {p: {active: abc}}", "profiles.p.active: String should match pattern"),
+        ("version: 1\nprofiles: {../p: {}}", "is no profile name"),
+        ("version: 1\nprofiles: {p: {}, p: {}}", r"is not YAML \(line 2\): the key 'p' is written twice"),
+        ("version: 1\nprofiles: [", r"is not YAML \(line 2\)"),
+        ("version: 1\nprofiles: !!python/object:os.system {}", r"is not YAML \(line 2\): could not determine"),
+        ("a: &a [x]\nb: *a\nversion: 1", "profiles: Field required"),
+    ],
+)
+def test_a_desired_state_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "desired.yaml"
+    file.write_text(text)
+    with pytest.raises(FormatError, match=rf"^desired\.yaml: .*{message}"):
+        Desired.read(file)
+
+
+def test_a_second_process_leaves_the_rescan_to_the_first(made: Made) -> None:
+    server = made()
+    first, second = (Refresh(server.rollout, 1, None) for _ in range(2))
+    with first._alone() as mine, second._alone() as theirs:
+        assert (mine, theirs) == (True, False)
+    with second._alone() as theirs:
+        assert theirs
