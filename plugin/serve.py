@@ -18,6 +18,7 @@ import errno
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ _USAGE = f"{PROGRAM} [serve] MODEL --steering-profiles DIR [any option of vllm s
 _DOCTOR = "doctor"
 _POLICY = "policy"
 _REFRESH = 10.0  # seconds between two looks at a desired state
+_SHUTDOWN = 15  # seconds for running answers to end, where vLLM would cut them off
 
 Serving = Callable[[float, float, str], None]
 
@@ -177,6 +179,8 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
     # Before vLLM is imported: it reads the names of plugins from the environment.
     os.environ["VLLM_PLUGINS"] = ",".join(_plugins(os.environ.get("VLLM_PLUGINS"), PLUGIN_NAME))
     args = _vllm_arguments(theirs)
+    if not any(re.match(r"--shutdown[-_]timeout(=|$)", word) for word in theirs):
+        args.shutdown_timeout = _SHUTDOWN
     model = args.model_tag or args.model
     steering, registry = server_args(
         ours.steering_profiles,

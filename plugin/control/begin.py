@@ -58,6 +58,6 @@ def share_metrics(folder: Path) -> None:
 
     Before prometheus_client is imported, which chooses then how it counts. A folder that is set already is kept.
     """
-    if _METRICS not in os.environ:
+    if not os.environ.get(_METRICS):
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[_METRICS] = str(folder)

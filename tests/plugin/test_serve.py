@@ -18,7 +18,9 @@ PROGRAM = ("-m", "trimtab.plugin.serve")
 
 @pytest.fixture(autouse=True)
 def _own_allow_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_PLUGINS", "trimtab")  # main writes to it; this puts it back
+    for name in ("VLLM_PLUGINS", "VLLM_TRIMTAB", "TRIMTAB_ADMIN_KEYS", "PROMETHEUS_MULTIPROC_DIR"):
+        monkeypatch.setenv(name, "")  # main writes to them; this puts them back
+    monkeypatch.setenv("VLLM_PLUGINS", "trimtab")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -104,6 +106,37 @@ def test_a_layer_that_the_model_lacks_and_too_few_rows(
         arguments = [str(model_folder), "--steering-profiles", str(folder), f"{option}={value}"]
         assert serve.main(arguments) == 1
         assert message in one_sentence(capsys.readouterr().err)
+
+
+def test_admin_keys_are_refused_beside_development_routes_and_are_no_secret_to_guess(
+    model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(model_folder), "--steering-profiles", str(folder)]
+    monkeypatch.setenv("TRIMTAB_ADMIN_KEYS", "guessable")
+    assert serve.main(arguments) == 1
+    assert "an admin key has 9 characters" in one_sentence(capsys.readouterr().err)
+    monkeypatch.setenv("TRIMTAB_ADMIN_KEYS", "k" * 32)
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
+    assert serve.main(arguments) == 1
+    assert "VLLM_SERVER_DEV_MODE opens routes to anybody" in one_sentence(capsys.readouterr().err)
+
+
+def test_a_desired_state_that_cannot_be_read_stops_the_start(
+    model_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "desired.yaml"
+    file.write_text("version: 7")
+    arguments = [str(model_folder), "--steering-profiles", str(folder), "--steering-desired", str(file)]
+    assert serve.main(arguments) == 1
+    assert "desired.yaml: has version 7" in one_sentence(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("seconds", ["0", "x", "-1", "nan"])
+def test_a_refresh_that_is_no_time_is_a_usage_error(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        serve.main(["some/model", "--steering-profiles", "profiles", f"--steering-refresh={seconds}"])
+    assert caught.value.code == 2
+    assert "--steering-refresh" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,15 @@ SERVERS = {
     "draining": """
         def drain(*_): time.sleep(1.5); print("drained", flush=True); sys.exit(0)
         signal.signal(signal.SIGTERM, drain); serving(60); ready(); signal.pause()""",
+    "looking": """
+        marker = os.path.join(tempfile.mkdtemp(), "draining")
+        def end(*_): print("told", os.path.exists(marker), flush=True); sys.exit(0)
+        signal.signal(signal.SIGTERM, end); serving(0, 0.2, marker); ready(); signal.pause()""",
+    "unready": """
+        marker = os.path.join(tempfile.mkdtemp(), "draining")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); serving(0, 3600, marker); ready()
+        while not os.path.exists(marker): time.sleep(0.01)
+        say("unready"); signal.pause()""",
     "helped": "serving(0); helper(); ready(); os._exit(0)",
     "deaf helper": "serving(0); helper('signal.signal(signal.SIGTERM, signal.SIG_IGN);'); ready(); os._exit(3)",
     "returns": "serving(0); ready()",
@@ -27,7 +36,7 @@ SERVERS = {
     "waits": "serving(0); ready(); signal.pause()",
 }
 PROGRAM = """
-import os, signal, subprocess, sys, textwrap, time
+import os, signal, subprocess, sys, tempfile, textwrap, time
 from trimtab.plugin.supervise import supervise
 
 def say(word): print(word, flush=True)
@@ -92,6 +101,22 @@ def test_a_signal_ends_it_with_0(server: str, number: int, made: list[Supervised
     assert code == 0
     assert err == "" or number == signal.SIGINT  # these answer Ctrl-C with Python's own traceback
     assert ("drained" in out) == (server == "draining" and number == signal.SIGTERM)
+    assert not made[0].left()
+
+
+def test_it_is_unready_before_it_is_told_to_end(made: list[Supervised]) -> None:
+    made.append(Supervised("looking"))
+    assert made[0].end(signal.SIGTERM) == (0, "told True\n", "")
+    assert not made[0].left()
+
+
+def test_a_second_signal_ends_the_wait(made: list[Supervised]) -> None:
+    made.append(Supervised("unready"))
+    made[0].parent.send_signal(signal.SIGTERM)
+    assert made[0].parent.stdout is not None
+    assert made[0].parent.stdout.readline() == "unready\n"
+    assert made[0].parent.poll() is None
+    assert made[0].end(signal.SIGTERM)[0] == 0
     assert not made[0].left()
 
 
