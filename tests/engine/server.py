@@ -59,6 +59,7 @@ class Server:
             port = free.getsockname()[1]
         command = [*program, str(model), "--steering-profiles", str(profiles), *_SETTINGS, *settings]
         env = {name: value for name, value in SMALL.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+        env["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
         self._log = log
         with log.open("w") as sink:
             self.process = subprocess.Popen(
