@@ -140,6 +140,7 @@ SEAMS = (
     Seam("envs.py", "VLLM_USE_MODELSCOPE", "", "read", "config"),
     # Gets our own variable, which vLLM would warn of.
     Seam("envs.py", "environment_variables", "", "called", "engine"),
+    Seam("envs.py", "VLLM_SKIP_MODEL_NAME_VALIDATION", "", "read", "requests.model_names"),
     Seam("envs.py", "VLLM_USE_RUST_FRONTEND", "", "read", "compat.features"),
     # A request on its way in.
     Seam("v1/engine/input_processor.py", "InputProcessor", "__init__ process_inputs", "wrapped", "engine"),

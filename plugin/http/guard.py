@@ -17,6 +17,7 @@ from trimtab.vectors.errors import RequestError
 
 from ..requests.look_alikes import Look
 from .keys import KeyReader
+from .sockets import guarded
 
 __all__ = ["MOST_BYTES", "RefuseMisplacedSteering"]
 
@@ -39,6 +40,11 @@ class RefuseMisplacedSteering:
         self._covered = covered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            look = Look(serves=False)
+            _look_around(scope, look)
+            await guarded(self._app, scope, receive, send, look)
+            return
         if scope["type"] != "http" or scope["method"] != "POST" or _is_form(scope):
             await self._app(scope, receive, send)
             return

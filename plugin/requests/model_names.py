@@ -4,12 +4,13 @@ The profile may have a strength or a version, as in the field (`trimtab.vectors.
 model's name and becomes the field, before anything else reads either.
 
 Leans on vllm/entrypoints/serve/engine/serving.py: `BaseServing._check_model`, the first thing that each serving class
-does with its request, with `models` and its `base_model_paths` and `lora_requests` (0.29 to 0.32).
+does with its request, with `models` and its `base_model_paths` and `lora_requests`; with the environment variable
+VLLM_SKIP_MODEL_NAME_VALIDATION it lets any name pass (0.29 to 0.32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -36,22 +37,30 @@ def install() -> None:
     wrap(BaseServing, "_check_model", _check_model)
 
 
-async def _check_model(
-    check: Callable[..., Awaitable[Any]], serving: Any, request: Any, *more: Any, **named: Any
-) -> Any:
+async def _check_model(check: Callable[..., Awaitable[Any]], serving: Any, request: Any) -> Any:
+    from vllm import envs
+
     engine = getattr(serving.models, "engine_client", None)  # a server that only renders prompts has none
-    config = None if engine is None else engine.vllm_config
-    if request.model and config is not None and SteeringConfig.of(config) is not None:
+    if request.model and engine is not None and SteeringConfig.of(engine.vllm_config) is not None:
         names = [*(base.name for base in serving.models.base_model_paths), *serving.models.lora_requests]
+        registry = admission.registry_of(engine.vllm_config)
+        if envs.VLLM_SKIP_MODEL_NAME_VALIDATION:
+            names += _any_name(request.model, registry or ())
         try:
-            read_model(request, names, admission.registry_of(config))
+            read_model(request, names, registry)
         except RequestError as error:
+            # A profile that is not there is a model that is not there.
             missing = isinstance(error, UnknownProfileError) and error.param == "model"
-            kind, status = (
-                ("NotFoundError", HTTPStatus.NOT_FOUND) if missing else ("BadRequestError", HTTPStatus.BAD_REQUEST)
-            )
-            return serving.create_error_response(str(error), kind, status, error.param)
+            status = HTTPStatus.NOT_FOUND if missing else HTTPStatus(error.status)
+            kind = {HTTPStatus.NOT_FOUND: "NotFoundError", HTTPStatus.BAD_REQUEST: "BadRequestError"}
+            return serving.create_error_response(str(error), kind.get(status, status.phrase), status, error.param)
     return await check(serving, request)
+
+
+def _any_name(model: str, profiles: Container[str]) -> list[str]:
+    """The name of a model that is not checked, where a loaded profile stands after it."""
+    name, _, wish = model.rpartition(":")
+    return [name] if wish.partition("@")[0] in profiles else []
 
 
 def read_model(request: Any, served: Iterable[str], registry: Registry | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, pairwise
 from typing import Any
 
@@ -15,9 +16,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from trimtab.plugin.http import guard, keys
 from trimtab.plugin.http.guard import RefuseMisplacedSteering
@@ -377,3 +379,49 @@ def test_the_route_sees_the_messages_as_they_came_and_the_disconnect_after_them(
 
     asyncio.run(ask())
     assert seen == came
+
+
+async def transcribe(socket: WebSocket) -> None:
+    await socket.accept()
+    with suppress(WebSocketDisconnect):
+        while True:
+            await socket.send_text(await socket.receive_text())
+
+
+@pytest.fixture(scope="module")
+def listening() -> TestClient:
+    app = Starlette(routes=[WebSocketRoute("/v1/realtime", transcribe)])
+    app.add_middleware(RefuseMisplacedSteering, covered=frozenset({COVERED}))
+    return TestClient(app)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [data for data in REFUSED if not {"messages", "input"} & data.keys()] + [{"session": {"steering": "polite"}}],
+)
+def test_a_message_over_a_websocket_that_asks_for_steering_ends_it(listening: TestClient, data: Any) -> None:
+    with listening.websocket_connect("/v1/realtime") as socket:
+        socket.send_json({"type": "session.update", "model": "m", **data})
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_text()
+    assert caught.value.code == 1008
+    assert "steering" in caught.value.reason
+
+
+def test_other_messages_over_a_websocket_arrive_unchanged(listening: TestClient) -> None:
+    with listening.websocket_connect("/v1/realtime?trace=steering") as socket:
+        for text in (
+            "",
+            "no JSON",
+            '{"type": "session.update", "model": "steering"}',
+            '{"audio": "' + "A" * 100_000 + '"}',
+        ):
+            socket.send_text(text)
+            assert socket.receive_text() == text
+
+
+def test_a_websocket_that_is_opened_with_steering_is_refused(listening: TestClient) -> None:
+    for path, headers in (("/v1/realtime?steering=x", {}), ("/v1/realtime", {"X-Steering-Profile": "x"})):
+        with pytest.raises(WebSocketDisconnect) as caught, listening.websocket_connect(path, headers=headers):
+            raise AssertionError("it was accepted")
+        assert caught.value.code == 1008

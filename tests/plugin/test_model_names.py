@@ -165,6 +165,20 @@ def test_what_generates_nothing_takes_the_name_for_the_model(serving: BaseServin
     assert (error, request.model) == (None, "base")
 
 
+def test_a_profile_after_a_name_that_is_not_checked_is_served(
+    serving: BaseServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_SKIP_MODEL_NAME_VALIDATION", "1")
+    for named, served, steering in (
+        ("anything:polite@0.8", "anything", "polite@0.8"),
+        ("base:polite", "base", "polite"),
+        ("anything:8b", "anything:8b", None),
+        ("anything", "anything", None),
+    ):
+        request, error = check(serving, ChatCompletionRequest, named)
+        assert (error, request.model, getattr(request, "steering", None)) == (None, served, steering)
+
+
 def test_an_engine_that_does_not_steer_leaves_names_alone(serving: BaseServing) -> None:
     serving.models.engine_client.vllm_config.additional_config = {}  # type: ignore[union-attr]
     request, error = check(serving, ChatCompletionRequest, "base:polite")
