@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ _SETTINGS = (
 class Server:
     """A running server and two clients of it.
 
-    settings: further arguments of `trimtab-serve`. program: how it is started, folder: where. wait: False returns at
-    once.
+    settings: further arguments of `trimtab-serve`. program: how it is started, folder: where. env: further variables.
+    wait: False returns at once.
     """
 
     def __init__(
@@ -52,18 +52,23 @@ class Server:
         *settings: str,
         program: Sequence[str] = (sys.executable, "serve.py"),
         folder: Path = ROOT,
+        env: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [*program, str(model), "--steering-profiles", str(profiles), *_SETTINGS, *settings]
-        env = {name: value for name, value in SMALL.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
-        env["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
+        small = {name: value for name, value in SMALL.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+        small["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
         self._log = log
         with log.open("w") as sink:
             self.process = subprocess.Popen(
-                [*command, f"--port={port}"], cwd=folder, env={**os.environ, **env}, stdout=sink, stderr=sink
+                [*command, f"--port={port}"],
+                cwd=folder,
+                env={**os.environ, **small, **(env or {})},
+                stdout=sink,
+                stderr=sink,
             )
         url = f"http://127.0.0.1:{port}"
         self.http = httpx.Client(base_url=url, timeout=_PATIENCE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 from tests.engine.asking import Ask, caption, questions, yes_no
 from tests.engine.engine import Engine
-from tests.engine.server import Server
 
 pytestmark = pytest.mark.engine
 
@@ -64,28 +62,3 @@ def test_two_tensor_parallel_processes_give_the_tokens_of_one(even: Path, profil
         expected, unsteered = (one.ask(asks) for asks in (ASKS, [ask.steered(None) for ask in ASKS]))
     assert [answer.tokens for answer in answers] == [answer.tokens for answer in expected]
     assert sum(here.tokens != there.tokens for here, there in zip(expected, unsteered, strict=True)) >= 4
-
-
-def test_both_data_parallel_replicas_steer(engine: Engine, model: Path, profiles: Path, tmp_path: Path) -> None:
-    engine.forget()
-    expected = [answer.text for answer in engine.ask(ASKS)]
-    server = Server(tmp_path / "dp.log", model, profiles, "--data-parallel-size=2")
-    try:
-        for rank in (0, 1):
-            headers = {"X-data-parallel-rank": str(rank)}
-            with ThreadPoolExecutor(len(ASKS)) as pool:
-                replies = list(pool.map(lambda ask, sent=headers: server.chat(ask, sent), ASKS))
-            assert [reply.json()["choices"][0]["message"]["content"] for reply in replies] == expected
-        lines = server.http.get("/metrics").text.splitlines()
-    finally:
-        server.stop()
-    assert _finished_by_replica(lines) == {"0": len(ASKS), "1": len(ASKS)}
-
-
-def _finished_by_replica(lines: list[str]) -> dict[str, float]:
-    finished: dict[str, float] = {}
-    for line in lines:
-        if line.startswith("vllm:request_success_total"):
-            replica = line.partition('engine="')[2][0]
-            finished[replica] = finished.get(replica, 0) + float(line.rpartition(" ")[2])
-    return finished

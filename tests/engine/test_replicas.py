@@ -1,0 +1,251 @@
+"""One server of two API processes and two engines: all of them steer alike, also while profiles change under load."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.engine.asking import caption, questions, yes_no
+from tests.engine.conftest import BOTH_WAYS, MIDDLE
+from tests.engine.engine import Engine
+from tests.engine.server import CHAT, Server, body
+from trimtab.vectors import Profile, Registry, SteeringVector, save_profile
+
+pytestmark = pytest.mark.engine
+
+KEY = "an-admin-key-of-a-test"
+LIVE = "coarse-middle-all"
+# Powers of two, so that a version times 1 is to the last bit the first version times its scale.
+SCALES = (1.0, -2.0, 2.0, -1.0, 0.5, -0.5)
+RELOADS = 30
+STEERINGS = (None, "coarse-last-answer", LIVE, "fine-last-answer", "yes-to-no")
+ASKS = [
+    *(caption(seed, max_tokens=8, steering=steering) for seed, steering in enumerate(STEERINGS)),
+    *(ask.steered(steering) for ask, steering in zip(yes_no("yes", 5), STEERINGS, strict=True)),
+    *(ask.steered(steering) for ask, steering in zip(questions("number", 5), STEERINGS, strict=True)),
+]
+LONG = caption(5, max_tokens=200, ignore_eos=True)
+SHORT = [caption(seed, max_tokens=8) for seed in (1, 5)]
+
+
+@pytest.fixture(scope="module")
+def folder(profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(profiles, tmp_path_factory.mktemp("rolling") / "profiles")
+
+
+@pytest.fixture(scope="module")
+def replicas(model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "replicas.log"
+    settings = ("--data-parallel-size=2", "--steering-drain=3", "--shutdown-timeout=60")
+    running = Server(log, model, folder, *settings, env={"TRIMTAB_ADMIN_KEYS": KEY})
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def versions(registry: Registry) -> list[Profile]:
+    """Of one profile, by their places in SCALES."""
+    first = registry[LIVE]
+    vector = first.tensors[MIDDLE].named["vector"]
+    return [
+        Profile.coarse(
+            LIVE,
+            [SteeringVector(MIDDLE, (np.float32(scale) * vector))],
+            model=first.manifest.base_model,
+            positions="all",
+            alpha=BOTH_WAYS,
+        )
+        for scale in SCALES
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(engine: Engine, versions: list[Profile]) -> dict[tuple[str, int], str]:
+    """What each version answers to each of SHORT, from an engine whose profiles never change."""
+    found = {}
+    for (scale, version), (number, ask) in itertools.product(
+        zip(SCALES, versions, strict=True), enumerate([*SHORT, LONG])
+    ):
+        (answer,) = engine.ask_alone([ask.steered({"profile": LIVE, "alpha": scale})])
+        found[version.digest, number] = answer.text
+    return found
+
+
+@pytest.fixture(scope="module")
+def change(replicas: Server) -> Callable[..., httpx.Response]:
+    def post(what: str, key: str = KEY, **fields: Any) -> httpx.Response:
+        headers = {"X-Steering-Admin-Key": key}
+        return replicas.http.post(f"/v1/steering/profiles/{what}", json={"name": LIVE, **fields}, headers=headers)
+
+    return post
+
+
+def digest_of(reply: httpx.Response) -> str:
+    return str(reply.headers["X-Steering-Digest"])
+
+
+def text_of(reply: httpx.Response) -> str:
+    return str(reply.json()["choices"][0]["message"]["content"])
+
+
+def resident(server: Server) -> int:
+    """Bytes of memory of all of a server's processes."""
+    return sum(int(process.memory_info().rss) for process in server.processes())
+
+
+def test_both_engines_steer_and_all_api_processes_count_together(engine: Engine, replicas: Server) -> None:
+    engine.forget()
+    expected = [answer.text for answer in engine.ask(ASKS)]
+    before, counted = _finished_by_engine(replicas), replicas.counted()
+    for rank in (0, 1):
+        headers = {"X-data-parallel-rank": str(rank)}
+        with ThreadPoolExecutor(len(ASKS)) as pool:
+            replies = list(pool.map(lambda ask, sent=headers: replicas.chat(ask, sent), ASKS))
+        assert [text_of(reply) for reply in replies] == expected
+    after = _finished_by_engine(replicas)
+    assert {rank: after[rank] - before.get(rank, 0) for rank in after} == {"0": len(ASKS), "1": len(ASKS)}
+    asked = Counter(str(ask.steering or "none") for ask in ASKS)
+    now = replicas.counted()
+    assert {name: now[name] - counted.get(name, 0) for name in asked} == {name: 2 * n for name, n in asked.items()}
+
+
+def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
+    replicas: Server,
+    change: Callable[..., httpx.Response],
+    folder: Path,
+    versions: list[Profile],
+    expected: dict[tuple[str, int], str],
+) -> None:
+    assert len({expected[version.digest, 0] for version in versions}) >= 4
+    replies: list[tuple[int, httpx.Response]] = []
+    ended = threading.Event()
+
+    def ask(number: int) -> None:
+        while not ended.is_set():
+            replies.append((number, replicas.chat(SHORT[number].steered(LIVE))))
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, number) for number in (0, 1, 0, 1)]
+        try:
+            for number in range(RELOADS):
+                version = versions[number % len(versions)]
+                save_profile(version, folder / LIVE, overwrite=True)
+                staged, active = change("stage"), change("activate", digest=f"sha256:{version.digest}")
+                assert (staged.status_code, active.status_code) == (200, 200), (staged.text, active.text)
+                told = replicas.chat(SHORT[0].steered(LIVE))
+                assert digest_of(told) == version.digest, "a request after the answer to the change got an old version"
+                replies.append((0, told))
+                if number == RELOADS // 3:
+                    before = resident(replicas)
+        finally:
+            ended.set()
+        for one in asking:
+            one.result()
+    grown = resident(replicas) - before
+    assert {reply.status_code for _, reply in replies} == {200}
+    assert len(replies) > 2 * RELOADS
+    mixed = [reply for number, reply in replies if text_of(reply) != expected[digest_of(reply), number]]
+    assert not mixed
+    assert len({digest_of(reply) for _, reply in replies}) == len(versions)
+    assert grown < 64 << 20
+
+
+def test_an_answer_ends_with_the_version_that_it_began_with(
+    replicas: Server,
+    change: Callable[..., httpx.Response],
+    folder: Path,
+    versions: list[Profile],
+    expected: dict[tuple[str, int], str],
+) -> None:
+    save_profile(versions[0], folder / LIVE, overwrite=True)
+    change("stage")
+    change("activate", digest=f"sha256:{versions[0].digest}")
+    sent = {**body(LONG.steered(LIVE)), "ignore_eos": True, "stream": True}
+    text = ""
+    with replicas.openai.chat.completions.with_streaming_response.create(
+        **{name: value for name, value in sent.items() if name not in ("steering", "ignore_eos")},
+        extra_body={"steering": LIVE, "ignore_eos": True},
+    ) as stream:
+        assert stream.headers["X-Steering-Digest"] == versions[0].digest
+        chunks = iter(stream.parse())
+        text += next(chunk for chunk in chunks if chunk.choices[0].delta.content).choices[0].delta.content
+        for version in versions[1:4]:  # its rows would have been used again twice
+            save_profile(version, folder / LIVE, overwrite=True)
+            assert change("stage").status_code == 200
+            assert change("activate").status_code == 200
+        for chunk in chunks:
+            text += chunk.choices[0].delta.content or ""
+    assert text == expected[versions[0].digest, 2]
+    assert expected[versions[0].digest, 2] != expected[versions[3].digest, 2]
+
+
+def test_readiness_says_what_every_process_serves(replicas: Server, change: Callable[..., httpx.Response]) -> None:
+    found = [httpx.get(replicas.http.base_url.join("/v1/steering/ready"), timeout=60) for _ in range(8)]
+    assert {reply.status_code for reply in found} == {200}
+    (same,) = {reply.text for reply in found}
+    assert found[0].json()["profiles"][LIVE]["active"] in same
+    disabled = change("disable", reason="it is being looked at")
+    assert disabled.status_code == 200
+    replies = [httpx.post(replicas.http.base_url.join(CHAT), json=body(SHORT[0].steered(LIVE)), timeout=60)
+               for _ in range(8)]  # fmt: skip
+    assert {reply.status_code for reply in replies} == {503}
+    assert "it is being looked at" in replies[0].json()["error"]["message"]
+    assert change("enable").status_code == 200
+    assert replicas.chat(SHORT[0].steered(LIVE)).status_code == 200
+
+
+def test_what_a_worker_refuses_leaves_all_as_it_was(
+    replicas: Server, change: Callable[..., httpx.Response], folder: Path, versions: list[Profile]
+) -> None:
+    before = replicas.http.get("/v1/steering/ready").json()
+    rows = np.ones((4000, len(versions[0].tensors[MIDDLE].named["vector"])))
+    large = Profile.fine(LIVE, {MIDDLE: (rows, rows)}, model=versions[0].manifest.base_model)
+    save_profile(large, folder / LIVE, overwrite=True)
+    refused = change("stage")
+    assert refused.status_code == 409
+    message = refused.json()["error"]["message"]
+    assert message.startswith(f"a worker refused: profile {LIVE!r} needs 8000 rows at layer {MIDDLE} and ")
+    after = replicas.http.get("/v1/steering/ready").json()
+    assert after["profiles"][LIVE]["active"] == before["profiles"][LIVE]["active"]
+    assert replicas.chat(SHORT[0].steered(LIVE)).status_code == 200
+    assert change("stage", key="no").status_code == 401
+
+
+def test_sigterm_makes_it_unready_first_and_lets_running_answers_end(replicas: Server) -> None:
+    """The last of this server."""
+    sent = {**body(LONG), "ignore_eos": True, "stream": True}
+    with replicas.http.stream("POST", CHAT, json=sent) as reply:
+        lines = reply.iter_lines()
+        next(line for line in lines if line)
+        replicas.process.send_signal(signal.SIGTERM)
+        while (ready := httpx.get(replicas.http.base_url.join("/v1/steering/ready"), timeout=60)).status_code == 200:
+            pass
+        assert ready.json()["reasons"] == ["the server is about to end"]
+        assert replicas.chat(SHORT[0]).status_code == 200  # until those who send requests have looked elsewhere
+        rest = [line for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    assert any('"finish_reason":"length"' in line for line in rest)
+    assert replicas.process.wait(120) == 0
+    replicas.http.close()
+    replicas.openai.close()
+
+
+def _finished_by_engine(server: Server) -> dict[str, float]:
+    finished: dict[str, float] = {}
+    for line in server.http.get("/metrics").text.splitlines():
+        if line.startswith("vllm:request_success_total"):
+            rank = line.partition('engine="')[2][0]
+            finished[rank] = finished.get(rank, 0) + float(line.rpartition(" ")[2])
+    return finished
