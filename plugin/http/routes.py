@@ -59,10 +59,16 @@ _SILENT = (
     # Answers that were begun before: `steering` was in the request that began them.
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/cancel",
-    # Discovery, ours and vLLM's.
+    # Discovery, ours and vLLM's, and what an operator changes.
     "/v1/models",
     "/v1/steering/profiles",
     "/v1/steering/profiles/{name}",
+    "/v1/steering/profiles/stage",
+    "/v1/steering/profiles/activate",
+    "/v1/steering/profiles/unload",
+    "/v1/steering/profiles/disable",
+    "/v1/steering/profiles/enable",
+    "/v1/steering/ready",
     # Adapters.
     "/v1/load_lora_adapter",
     "/v1/unload_lora_adapter",

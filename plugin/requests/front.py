@@ -105,7 +105,9 @@ def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> C
     config = engine.vllm_config
     try:
         with admission.refusals():
-            chosen = admission.chosen_for(admission.asked_in(extra_args), admission.registry_of(config))
+            asked = admission.asked_in(extra_args)
+            # A request that mentions nothing is served whatever becomes of the profiles.
+            chosen = admission.chosen_for(asked, admission.registry_of(config) if asked else None)
             check_dose(chosen, largest_addition(config.model_config.dtype))
             if chosen:
                 spans = pictures(chain.from_iterable(prompt.get("mm_placeholders", {}).values()))

@@ -27,6 +27,7 @@ SERVERS: dict[str, dict[str, Any]] = {
     "development": {
         "variables": ["VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_ENABLE_COHERE_API"]
     },
+    "admin": {"variables": ["TRIMTAB_ADMIN_KEYS"]},
     "speech": {"tasks": ("generate", "transcription", "realtime")},
 }
 
@@ -41,7 +42,7 @@ def application(
 ) -> FastAPI:
     patch.setenv("VLLM_PLUGINS", "trimtab")
     for variable in (SWITCH, *variables):
-        patch.setenv(variable, "1")
+        patch.setenv(variable, "a-key-of-twenty-letters" if variable == "TRIMTAB_ADMIN_KEYS" else "1")
     parser: Any = FlexibleArgumentParser()  # type: ignore[no-untyped-call]  # vLLM's own is untyped
     args = make_arg_parser(parser).parse_args(["--model", str(model_folder), *options])
     return build_app(args, supported_tasks=tasks)  # type: ignore[arg-type]  # names of tasks
