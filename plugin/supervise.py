@@ -60,10 +60,10 @@ def supervise(program: str, serve: Callable[[Serving], int], *, grace: float = G
         os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the parent alone, which hands it on once
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
-        def serving(seconds: float, delay: float = 0.0, marker: str = "") -> None:
+        def begin(seconds: float, delay: float = 0.0, marker: str = "") -> None:
             _NOTE.pack_into(shared, 0, seconds, delay, marker.encode())
 
-        return serve(serving)
+        return serve(begin)
     asked: list[int] = []
     told = False
 

@@ -27,7 +27,10 @@ def begin(state: State, profiles: Iterable[Profile], desired: Path | None = None
     Raises:
         ProfileError: the folder or the file cannot be used.
     """
-    generation = Generation.first(profiles, state.begin())
+    before, profiles = state.begin(), list(profiles)
+    for profile in profiles:
+        state.keep(profile)
+    generation = Generation.first(profiles, before)
     if desired is not None:
         generation = Desired.read(desired).first(generation)
     state.publish(generation)

@@ -62,7 +62,7 @@ class Rollout:
             RequestError: 409 with the reason why it cannot be; the active version stays.
         """
         async with self._changing("stage", name, who) as change:
-            return await self._staged(change, name, digest)
+            return change.publish(await self._staged(change, name, digest))
 
     async def activate(self, name: str, who: str, digest: str | None = None) -> Generation:
         """Let a profile's name mean its other resident version. The same again goes back.
@@ -77,7 +77,7 @@ class Rollout:
         async with self._changing("serve", name, who) as change:
             generation = await self._staged(change, name, digest)
             assert change.staged is not None
-            return change.publish(generation.serving(name, change.staged))
+            return change.publish(generation.serving(name, change.staged))  # the two in one step
 
     async def unload(self, name: str, who: str) -> Generation:
         """Take a profile out. Its rows are used again once no request needs them."""
@@ -95,6 +95,7 @@ class Rollout:
             return change.publish(change.before.enabled(name))
 
     async def _staged(self, change: _Change, name: str, digest: str) -> Generation:
+        """The generation to publish, once every worker holds the version that lies in the folder."""
         profile = await asyncio.to_thread(Registry.open_one, self.profiles, name, self._model)
         version = change.staged = Version.of(profile)
         if not version.digest.startswith(digest):
@@ -109,10 +110,10 @@ class Rollout:
             return generation
         # Before any row is used again, no new request may name the version that loses its place.
         generation = change.publish(generation.without_other(name))
-        await asyncio.to_thread(self.state.keep, self.profiles / name, version.content)
+        await asyncio.to_thread(self.state.keep, profile)
         async with asyncio.timeout(_PATIENCE):
             await self._stage(name, version.content, sorted(generation.resident))
-        return change.publish(generation.staged(name, version))
+        return generation.staged(name, version)
 
     @asynccontextmanager
     async def _changing(self, action: str, name: str, who: str) -> AsyncIterator[_Change]:

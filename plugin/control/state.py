@@ -13,17 +13,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from trimtab.vectors import Profile, load_profile
+from trimtab.vectors import Profile, load_profile, save_profile
 from trimtab.vectors.errors import FormatError, IntegrityError, ProfileError
 from trimtab.vectors.files import read_bytes, write_whole
-from trimtab.vectors.format import MANIFEST_FILE
-from trimtab.vectors.manifest import TENSOR_FILE
 
 from .generation import Generation
 
@@ -106,36 +103,18 @@ class State:
             if path.name not in generation.contents:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def keep(self, folder: Path, content: str) -> Profile:
-        """Copy the files of the profile in `folder`, whose content digest is known, and return what was copied.
-
-        Raises:
-            IntegrityError: they are no longer those.
-        """
-        home = self.folder / "versions" / content
+    def keep(self, profile: Profile) -> None:
+        """Write a version that was verified, so that every process reads the same."""
+        home = self.folder / "versions" / profile.content_digest
         if not home.exists():
-            fresh = home.with_name(f".{secrets.token_hex(8)}")
-            try:
-                fresh.mkdir()
-                for name in (MANIFEST_FILE, TENSOR_FILE):
-                    shutil.copyfile(folder / name, fresh / name)
-                os.replace(fresh, home)
-            except OSError as error:
-                raise self._cannot_write(error) from error
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
-        try:
-            return self.load(content)
-        except ProfileError:
-            shutil.rmtree(home, ignore_errors=True)
-            raise
+            save_profile(profile, home)
 
     def load(self, content: str) -> Profile:
         """A version that was kept. Raises ProfileError where it is damaged or gone."""
         profile = load_profile(self.folder / "versions" / content)
         if profile.content_digest != content:
             raise IntegrityError(
-                f"{profile.name}: changed while it was read; wait until its folder is whole, and stage it again"
+                f"{profile.name}: is not the version that was kept; leave the state folder alone while a server runs"
             )
         return profile
 
