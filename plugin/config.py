@@ -10,6 +10,7 @@ graph would lack the op. Only what the compiled graph depends on may be in that 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ __all__ = [
     "Live",
     "SteeringConfig",
     "engine_args",
+    "file_digest",
     "identity_of",
     "model_folder",
     "open_registry",
@@ -60,6 +62,10 @@ class SteeringConfig:
     """Seconds between two rescans; 0 for none."""
     desired: str = ""
     """File that names what is to be served, absolute; empty where the folder of profiles does."""
+    policy: str = ""
+    """File of the access policy, absolute; empty where there is none."""
+    policy_digest: str = ""
+    """sha256 (hex) of that file when the engine was configured."""
 
     def to_additional_config(self) -> dict[str, Any]:
         return {STEERING_KEY: {**asdict(self), "rows": {str(layer): rows for layer, rows in self.rows.items()}}}
@@ -85,6 +91,7 @@ def engine_args(
     model: str | Path | None = None,
     layers: Iterable[int] = (),
     rows: int | None = 0,
+    policy: str | Path | None = None,
     additional_config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments for `vllm.LLM(...)` or `AsyncEngineArgs(...)` that arm an engine with a folder of profiles.
@@ -99,6 +106,7 @@ def engine_args(
         rows: table rows to keep free at every armed layer, and as many free slots, for profiles that come later. None
             takes as many as the profiles need where they need most, so that each can have a second version, and at
             least 8.
+        policy: file of an access policy (docs/policy.md), for a program whose requests are those of `local`.
         additional_config: the engine's own `additional_config`, kept beside ours.
 
     Raises:
@@ -106,7 +114,10 @@ def engine_args(
             lacks a layer or cannot be armed.
         ProfileError: the folder, or a profile in it, is unusable.
     """
-    return server_args(profiles, model=model, layers=layers, rows=rows, additional_config=additional_config)[0]
+    arguments, _ = server_args(
+        profiles, model=model, layers=layers, rows=rows, policy=policy, additional_config=additional_config
+    )
+    return arguments
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,7 @@ def server_args(
     layers: Iterable[int] = (),
     rows: int | None = 0,
     live: Live | None = None,
+    policy: str | Path | None = None,
     additional_config: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Registry]:
     """`engine_args`, also for a server whose profiles can change, and the profiles that it starts with."""
@@ -148,9 +160,25 @@ def server_args(
         state="" if live is None else str(live.state.resolve()),
         refresh=0.0 if live is None else live.refresh,
         desired="" if live is None or live.desired is None else str(live.desired.absolute()),
+        policy="" if policy is None else str(Path(policy).absolute()),
+        policy_digest="" if policy is None else file_digest(Path(policy)),
     )
     ask()
     return {"additional_config": {**(additional_config or {}), **config.to_additional_config()}}, registry
+
+
+def file_digest(path: Path) -> str:
+    """sha256 (hex) of the file of an access policy.
+
+    Raises:
+        StartupError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise StartupError(
+            f"the access policy {path.name} cannot be read ({error.strerror}); name its file with --steering-policy"
+        ) from error
 
 
 def open_registry(config: SteeringConfig, vllm_config: VllmConfig) -> Registry:

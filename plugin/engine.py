@@ -31,10 +31,11 @@ from .capture import runners as capture_runners
 from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import SteeringConfig
+from .control import authority
 from .control.served import registry_now
 from .http import attached
 from .model import arming, proven
-from .requests import admission, dose, front, kv
+from .requests import admission, beams, dose, front, kv
 from .requests.sent_pictures import unsend
 from .runners import handshake, lost, seeds, staging, v1, v2
 
@@ -65,6 +66,7 @@ def install() -> None:
     wrap(base_loader, "initialize_model", _build)
     if registry_now not in admission.registry_source:
         admission.registry_source.append(registry_now)
+    authority.install()
     kv.install()
     handshake.install()
     staging.install()
@@ -91,7 +93,9 @@ def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args:
         front.install()
         attached.install()
         # Now, not at the first request: by then the folder may have changed, and every request would fail.
-        admission.registry_of(vllm_config)
+        authority.check(vllm_config, admission.registry_of(vllm_config))
+        if authority.governs(vllm_config):
+            beams.install()
     if capture_request.CaptureConfig.of(vllm_config) is not None:
         capture_calls.install_release()
     make(self, vllm_config, *args, **kwargs)
@@ -102,9 +106,8 @@ def _admit(process: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) ->
     if not _asks(self.vllm_config):
         return request
     try:
-        with admission.refusals():
-            registry = admission.registry_of(self.vllm_config) if admission.mentions_steering(request) else None
-        admission.admit(request, registry, most=dose.largest_addition(self.vllm_config.model_config.dtype))
+        choose = functools.partial(admission.chosen_for, vllm_config=self.vllm_config)
+        admission.admit(request, choose, most=dose.largest_addition(self.vllm_config.model_config.dtype))
         capture_request.admit(request, self.vllm_config)
     except Exception:
         unsend(self.renderer.mm_processor_cache, [feature.mm_hash for feature in request.mm_features or ()])

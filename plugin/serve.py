@@ -132,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
         help="keys that may change profiles, one per line (beside those in TRIMTAB_ADMIN_KEYS)",
     )
     parser.add_argument(
+        "--steering-policy",
+        type=Path,
+        metavar="FILE",
+        help="YAML that says who may be steered how, and what everybody gets",
+    )
+    parser.add_argument(
         "--steering-drain",
         type=float,
         default=0.0,
@@ -188,10 +194,11 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
         layers=ours.steering_layers,
         rows=0 if ours.steering_rows is None and not can_change else ours.steering_rows,
         live=live,
+        policy=ours.steering_policy,
         additional_config=args.additional_config,
     )
     state = State(live.state)
-    begin(state, registry.values(), live.desired)
+    begin(state, registry, live.desired, ours.steering_policy)
     args.additional_config = steering["additional_config"]
     from vllm.entrypoints.cli.serve import ServeSubcommand
 

@@ -145,6 +145,8 @@ SEAMS = (
     # A request on its way in.
     Seam("v1/engine/input_processor.py", "InputProcessor", "__init__ process_inputs", "wrapped", "engine"),
     Seam("v1/engine/input_processor.py", "InputProcessor", "vllm_config renderer", "read", "engine"),
+    Seam("entrypoints/llm.py", "LLM", "beam_search", "wrapped", "requests.beams"),
+    Seam("entrypoints/llm.py", "LLM", "llm_engine", "read", "requests.beams"),
     Seam("v1/engine", "EngineCoreRequest", "sampling_params mm_features resumable", "read", "requests.admission"),
     Seam("v1/engine", "EngineCoreRequest", "prompt_token_ids prompt_embeds", "read", "requests.admission"),
     Seam(

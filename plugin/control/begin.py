@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
-from trimtab.vectors import Profile
+from trimtab.vectors import Registry
 
 from ..errors import StartupError
 from .desired import Desired
 from .generation import Generation
 from .keys import ADMIN_KEYS, read_keys
+from .policy.held import check_file
 from .state import State
 
 __all__ = ["begin", "share_keys", "share_metrics"]
@@ -19,20 +19,22 @@ __all__ = ["begin", "share_keys", "share_metrics"]
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def begin(state: State, profiles: Iterable[Profile], desired: Path | None = None) -> Generation:
+def begin(state: State, registry: Registry, desired: Path | None = None, policy: Path | None = None) -> Generation:
     """Take the state folder, and publish what a server starts with.
 
-    desired: the file that names what is to be served; None for all of `profiles`.
+    desired: the file that names what is to be served; None for all of `registry`. policy: file of the access policy.
 
     Raises:
         ProfileError: the folder or the file cannot be used.
+        StartupError: the policy cannot be used for these profiles.
     """
-    before, profiles = state.begin(), list(profiles)
+    before, profiles = state.begin(), list(registry.values())
     for profile in profiles:
         state.keep(profile)
     generation = Generation.first(profiles, before)
     if desired is not None:
         generation = Desired.read(desired).first(generation)
+    generation = generation.with_policy(None if policy is None else state.keep_policy(check_file(policy, registry)))
     state.publish(generation)
     return generation
 

@@ -11,14 +11,16 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from trimtab.vectors import Profile
 from trimtab.vectors.errors import RequestError, TrimtabError
 from trimtab.vectors.format import MANIFEST_FILE
 from trimtab.vectors.manifest import TENSOR_FILE, check_name
 
+from ..config import file_digest
 from .desired import Desired
 from .rollout import Rollout
 
@@ -33,12 +35,25 @@ Signature = tuple[tuple[int, int, int], ...]
 
 
 class Refresh:
-    """The rescans of one server. desired: the operator's file, or None where the folder itself is what is wanted."""
+    """The rescans of one server.
 
-    def __init__(self, rollout: Rollout, seconds: float, desired: Path | None) -> None:
+    desired: the operator's file, or None where the folder itself is what is wanted. policy: the file of the access
+    policy, or None. resident: says which profiles are loaded, by digest, for the policy to be held against.
+    """
+
+    def __init__(
+        self,
+        rollout: Rollout,
+        seconds: float,
+        desired: Path | None,
+        policy: Path | None = None,
+        resident: Callable[[], Mapping[str, Profile]] = dict,
+    ) -> None:
         self._rollout = rollout
         self._seconds = seconds
         self._desired = desired
+        self._policy = policy
+        self._resident = resident
         self._seen: dict[str, Signature] = {}
         self._failed: dict[str, tuple[Signature, float]] = {}
         self._told: list[str] = []
@@ -57,10 +72,23 @@ class Refresh:
             self._told = problems
 
     async def once(self) -> list[str]:
-        """One rescan. Returns what went wrong, in sentences."""
+        """One rescan. Returns what went wrong, in sentences.
+
+        The policy comes last, because it may speak of profiles that have just come.
+        """
         if self._desired is not None:
-            return await Desired.read(self._desired).bring(self._rollout)
-        return await self._follow_folder()
+            problems = await Desired.read(self._desired).bring(self._rollout)
+        else:
+            problems = await self._follow_folder()
+        return problems + await self._follow_policy()
+
+    async def _follow_policy(self) -> list[str]:
+        try:
+            if self._policy is not None and file_digest(self._policy) != self._rollout.state.read().policy:
+                await self._rollout.govern(self._policy, self._resident(), WHO)
+        except TrimtabError as error:
+            return [str(error)]
+        return []
 
     async def _follow_folder(self) -> list[str]:
         found = await asyncio.to_thread(_signatures, self._rollout.profiles)

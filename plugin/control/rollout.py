@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import Counter
 
-from trimtab.vectors import ModelIdentity, Registry
+from trimtab.vectors import ModelIdentity, Profile, Registry
 from trimtab.vectors.errors import RequestError, TrimtabError
 
 from .audit import JsonLines
 from .generation import Generation, Resident, Version
+from .policy.held import check_file
 from .state import State
 
 __all__ = ["Rollout"]
@@ -93,6 +94,18 @@ class Rollout:
         """End that."""
         async with self._changing("enable", name, who) as change:
             return change.publish(change.before.enabled(name))
+
+    async def govern(self, policy: Path, resident: Mapping[str, Profile], who: str) -> Generation:
+        """Follow the file of the access policy, if it changed. resident: every profile that is loaded, by digest.
+
+        Raises:
+            RequestError: 409 with what is wrong, by line; the last policy stays.
+        """
+        async with self._changing("policy", policy.name, who) as change:
+            active = [one.active.digest for one in change.before.profiles.values() if one.active is not None]
+            registry = Registry(resident[digest] for digest in active if digest in resident)
+            data = await asyncio.to_thread(check_file, policy, registry)
+            return change.publish(change.before.with_policy(self.state.keep_policy(data)))
 
     async def _staged(self, change: _Change, name: str, digest: str) -> Generation:
         """The generation to publish, once every worker holds the version that lies in the folder."""

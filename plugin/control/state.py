@@ -2,6 +2,7 @@
 
     generation.json    what is served, replaced by a rename
     versions/CONTENT   the files of each resident version, so that every process reads the bytes that were verified
+    policies/SHA256    the last access policies, likewise
     draining           there while the server is about to end
     lock               held by the one process that makes a change; `server.lock` by the server that uses the folder
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -28,6 +30,7 @@ __all__ = ["Stamp", "State"]
 
 GENERATION_FILE = "generation.json"
 _MOST_BYTES = 1 << 20
+_POLICIES = 4  # that stay: one that follows late may still ask for the last one
 _PAUSE = 0.005  # seconds between two tries for the lock
 
 Stamp = tuple[int, int, int]
@@ -117,6 +120,31 @@ class State:
                 f"{profile.name}: is not the version that was kept; leave the state folder alone while a server runs"
             )
         return profile
+
+    def keep_policy(self, data: bytes) -> str:
+        """Keep the file of an access policy, and return its sha256 (hex). The oldest ones are deleted.
+
+        Raises:
+            ProfileError: the disk refuses.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        home = self.folder / "policies"
+        try:
+            home.mkdir(exist_ok=True)
+            write_whole(home / digest, data)
+            kept = sorted(home.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+            for path in kept[:-_POLICIES]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        return digest
+
+    def policy(self, digest: str) -> bytes:
+        """The file of an access policy that was kept. Raises ProfileError where it is damaged or gone."""
+        data = read_bytes(self.folder / "policies", digest, _MOST_BYTES)
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise IntegrityError("the kept access policy was altered; leave the state folder alone while a server runs")
+        return data
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:

@@ -15,12 +15,14 @@ from fastapi import APIRouter, FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from trimtab.vectors import Profile
 from trimtab.vectors.errors import RequestError, TrimtabError
 
-from ..config import SteeringConfig, identity_of
+from ..config import SteeringConfig, file_digest, identity_of
 from ..control.desired import Desired
 from ..control.generation import Generation
 from ..control.keys import AdminKeys
+from ..control.policy.held import policy_in_force, unmet
 from ..control.refresh import Refresh
 from ..control.rollout import Rollout
 from ..control.served import served
@@ -117,7 +119,12 @@ async def _checked(state: Any, reasons: list[str]) -> Generation:
         return Generation.first(() if now is None else now.registry.values())
     folder = State(Path(config.state))
     generation = folder.read()
-    served(engine.vllm_config)
+    now = served(engine.vllm_config)
+    policy = None if now is None else policy_in_force(config, now.policy)
+    if now is not None and policy is not None:
+        reasons += unmet(policy, now.registry)
+        if config.refresh and file_digest(Path(config.policy)) != now.policy:
+            reasons.append("the file of the access policy is not the one in force")
     if folder.draining.exists():
         reasons.append("the server is about to end")
     if config.desired:
@@ -195,5 +202,11 @@ def start(engine_client: Any, state: Any) -> None:
     config = SteeringConfig.of(engine_client.vllm_config)
     if state.steering_rollout is not None and config is not None and config.refresh:
         desired = Path(config.desired) if config.desired else None
-        refresh = Refresh(state.steering_rollout, config.refresh, desired)
+        policy = Path(config.policy) if config.policy else None
+
+        def resident() -> Mapping[str, Profile]:
+            now = served(engine_client.vllm_config)
+            return {} if now is None else now.staged
+
+        refresh = Refresh(state.steering_rollout, config.refresh, desired, policy, resident)
         state.steering_refresh = asyncio.create_task(refresh.run())  # held, or it would be collected

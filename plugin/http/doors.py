@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -19,12 +20,16 @@ from trimtab.vectors import Registry
 from trimtab.vectors.errors import UnknownProfileError
 
 from ..config import PLUGIN_NAME, SteeringConfig
+from ..control import authority
+from ..control.decisions import DecisionLog
+from ..control.identity import serve_http
 from ..requests import front
 from ..requests.admission import observers, refusals, registry_of
 from ..runners.handshake import check_workers
 from . import admin, cards, metrics, steered, told
 from .cards import card
 from .guard import RefuseMisplacedSteering
+from .identity import KeepIdentity
 from .routes import STEERED
 
 __all__ = ["EndpointPlugin", "endpoint_plugin"]
@@ -75,9 +80,11 @@ class EndpointPlugin:
         app.include_router(router)
         admin.attach(app)
         self._app = app
+        serve_http()
         # Added here, they run inside vLLM's authentication.
         app.add_middleware(told.SayWhatWasServed)
         app.add_middleware(RefuseMisplacedSteering, covered=STEERED)
+        app.add_middleware(KeepIdentity)
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
         if engine_client is None:  # a server that only renders prompts
@@ -88,6 +95,9 @@ class EndpointPlugin:
         if metrics.count not in observers:
             observers.append(metrics.count)
         config = SteeringConfig.of(engine_client.vllm_config)
+        if config is not None and config.policy:
+            log = [DecisionLog(Path(config.state))] if config.state else []
+            authority.observers[:] = [metrics.count_decision, *log]
         if config is not None:
             await check_workers(engine_client, config.digest)
         admin.start(engine_client, state)

@@ -8,9 +8,13 @@ from prometheus_client import Counter
 
 from trimtab.vectors.asked import NONE
 
-__all__ = ["announce", "count"]
+from ..control.authority import Told
+
+__all__ = ["announce", "count", "count_decision"]
 
 _REQUESTS = Counter("trimtab_requests", "Requests accepted, by steering profile.", ["profile"])  # exposed as …_total
+
+_DECISIONS = Counter("trimtab_decisions", "Decisions of the access policy, by rule and outcome.", ["rule", "outcome"])
 
 
 def announce(profiles: Iterable[str] | None) -> None:
@@ -22,3 +26,8 @@ def announce(profiles: Iterable[str] | None) -> None:
 def count(profile: str) -> None:
     """Count one admitted request; one of several prompts counts once per prompt."""
     _REQUESTS.labels(profile).inc()
+
+
+def count_decision(told: Told) -> None:
+    """Count one decision; one of several prompts counts once per prompt."""
+    _DECISIONS.labels(told.rule, told.outcome).inc()

@@ -12,11 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 from trimtab.vectors import Registry
-from trimtab.vectors.asked import FIELD, NONE, Asked, parse
+from trimtab.vectors.asked import FIELD, NONE, parse
 from trimtab.vectors.errors import RequestError
 
 from ..config import SteeringConfig, open_registry
-from .decided import Chosen, once
+from .decided import Asks, Chosen, once
 from .dose import check_dose
 from .kv import WIRE_KEY
 from .positions import pictures
@@ -26,12 +26,16 @@ __all__ = [
     "ASKED_KEY",
     "admit",
     "asked_in",
+    "by_wish",
+    "choosers",
     "chosen_for",
     "mentions_steering",
     "observers",
     "refusals",
     "registry_of",
     "registry_source",
+    "says",
+    "settled",
 ]
 
 ASKED_KEY = FIELD
@@ -39,6 +43,9 @@ ASKED_KEY = FIELD
 
 observers: list[Callable[[str], None]] = []
 """Told the name of each profile of each request that is admitted, and NONE for one that is not steered."""
+
+settled: list[Callable[[Chosen], None]] = []
+"""Told what each request that is admitted gets."""
 
 _KEYS = frozenset({ASKED_KEY, WIRE_KEY})
 
@@ -67,10 +74,10 @@ registry_source: list[Callable[[Any], Registry | None]] = [_as_started]
 """The last one answers `registry_of`. `engine` adds the one that follows changes, which lies above this package."""
 
 
-def admit(request: Any, registry: Registry | None, *, most: float = math.inf) -> None:
+def admit(request: Any, choose: Callable[[Asks], Chosen], *, most: float = math.inf) -> None:
     """Replace what an `EngineCoreRequest` asks for by its resolved form, in place, and tell the observers.
 
-    most: the largest addition that the served dtype bears, see `dose`.
+    choose: see `chosen_for`. most: the largest addition that the served dtype bears, see `dose`.
 
     Raises:
         VLLMValidationError: a 400 over HTTP; nothing has been scheduled yet.
@@ -80,7 +87,7 @@ def admit(request: Any, registry: Registry | None, *, most: float = math.inf) ->
         return
     with refusals():
         asked = asked_in(params.extra_args or {})
-        chosen = chosen_for(asked, registry)
+        chosen = choose(asked)
         check_dose(chosen, most)
         # The caller's dictionary may be shared by many requests: leave it as it is.
         extra_args = {key: value for key, value in (params.extra_args or {}).items() if key != ASKED_KEY}
@@ -89,32 +96,57 @@ def admit(request: Any, registry: Registry | None, *, most: float = math.inf) ->
                 raise RequestError("steering is not served on resumable (streaming-input) requests")
             spans = pictures(feature.mm_position for feature in request.mm_features or ())
             resolved = resolve(chosen, prompt_length=prompt_length(request), pictures=spans)
-            extra_args[WIRE_KEY] = resolved.to_wire()
+            if resolved.parts:
+                extra_args[WIRE_KEY] = resolved.to_wire()
     if mentions_steering(request) or chosen:
         params.extra_args = extra_args or None
     for name in [profile.name for profile, _ in chosen] or [NONE]:
         for tell in observers:
             tell(name)
+    for settle in settled:
+        settle(chosen)
 
 
-def chosen_for(asked: tuple[Asked, ...], registry: Registry | None) -> Chosen:
-    """The profiles and strengths that a request gets, see `decided`.
+def by_wish(asks: Asks, vllm_config: Any) -> Chosen:
+    """What a request gets where nobody but itself decides.
 
     Raises:
         RequestError: as `choose`.
     """
-    return once(asked, lambda: choose(asked, registry))
+    return choose(asks, registry_of(vllm_config)) if asks else ()
 
 
-def asked_in(extra_args: Mapping[str, Any]) -> tuple[Asked, ...]:
-    """What `SamplingParams.extra_args` asks for; empty means unsteered.
+choosers: list[Callable[[Asks, Any], Chosen]] = [by_wish]
+"""The last one decides. `engine` adds the one that asks the access policy, which lies above this package."""
+
+
+def chosen_for(asks: Asks, vllm_config: Any) -> Chosen:
+    """The profiles and strengths that a request of an engine gets, see `decided`.
+
+    Raises:
+        RequestError: it asks for what it cannot have.
+    """
+    return once(asks, lambda: choosers[-1](asks, vllm_config))
+
+
+def says(value: Any) -> Asks:
+    """What the value of a `steering` field says; a field that is null says as little as none at all.
+
+    Raises:
+        RequestError: as `parse`.
+    """
+    return None if value is None else parse(value)
+
+
+def asked_in(extra_args: Mapping[str, Any]) -> Asks:
+    """What `SamplingParams.extra_args` asks for.
 
     Raises:
         RequestError: it cannot be read, or the resolved form was sent.
     """
     if WIRE_KEY in extra_args:
         raise RequestError(f"extra_args[{WIRE_KEY!r}] is reserved; ask with extra_args[{ASKED_KEY!r}]")
-    return parse(extra_args.get(ASKED_KEY))
+    return says(extra_args.get(ASKED_KEY))
 
 
 @contextmanager

@@ -16,16 +16,34 @@ from contextvars import ContextVar
 from trimtab.vectors import Profile
 from trimtab.vectors.asked import Asked
 
-__all__ = ["Chosen", "Decided", "deciding", "once", "record"]
+__all__ = ["Asks", "Chosen", "Decided", "Governed", "deciding", "once", "record"]
+
+Asks = tuple[Asked, ...] | None
+"""What a request says: None for nothing, () for "none", else what it asks for."""
 
 Chosen = Sequence[tuple[Profile, float]]
 """Profiles with their strengths, in the order of the request; empty means unsteered."""
 
 
+class Governed(tuple[tuple[Profile, float], ...]):
+    """What is chosen by an access policy.
+
+    added: how many of its parts, counted from the end, the server adds by itself. subject: who asked, or None. rule,
+    outcome, reason: see `control.policy.decide`. mode: of the policy.
+    """
+
+    added: int = 0
+    subject: str | None = None
+    rule: str = ""
+    outcome: str = ""
+    reason: str = ""
+    mode: str = ""
+
+
 class Decided:
     """What one HTTP request asks for, and what it gets. Both are None until that is decided."""
 
-    asked: tuple[Asked, ...] | None = None
+    asked: Asks = None
     chosen: Chosen | None = None
 
 
@@ -48,7 +66,7 @@ def record() -> Decided | None:
     return _RECORD.get()
 
 
-def once(asked: tuple[Asked, ...], choose: Callable[[], Chosen]) -> Chosen:
+def once(asked: Asks, choose: Callable[[], Chosen]) -> Chosen:
     """What is chosen for `asked`: what this HTTP request was given before, else what `choose` says now."""
     found = _RECORD.get()
     if found is None:

@@ -21,8 +21,6 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
-from trimtab.vectors.asked import parse
-
 from ..compat.wrapping import wrap
 from ..config import SteeringConfig
 from . import admission, fields, model_names
@@ -68,7 +66,7 @@ def check_request(request: Any, vllm_config: Any) -> None:
     if SteeringConfig.of(vllm_config) is None:
         return
     with admission.refusals():
-        chosen = admission.chosen_for(parse(fields.asked_in(request)), admission.registry_of(vllm_config))
+        chosen = admission.chosen_for(admission.says(fields.asked_in(request)), vllm_config)
         check_dose(chosen, largest_addition(vllm_config.model_config.dtype))
         if chosen and getattr(request, "use_beam_search", False):
             raise fields.no_beams()
@@ -105,9 +103,7 @@ def check_rendered(engine: Any, prompt: Any, extra_args: Mapping[str, Any]) -> C
     config = engine.vllm_config
     try:
         with admission.refusals():
-            asked = admission.asked_in(extra_args)
-            # A request that mentions nothing is served whatever becomes of the profiles.
-            chosen = admission.chosen_for(asked, admission.registry_of(config) if asked else None)
+            chosen = admission.chosen_for(admission.asked_in(extra_args), config)
             check_dose(chosen, largest_addition(config.model_config.dtype))
             if chosen:
                 spans = pictures(chain.from_iterable(prompt.get("mm_placeholders", {}).values()))

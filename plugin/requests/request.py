@@ -13,6 +13,7 @@ from trimtab.vectors import Profile, Registry
 from trimtab.vectors.asked import Asked
 from trimtab.vectors.errors import RequestError
 
+from .decided import Governed
 from .kv import kv_key
 from .positions import Spans, spans_of
 
@@ -37,7 +38,7 @@ class Part:
 class Steering:
     """What the worker and the KV cache need to know of one steered request.
 
-    parts: 1 to MOST_PROFILES, in an order that does not depend on the request's, so that sums round alike.
+    parts: up to MOST_PROFILES, in an order that does not depend on the request's, so that sums round alike.
     """
 
     parts: tuple[Part, ...]
@@ -76,12 +77,18 @@ def _choose_one(asked: Asked, registry: Registry) -> tuple[Profile, float]:
 def resolve(chosen: Sequence[tuple[Profile, float]], *, prompt_length: int, pictures: Spans = ()) -> Steering:
     """Fix everything about a steered request, given its tokenised prompt: its length (≥ 1) and where pictures lie.
 
-    chosen: as `choose` gives it, at least one.
+    chosen: as `choose` gives it, at least one. Of what the server adds by itself (`Governed`), a profile for positions
+        that this prompt does not have is left out: there is nothing for it to act on.
 
     Raises:
         RequestError: a profile steers positions which this prompt does not have.
     """
-    parts = [_part(profile, alpha, prompt_length, pictures) for profile, alpha in chosen]
+    asked = len(chosen) - (chosen.added if isinstance(chosen, Governed) else 0)
+    parts = [
+        _part(profile, alpha, prompt_length, pictures)
+        for index, (profile, alpha) in enumerate(chosen)
+        if index < asked or spans_of(profile.manifest.positions, prompt_length, pictures)
+    ]
     return Steering(tuple(sorted(parts, key=lambda part: (part.digest, part.alpha))))
 
 

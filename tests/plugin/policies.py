@@ -41,7 +41,7 @@ def small_registry(model: ModelIdentity) -> Registry:
             one("slanted", (1, [5.0, -0.5, 0.0, 0.0]), (DEPTH - 1, [1.0, 0.0, 0.0, 0.0])),
             one("across", (1, [2.0, 0.0, 2.0, 0.0])),
             one("style-plain", (1, [0.0, 0.0, 1.0, 0.0])),
-            one("unmeasured", (1, [0.0, 0.0, 1.0, 0.0]), hidden=None),
+            one("unmeasured", (1, [0.5, 0.0, 0.5, 0.0]), hidden=None),
         ]
     )
 

@@ -52,7 +52,7 @@ class Rolling:
         assert config is not None
         self.config = config
         self.state = State(state)
-        begin(self.state, registry.values(), desired)
+        begin(self.state, registry, desired, more.get("policy"))
         served(self.vllm_config)  # as each process does when it starts
         self.workers = [self._worker(registry) for _ in range(2)]
         self.requests: dict[str, Any] = {}

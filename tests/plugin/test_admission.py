@@ -14,7 +14,8 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 
 from trimtab.plugin.requests import admission
-from trimtab.plugin.requests.admission import ASKED_KEY, admit, refusals
+from trimtab.plugin.requests.admission import ASKED_KEY, refusals
+from trimtab.plugin.requests.decided import once
 from trimtab.plugin.requests.kv import WIRE_KEY
 from trimtab.plugin.requests.positions import END, pictures
 from trimtab.plugin.requests.request import choose, resolve
@@ -36,6 +37,11 @@ def request_with(extra_args: dict[str, Any] | None, tokens: int = 7, **fields: A
         "data_parallel_rank": None,
     }
     return EngineCoreRequest(**{**defaults, **fields})
+
+
+def admit(request: EngineCoreRequest, registry: Registry | None, **more: Any) -> None:
+    """What a server without an access policy does."""
+    admission.admit(request, lambda asks: once(asks, lambda: choose(asks or (), registry)), **more)
 
 
 def extra_args_of(request: EngineCoreRequest) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from vllm.exceptions import VLLMValidationError
 
-from tests.plugin.test_admission import extra_args_of, request_with
+from tests.plugin.test_admission import admit, extra_args_of, request_with
 from trimtab.plugin.requests import admission, decided
 from trimtab.plugin.requests.kv import WIRE_KEY
 from trimtab.vectors import ModelIdentity, Profile, Registry, SteeringVector
@@ -21,7 +21,7 @@ def replaced(model: ModelIdentity) -> Registry:
 
 def digests(asked: object, registry: Registry) -> list[str]:
     request = request_with({"steering": asked})
-    admission.admit(request, registry)
+    admit(request, registry)
     return [part["digest"] for part in (extra_args_of(request) or {})[WIRE_KEY]]
 
 
@@ -60,7 +60,7 @@ def test_the_tasks_of_a_request_share_its_record_and_no_other_ones(registry: Reg
 
 def test_an_unsteered_request_is_recorded_as_such_and_a_refused_one_is_not(registry: Registry) -> None:
     with decided.deciding() as record:
-        admission.admit(request_with(None), None)
+        admit(request_with(None), None)
         assert record.chosen == []
     with decided.deciding() as record:
         with pytest.raises(VLLMValidationError):
@@ -74,7 +74,7 @@ def test_observers_are_told_of_every_request_that_is_admitted(
     told: list[str] = []
     monkeypatch.setattr(admission, "observers", [told.append])
     for asked in ({"steering": ["polite", "brief"]}, None, {"steering": "none"}):
-        admission.admit(request_with(asked), registry)
+        admit(request_with(asked), registry)
     with pytest.raises(VLLMValidationError):
-        admission.admit(request_with({"steering": "polit"}), registry)
+        admit(request_with({"steering": "polit"}), registry)
     assert told == ["polite", "brief", "none", "none"]
