@@ -80,9 +80,21 @@ class SteeringConfig:
         """The steering part of an engine's configuration; None for an engine that was started without profiles."""
         additional = vllm_config.additional_config
         found = additional.get(STEERING_KEY) if isinstance(additional, Mapping) else None
-        if found is None:
-            return None
-        return cls(**{**found, "rows": {int(layer): int(rows) for layer, rows in found["rows"].items()}})
+        return None if found is None else _read(found)
+
+
+_last_read: tuple[Any, SteeringConfig | None] = (None, None)
+
+
+def _read(found: Mapping[str, Any]) -> SteeringConfig:
+    # Asked several times per request, nearly always of the same object.
+    global _last_read
+    last, config = _last_read
+    if config is not None and last is found:
+        return config
+    config = SteeringConfig(**{**found, "rows": {int(layer): int(rows) for layer, rows in found["rows"].items()}})
+    _last_read = (found, config)
+    return config
 
 
 def engine_args(
