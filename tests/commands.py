@@ -20,7 +20,7 @@ PAGES = [
     *(ROOT / "examples").rglob("README.md"),
     ROOT / "bench/README.md",
 ]
-SHELL, OTHER = {"", "console"}, {"python", "yaml", "text"}
+SHELL, OTHER = {"", "console"}, {"json", "python", "yaml", "text"}
 """The languages of fenced blocks: those that hold commands, and the rest."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _OURS = re.compile(r"`((?:make|pip install|trimtab(?! cannot )|trimtab-serve|python -m examples|python bench/)[^`]*)`")
