@@ -131,6 +131,12 @@ def test_a_desired_state_that_cannot_be_read_stops_the_start(
     assert "desired.yaml: has version 7" in one_sentence(capsys.readouterr().err)
 
 
+def test_what_is_imported_before_the_counters_folder_is_set_counts_nothing() -> None:
+    """prometheus_client chooses how it counts when it is imported."""
+    finished = run("-c", "import sys; import trimtab.plugin.control.begin; print('prometheus_client' in sys.modules)")
+    assert finished.stdout == "False\n"
+
+
 @pytest.mark.parametrize("seconds", ["0", "x", "-1", "nan"])
 def test_a_refresh_that_is_no_time_is_a_usage_error(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
