@@ -12,13 +12,27 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MODEL", "Engine", "engines"]
+__all__ = ["MODEL", "TINYWORLD", "Engine", "Model", "engines"]
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples/tinyworld/model"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the engines serve. limits: most pictures and videos of a prompt. brought: by trimtab, whose plugin a plain
+    engine then needs as well, without profiles."""
+
+    folder: Path
+    limits: Mapping[str, int] = field(default_factory=dict)
+    brought: bool = False
+
+
+TINYWORLD = Model(MODEL)
 
 _SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the whole engine in one thread: nothing overlaps, nothing hides a cost
@@ -37,10 +51,18 @@ class Engine:
     profiles: folder to steer with; None is plain vLLM, without the plugin. core: where to run once it has started.
     """
 
-    def __init__(self, name: str, profiles: Path | None, *, work: Path, core: int) -> None:
+    def __init__(self, name: str, profiles: Path | None, *, work: Path, core: int, model: Model = TINYWORLD) -> None:
         self._log = work / f"{name}.log"
-        settings = {**_SETTINGS, "VLLM_CACHE_ROOT": str(work / "cache"), "VLLM_PLUGINS": "trimtab" if profiles else ""}
-        options = {"model": str(MODEL), "profiles": None if profiles is None else str(profiles), "core": core}
+        plugin = {"VLLM_PLUGINS": "trimtab" if profiles or model.brought else ""}
+        if model.brought:
+            plugin["VLLM_TRIMTAB"] = "1"
+        settings = {**_SETTINGS, "VLLM_CACHE_ROOT": str(work / "cache"), **plugin}
+        options = {
+            "model": str(model.folder),
+            "limits": dict(model.limits),
+            "profiles": None if profiles is None else str(profiles),
+            "core": core,
+        }
         with self._log.open("w") as sink:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.served", json.dumps(options)],
@@ -83,12 +105,14 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engines(folders: Mapping[str, Path | None], *, work: Path, core: int) -> Iterator[dict[str, Engine]]:
+def engines(
+    folders: Mapping[str, Path | None], *, work: Path, core: int, model: Model = TINYWORLD
+) -> Iterator[dict[str, Engine]]:
     """An engine for each name, started side by side; they end with the block."""
     with contextlib.ExitStack() as stack:
         found: dict[str, Engine] = {}
         for name, folder in folders.items():
-            found[name] = Engine(name, folder, work=work, core=core)
+            found[name] = Engine(name, folder, work=work, core=core, model=model)
             stack.callback(found[name].close)
         for engine in found.values():
             engine.wait()

@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from examples.tinyworld.ask import CAPTION_PROMPT
@@ -30,7 +30,7 @@ Steering = dict[str, Any] | None
 class Host:
     """Public methods are the commands."""
 
-    def __init__(self, model: str, profiles: str | None, core: int) -> None:
+    def __init__(self, model: str, profiles: str | None, core: int, limits: Mapping[str, int]) -> None:
         from vllm import LLM
 
         steered: dict[str, Any] = {}
@@ -38,6 +38,8 @@ class Host:
             from trimtab.plugin import engine_args
 
             steered = engine_args(profiles, model=model)
+        if limits:
+            steered["limit_mm_per_prompt"] = dict(limits)
         self._llm: Any = LLM(model, dtype=served_dtype(), **_LLM, **steered)
         self._chats = [_chat(seed) for seed in range(MOST_REQUESTS)]
         for thread in os.listdir("/proc/self/task"):

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would no
 
 from bench import budget, profiles, show
 from bench.cases import CONCURRENCY, FULL, HEADLINE, OTHERS, OVER_COARSE, QUICK, SIDES, TARGETS, Case, Side, Size, cases
-from bench.engine import MODEL, Engine, engines
+from bench.engine import TINYWORLD, Engine, Model, engines
 from bench.machine import machine
 from bench.pairs import Pair, Run, alternate, estimate, ratios
 from examples.tinyworld.precision import served_dtype
@@ -147,6 +147,16 @@ def _ratio(pairs: list[Pair[Figures]], metric: str, starts: int) -> dict[str, An
     }
 
 
+def _made(architecture: str, work: Path) -> Model:
+    from tests.architectures.table import ROWS, build
+    from trimtab.plugin.architectures.brought import BROUGHT
+
+    folder = work / architecture
+    if not folder.exists():
+        build(architecture, folder)
+    return Model(folder, limits=ROWS[architecture].limits, brought=architecture in BROUGHT)
+
+
 def main() -> int:
     """Measure, print, write; 1 where --check is given and a target is missed."""
     parser = argparse.ArgumentParser(prog="python bench/serving.py", description=__doc__)
@@ -155,16 +165,22 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the ratios")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a target is missed")
     parser.add_argument("--work", type=Path, default=Path("out/bench"), help="profiles, logs, vLLM's compile cache")
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="of a tiny random model that takes the place of the shipped one; tests/architectures makes it",
+    )
     asked = parser.parse_args()
     began = time.monotonic()
     size = QUICK if asked.quick else FULL
     work = asked.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
+    model = TINYWORLD if asked.architecture is None else _made(asked.architecture, work)
     folders = {
         "plain": None,
         "twin": None,
-        "few": profiles.write_few(work / "few", MODEL),
-        "many": profiles.write_many(work / "many", MODEL),
+        "few": profiles.write_few(work / "few", model.folder),
+        "many": profiles.write_many(work / "many", model.folder),
     }
     console = Console()
     hits: dict[str, float] = {}
@@ -172,7 +188,7 @@ def main() -> int:
     start = 0
     while start < size.starts:
         console.print(f"starting four engines ({start + 1} of {size.starts})")
-        with engines(folders, work=work, core=max(os.sched_getaffinity(0))) as found:
+        with engines(folders, work=work, core=max(os.sched_getaffinity(0)), model=model) as found:
             if asked.quick and start == 0:
                 took = time.monotonic() - began
                 size = budget.fitting(budget.SECONDS - took, took, step_seconds(found["plain"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 __all__ = ["main"]
@@ -11,6 +12,8 @@ _EVALUATE = ("openai", "pycocoevalcap", "tenacity")
 
 def main() -> None:
     """Entry point of the console script. A package that is not installed is one sentence and exit code 2."""
+    # A scheduler's stop ends a command as Ctrl-C does: it says what is kept, and leaves no engine and no folder behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from .app import app
 

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a long command with a word about what is kept, and the same command goes on from there."""
+"""Ctrl-C or SIGTERM ends a long command with a word about what is kept, and the same command goes on from there."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data(tmp_path_factory.mktemp("asked") / "data", SAMPLES, pictured=False)
 
 
-def interrupted(command: list[str], written: Path) -> str:
-    """What a command says that gets Ctrl-C as soon as a file is there."""
+def interrupted(command: list[str], written: Path, by: signal.Signals = signal.SIGINT) -> str:
+    """What a command says that gets a signal as soon as a file is there."""
     running = subprocess.Popen(
         [sys.executable, "-m", "trimtab.offline.cli", *command],
         cwd=ROOT,
@@ -40,7 +40,7 @@ def interrupted(command: list[str], written: Path) -> str:
             assert running.poll() is None, running.communicate()[1]
             assert time.monotonic() < deadline, "it takes too long"
             time.sleep(0.01)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(by)
         said = running.communicate(timeout=60)[1]
     finally:
         running.kill()
@@ -70,7 +70,7 @@ def test_a_comparison_keeps_the_states_that_are_whole_and_goes_on(llama: Path, d
     out = tmp_path / "run"
     asked = ["shift", llama, llama, "--data", data, "--rule", "last-prompt", "-l", 1, "--k", 2, "--batch-size", 1]
     command = [*map(str, asked), "--out", str(out)]
-    said = interrupted(command, out / "states" / "base" / "rows-00001.safetensors")
+    said = interrupted(command, out / "states" / "base" / "rows-00001.safetensors", signal.SIGTERM)
     done = open_manifest(out / "states" / "base").done
     assert 0 < done < SAMPLES
     assert f"{out}: keeps what is whole; run the same command again to go on" in said.splitlines()[-1]
