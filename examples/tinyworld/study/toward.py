@@ -31,7 +31,6 @@ from trimtab.offline.statistics import over_draws, rate
 from trimtab.offline.steering.operating_point import MOST_COLLATERAL
 from trimtab.offline.tuning import Asking, Judge, judged, tried
 from trimtab.offline.tuning.candidates import Made
-from trimtab.offline.tuning.config import NULLS
 from trimtab.offline.tuning.found import controls_of, percent, points_of
 from trimtab.offline.tuning.goals import Case
 from trimtab.offline.tuning.trial import REPORTED
@@ -43,7 +42,9 @@ DATA = "answers"
 K = 40
 TRIED = (2, 4)
 ALPHAS = (1.0, 1.5, 2.0, 3.0)
-ASKED: dict[Split, int] = {"dev": 300, "test": 600}
+ASKED: dict[Split, int] = {"dev": 200, "test": 600}
+NULLS = 1
+"""Draws of random vectors for each null control."""
 COLUMNS = ("toward", "kind", "layer", "alpha", "first word of the fine-tune's %", "its whole answer %",
            "other answers changed %")  # fmt: skip
 
@@ -77,7 +78,7 @@ def study(lab: Lab, asking: Asking) -> dict[str, Finding]:
     found: dict[str, Finding] = {}
     for focus in FOCUSES:
         said = _said(_tuned(lab, focus))
-        outcome = tried(_made(lab, focus), judge_toward(said), dev, test, MOST_COLLATERAL)
+        outcome = tried(_made(lab, focus), judge_toward(said), dev, test, MOST_COLLATERAL, nulls=NULLS)
         for row in outcome.rows:
             if row.what in (*REPORTED, "null"):
                 draws = [shares(test.samples, test.plain, answers, said) for answers in row.draws]
