@@ -74,7 +74,7 @@ def fine_tuned(out: Path, tuning: Tuning) -> Path:
 def study(out: Path, data: Path, tuned: Path, focus: str, task: Task, k: int, seed: int) -> ShiftFound:
     """The shift between the shipped model and a fine-tune, and the drift over its checkpoints; writes both findings."""
     base, name = Reader(MODEL, "float32"), f"{focus}-{task.name}"
-    folder, file = out / "states" / name, data / task.file
+    folder, file = out / "shifts" / name, data / task.file
     run = ShiftRun(folder, file, task.rule, LAYER, k, seed, limit=task.samples, progress=True)
     found = run.study(base, Reader(tuned, "float32")).model_copy(
         update={"title": f"{focus.capitalize()} fine-tune: {task.name}, layer {LAYER}"}

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from examples.tinyworld.data import write_split
 from examples.tinyworld.export import WEIGHTS
 from examples.tinyworld.finetune import Tuning
 from examples.tinyworld.shifts import PUBLISHED, TASKS, Task, beside_published, fine_tuned, study
+from trimtab.offline.cli.app import app
 from trimtab.offline.findings import DriftFound, ShiftFound, read_findings
 
 
@@ -23,6 +25,8 @@ def test_a_study_goes_from_a_fine_tune_to_its_findings(tmp_path: Path) -> None:
     drift = written["drift-places-answers"]
     assert isinstance(drift, DriftFound)
     assert drift.steps == (0, 1, 2)
+    reported = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert reported.exit_code == 0, reported.output
 
     table = beside_published({"answers": [found, found]}, 0)
     assert [table.rows[i][2] for i in table.published] == list(PUBLISHED.values())
