@@ -59,7 +59,7 @@ async def _models(show: Callable[..., Awaitable[Any]], serving: Any) -> Any:
 
     models = await show(serving)
     base = serving.base_model_paths[0].name
-    profiles = registry_of(serving.engine_client.vllm_config) or {}
+    profiles: Mapping[str, Profile] = registry_of(serving.engine_client.vllm_config) or {}
     models.data.extend(ModelCard(**model_card(profile, base)) for profile in profiles.values())
     return models
 

@@ -26,7 +26,7 @@ from ..control.identity import serve_http
 from ..requests import front
 from ..requests.admission import observers, refusals, registry_of
 from ..runners.handshake import check_workers
-from . import admin, cards, metrics, steered, told
+from . import admin, cards, invocations, metrics, steered, told
 from .cards import card
 from .guard import RefuseMisplacedSteering
 from .identity import KeepIdentity
@@ -76,6 +76,7 @@ class EndpointPlugin:
         front.install()
         told.install()
         cards.install()
+        invocations.install()
         steered.replace_routes(app)
         app.include_router(router)
         admin.attach(app)

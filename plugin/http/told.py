@@ -45,7 +45,7 @@ def object_of(chosen: Chosen) -> dict[str, Any]:
     """The `steering` object of a body: one value per field, or a list of them where a request adds profiles up."""
     if not chosen:
         return {"profile": NONE}
-    columns = {
+    columns: dict[str, list[Any]] = {
         "profile": [profile.name for profile, _ in chosen],
         "alpha": [alpha for _, alpha in chosen],
         "digest": [profile.digest for profile, _ in chosen],

@@ -23,7 +23,7 @@ from ..config import SteeringConfig
 from . import admission, fields
 from .request import choose
 
-__all__ = ["install", "read_model"]
+__all__ = ["install", "names_of", "read_model"]
 
 # A batch of chats becomes one of `fields.CLASSES` per chat, and keeps its fields.
 _STEERED = (*fields.CLASSES.values(), "BatchChatCompletionRequest")
@@ -42,7 +42,7 @@ async def _check_model(check: Callable[..., Awaitable[Any]], serving: Any, reque
 
     engine = getattr(serving.models, "engine_client", None)  # a server that only renders prompts has none
     if request.model and engine is not None and SteeringConfig.of(engine.vllm_config) is not None:
-        names = [*(base.name for base in serving.models.base_model_paths), *serving.models.lora_requests]
+        names = names_of(serving.models)
         registry = admission.registry_of(engine.vllm_config)
         if envs.VLLM_SKIP_MODEL_NAME_VALIDATION:
             names += _any_name(request.model, registry or ())
@@ -55,6 +55,11 @@ async def _check_model(check: Callable[..., Awaitable[Any]], serving: Any, reque
             kind = {HTTPStatus.NOT_FOUND: "NotFoundError", HTTPStatus.BAD_REQUEST: "BadRequestError"}
             return serving.create_error_response(str(error), kind.get(status, status.phrase), status, error.param)
     return await check(serving, request)
+
+
+def names_of(models: Any) -> list[str]:
+    """The names of all models that vLLM's `OpenAIServingModels` serves, adapters included."""
+    return [*(base.name for base in models.base_model_paths), *models.lora_requests]
 
 
 def _any_name(model: str, profiles: Container[str]) -> list[str]:

@@ -15,12 +15,12 @@ from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine
 
-QUESTION = "who is there?"
+QUESTION = "describe the picture."
 TURNS = [{"role": "user", "content": QUESTION}]
 LENGTH = 8
 NAMES = ("coarse-middle-all", "coarse-last-all")
 STEERING = [{"profile": NAMES[0], "alpha": -2}, {"profile": NAMES[1], "alpha": 2}]
-ONE = {"profile": NAMES[1], "alpha": 2}
+ONE: dict[str, Any] = {"profile": NAMES[0], "alpha": -2.0}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_door_steers_as_llm_does_and_says_so(
     check_told(both, list(NAMES), [-2.0, 2.0], registry)
     named = asked(server, path, prompt, model=f"{MODEL_NAME}:{ONE['profile']}@{ONE['alpha']}")
     assert set(named.texts) == {answers["one"].text}
-    check_told(named, [NAMES[1]], [2.0], registry)
+    check_told(named, [NAMES[0]], [-2.0], registry)
 
 
 @pytest.mark.parametrize("path", sorted(STEERED - {BATCH}))
@@ -126,7 +126,7 @@ def test_a_streaming_door_says_the_same_in_headers_and_its_first_event(
     )
     assert [plain.texts, one.texts, both.texts] == [[answers[name].text] for name in ("plain", "one", "both")]
     check_told(plain, [], [], registry)
-    check_told(one, [NAMES[1]], [2.0], registry)
+    check_told(one, [NAMES[0]], [-2.0], registry)
     check_told(both, list(NAMES), [-2.0, 2.0], registry)
 
 
@@ -158,24 +158,23 @@ def test_a_door_refuses_before_the_status_line(
 def test_several_choices_of_one_chat_are_told_once(server: Server, registry: Registry) -> None:
     for stream in (False, True):
         reply = asked(server, CHAT, [], n=2, temperature=1, steering=ONE, stream=stream)
-        check_told(reply, [NAMES[1]], [2.0], registry)
+        check_told(reply, [NAMES[0]], [-2.0], registry)
 
 
-def test_a_tool_call_is_told(server: Server, registry: Registry) -> None:
+def test_a_request_with_tools_is_told(server: Server, registry: Registry) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
-    chosen = {"type": "function", "function": {"name": "look"}}
     for stream in (False, True):
         reply = server.http.post(
             CHAT,
             json={
                 **{"model": MODEL_NAME, "messages": TURNS, "max_tokens": LENGTH, "stream": stream},
-                **{"tools": [tool], "tool_choice": chosen, "steering": ONE},
+                **{"tools": [tool], "tool_choice": "none", "steering": ONE},
             },
         )
         assert reply.status_code == 200, reply.text
         first = next(line for line in reply.text.splitlines() if "{" in line).removeprefix("data: ")
         assert (
-            json.loads(first)["steering"]["digest"] == reply.headers["x-steering-digest"] == registry[NAMES[1]].digest
+            json.loads(first)["steering"]["digest"] == reply.headers["x-steering-digest"] == registry[NAMES[0]].digest
         )
 
 
@@ -189,7 +188,7 @@ def test_a_response_does_not_inherit_the_steering_of_the_one_before(
     assert second.json()["steering"] == {"profile": "none"}
     # What was stored is told again.
     stored = server.http.get(f"{RESPONSES}/{first['id']}").json()
-    assert stored["steering"] == first["steering"] == {**ONE, "alpha": 2.0, "digest": registry[NAMES[1]].digest}
+    assert stored["steering"] == first["steering"] == {**ONE, "digest": registry[NAMES[0]].digest}
 
 
 def test_every_prompt_of_a_request_is_counted(server: Server, answers: dict[str, Answer]) -> None:
@@ -198,7 +197,7 @@ def test_every_prompt_of_a_request_is_counted(server: Server, answers: dict[str,
     asked(server, BATCH, [])
     after = server.counted()
     changed = {name: after[name] - before[name] for name in after if after[name] != before[name]}
-    assert changed == {NAMES[1]: 2, "none": 2}
+    assert changed == {NAMES[0]: 2, "none": 2}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +205,6 @@ def test_every_prompt_of_a_request_is_counted(server: Server, answers: dict[str,
     [
         ("/generative_scoring", {"query": "who?", "items": ["yes"], "label_token_ids": [5, 6]}),
         ("/v1/systemone", {"state": "x", "questions": {}}),
-        ("/inference/v1/generate", {"token_ids": [5], "sampling_params": {"max_tokens": 1}}),
     ],
 )
 def test_a_door_that_cannot_steer_refuses_to(server: Server, path: str, body: dict[str, Any]) -> None:

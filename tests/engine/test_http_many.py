@@ -34,7 +34,7 @@ def test_every_door_steers_whoever_answers(
         def ask(path: str, name: str) -> None:
             reply = asked(server, path, answers["plain"].prompt, steering=wishes[name])
             assert set(reply.texts) == {answers[name].text}
-            names, alphas = {"plain": ([], []), "one": ([NAMES[1]], [2.0]), "both": (list(NAMES), [-2.0, 2.0])}[name]
+            names, alphas = {"plain": ([], []), "one": ([NAMES[0]], [-2.0]), "both": (list(NAMES), [-2.0, 2.0])}[name]
             check_told(reply, names, alphas, registry)
 
         with ThreadPoolExecutor(6) as pool:
@@ -42,7 +42,7 @@ def test_every_door_steers_whoever_answers(
         prompts = Counter(name for path, name in work for _ in range(2 if path in (BATCH, COMPLETIONS) else 1))
         counted = server.counted()
         assert counted["none"] == prompts["plain"]
-        assert counted[NAMES[0]] == prompts["both"]
-        assert counted[NAMES[1]] == prompts["one"] + prompts["both"]
+        assert counted[NAMES[0]] == prompts["one"] + prompts["both"]
+        assert counted[NAMES[1]] == prompts["both"]
     finally:
         server.stop()

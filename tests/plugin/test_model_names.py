@@ -150,12 +150,12 @@ def test_a_field_that_disagrees_is_refused(serving: BaseServing, named: str, ste
 
 
 def test_a_door_that_cannot_steer_refuses_the_name(serving: BaseServing) -> None:
-    for kind, more in (
+    kinds: list[tuple[Any, dict[str, Any]]] = [
         (GenerativeScoringRequest, {"query": "x", "items": ["y"], "label_token_ids": [1]}),
         (TranscriptionRequest, {"file": None}),
-    ):
-        request = kind.model_construct(model="base:polite", **more)  # type: ignore[attr-defined]
-        error: Any = asyncio.run(serving._check_model(request))
+    ]
+    for kind, more in kinds:
+        error: Any = asyncio.run(serving._check_model(kind.model_construct(model="base:polite", **more)))
         assert (error.error.code, error.error.param) == (400, "model")
         assert "does not serve steering" in error.error.message
 

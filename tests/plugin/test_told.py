@@ -19,7 +19,8 @@ from vllm.sampling_params import SamplingParams
 from trimtab.plugin.http import told
 from trimtab.plugin.http.routes import CHAT, RESPONSES, STEERED
 from trimtab.plugin.http.told import SayWhatWasServed
-from trimtab.plugin.requests import admission, decided
+from trimtab.plugin.requests import decided
+from trimtab.plugin.requests.request import choose
 from trimtab.vectors import Registry
 from trimtab.vectors.asked import parse
 
@@ -40,13 +41,18 @@ ASKED: list[tuple[Any, Any, dict[str, str]]] = [
 ]
 
 
+def decide(asked: Any, registry: Registry) -> None:
+    """As admission does."""
+    decided.once(parse(asked), lambda: choose(parse(asked), registry))
+
+
 @pytest.fixture
 def client(registry: Registry) -> TestClient:
     """Routes that pass admission as vLLM's do, early or late, and answer as vLLM's do."""
 
     async def events(asked: Any, late: bool) -> AsyncIterator[str]:
         if late:
-            admission.chosen_for(parse(asked), registry)
+            decide(asked, registry)
         yield ": keep-alive\n\n"
         for number in range(2):
             yield f"data: {json.dumps({**ANSWER, 'number': number})}\n\n"
@@ -58,7 +64,7 @@ def client(registry: Registry) -> TestClient:
         if how == "refused":
             return JSONResponse({"error": {}}, 400)
         if how != "late":
-            admission.chosen_for(parse(asked), registry)
+            decide(asked, registry)
         if how in ("stream", "late"):
             return StreamingResponse(events(asked, how == "late"), media_type="text/event-stream")
         return {
@@ -149,7 +155,7 @@ def test_a_response_object_says_it_inside(registry: Registry, client: TestClient
         return dict(found.model_dump(mode="json", by_alias=True))
 
     with decided.deciding():
-        admission.chosen_for(parse("polite"), registry)
+        decide("polite", registry)
         assert made()["steering"] == {"profile": "polite", "alpha": 0.5, "digest": registry["polite"].digest}
     assert "steering" not in made()
     answer = client.post(RESPONSES, json={"how": "json", "steering": "polite"})
