@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .audit import JsonLines
@@ -16,13 +17,22 @@ DECISIONS_FILE = "decisions.jsonl"
 
 
 class DecisionLog:
-    """Told each decision. A disk that refuses ends no request: it is said once in the server's own log."""
+    """Told each decision. It writes beside the requests, which wait for no disk, and writes the last before the process
+    ends. A disk that refuses ends no request: it is said once in the server's own log."""
 
     def __init__(self, folder: Path) -> None:
         self._lines = JsonLines(folder / DECISIONS_FILE)
         self._refused = False
+        self._beside = ThreadPoolExecutor(1, "trimtab-decisions")
 
     def __call__(self, told: Told) -> None:
+        self._beside.submit(self._write, told)
+
+    def flush(self) -> None:
+        """Wait until all that was told is written."""
+        self._beside.submit(lambda: None).result()
+
+    def _write(self, told: Told) -> None:
         try:
             self._lines.write(
                 event="decision",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,9 +198,11 @@ def test_each_decision_is_told_once(server: Rolling, told: list[authority.Told])
 
 
 def test_the_decision_log_has_a_line_for_each_and_no_key(server: Rolling, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authority, "observers", [DecisionLog(server.state.folder)])
+    log = DecisionLog(server.state.folder)
+    monkeypatch.setattr(authority, "observers", [log])
     served(server, "across", KEYS["team-a"])
     refusal(lambda: served(server, KEYS["team-b"], KEYS["team-a"]))
+    log.flush()
     text = (server.state.folder / DECISIONS_FILE).read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [(line["subject"], line["rule"], line["outcome"]) for line in lines] == [
@@ -213,9 +216,12 @@ def test_the_decision_log_has_a_line_for_each_and_no_key(server: Rolling, monkey
 def test_a_log_that_cannot_be_written_ends_no_request(
     server: Rolling, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(authority, "observers", [DecisionLog(server.state.folder / "gone")])
+    log = DecisionLog(server.state.folder / "gone")
+    monkeypatch.setattr(authority, "observers", [log])
+    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
     assert served(server) == served(server) == [SAFE, DEFAULT]
-    assert len([record for record in caplog.records if "decision log" in record.message]) <= 1
+    log.flush()
+    assert len([record for record in caplog.records if "decision log cannot be written" in record.message]) == 1
 
 
 @pytest.mark.usefixtures("_installed")

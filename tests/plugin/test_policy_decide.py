@@ -48,7 +48,7 @@ WHO = [[], [["*"]], [["team-a"], ["*"]], [["team-a", "local"], ["team-*"]], [["t
 @st.composite
 def written(draw: st.DrawFn) -> dict[str, Any]:
     """A policy as an operator may write it; not all of them hold together."""
-    grants = st.just({}) | ranges.map(lambda alpha: {"alpha": alpha})
+    grants: st.SearchStrategy[dict[str, Any]] = st.just({}) | ranges.map(lambda alpha: {"alpha": alpha})
     rules = []
     for subjects in draw(st.sampled_from(WHO)):
         # From the narrow to the wide, so that none takes the place of a later one.
@@ -349,10 +349,11 @@ def test_a_pattern_for_some_subjects_is_none_for_a_request_without_one() -> None
 def test_a_profile_that_says_no_typical_state_is_refused_under_a_limit_on_the_dose() -> None:
     policy = policy_of("rules: [{subjects: ['*'], allow: {'*': {}}}]\nlimits: {relative_dose: 0.5}", REGISTRY)
     assert isinstance(result(policy, None, parse("across")), Decision)
-    for asks in ("unmeasured", ["across", "unmeasured"]):
+    wishes: list[Any] = ["unmeasured", ["across", "unmeasured"]]
+    for asks in wishes:
         assert "does not say how long a typical state" in str(result(policy, None, parse(asks)))
-    asks = [{"profile": "across", "alpha": 1}, {"profile": "slanted", "alpha": 1}]
-    assert "add 0.785 times the typical state at layer 1" in str(result(policy, None, parse(asks)))
+    both = [{"profile": "across", "alpha": 1}, {"profile": "slanted", "alpha": 1}]
+    assert "add 0.785 times the typical state at layer 1" in str(result(policy, None, parse(both)))
 
 
 def test_a_dose_and_a_share_exactly_at_the_bound_are_allowed() -> None:
@@ -370,8 +371,10 @@ def test_a_dose_and_a_share_exactly_at_the_bound_are_allowed() -> None:
 
 def test_a_rows_worst_case_counts_for_fine_profiles() -> None:
     centroids = np.arange(8.0).reshape(2, 4)
-    fine = Profile.fine("fine", {1: (centroids, [[0, 0, 1, 0], [0, -3, 0, -4]])}, model=MODEL, alpha=AlphaRange(min=-2))
-    enforced = Profile.fine("held", {1: (centroids, [[0, 0, 0, 0], [0, 0, 0, 2.0]])}, model=MODEL)
+    fine = Profile.fine(
+        "fine", {1: (centroids, np.array([[0.0, 0, 1, 0], [0, -3, 0, -4]]))}, model=MODEL, alpha=AlphaRange(min=-2)
+    )
+    enforced = Profile.fine("held", {1: (centroids, np.array([[0.0, 0, 0, 0], [0, 0, 0, 2]]))}, model=MODEL)
     assert share_undone([(fine, 1.0)], REGISTRY["safe"], 1.0) == pytest.approx(1.0)
     assert share_undone([(fine, -1.0)], REGISTRY["safe"], 1.0) == 0
     assert share_undone([(fine, 1.0)], REGISTRY["safe"], -1.0) == 0
@@ -386,6 +389,18 @@ def test_a_staged_version_is_for_rules_that_say_so(policy: Policy) -> None:
     assert names_of(decide(policy, "team-a", asked, SERVED))[0] == ("across", 1.0)  # the active one, by its digest
     with pytest.raises(RequestError):
         decide(policy, "team-a", (Asked("across", 1.0, "0" * 12),), SERVED)
+
+
+def test_an_enforced_profile_with_the_default_strength_0_is_a_fault_and_later_holds_nothing() -> None:
+    idle = Profile.coarse(
+        "safe", [SteeringVector(1, [0.0, 3.0, 0.0, 4.0])], model=MODEL, alpha=AlphaRange(default=0.0, min=0, max=1)
+    )
+    served = Registry([idle, REGISTRY["reckless"]])
+    text = "rules: [{subjects: ['*'], allow: {'*': {}}}]\nenforced: [{profile: safe}]"
+    with pytest.raises(PolicyError, match="has the default strength 0"):
+        policy_of(text, served)
+    decision = decide(policy_of(text, REGISTRY), None, parse("reckless"), Served(served))
+    assert names_of(decision) == [("reckless", 1.0), ("safe", 0.0)]
 
 
 def test_an_unknown_name_is_told_to_those_who_may_use_any() -> None:

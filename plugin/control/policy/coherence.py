@@ -124,7 +124,9 @@ def _overlap(alpha: tuple[float, float], profile: Profile) -> bool:
 
 def _strength(one: Added, place: Place, registry: Registry) -> Iterator[Fault]:
     try:
-        one.alpha_of(registry[one.profile])
+        alpha = one.alpha_of(registry[one.profile])
+        if alpha == 0 and one.alpha is None and place[0] == "enforced":
+            yield place, f"{one.profile!r} has the default strength 0, which does nothing; give alpha"
     except UnknownProfileError as error:
         yield (*place, "profile"), str(error)
     except AlphaError as error:

@@ -76,8 +76,8 @@ def _check_events(text: str) -> None:
         line = _line(event.start_mark)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise PolicyError("uses an anchor (& or *) of YAML, which a policy may not; write the value out", line)
-        if getattr(event, "tag", None):
-            raise PolicyError(f"uses the tag {event.tag!r} of YAML, which a policy may not; leave it out", line)
+        if tag := getattr(event, "tag", None):
+            raise PolicyError(f"uses the tag {tag!r} of YAML, which a policy may not; leave it out", line)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEPTH:
             raise PolicyError(f"is more than {MOST_DEPTH} levels deep", line)
@@ -122,5 +122,5 @@ def _scalar(node: yaml.Node) -> Any:
         raise PolicyError(f"{str(node.value)[:80]!r} cannot be read: {error}", _line(node.start_mark)) from error
 
 
-def _line(mark: yaml.Mark | None) -> int:
+def _line(mark: Any) -> int:
     return 1 if mark is None else int(mark.line) + 1

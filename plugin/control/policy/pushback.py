@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,7 +30,8 @@ _Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Reach:
-    """Of one profile at strength 1: at most `high` along each row of an enforced one, at least `low`; float64 [R]."""
+    """What one profile adds along each row e of an enforced one, both at strength 1, as a share of ‖e‖: float64 [R],
+    from `low` (0 at most) to `high` (0 at least)."""
 
     low: _Float64
     high: _Float64
@@ -49,16 +51,15 @@ def prepare(profiles: Sequence[Profile], enforced: Sequence[Profile]) -> None:
 def share_undone(own: Sequence[tuple[Profile, float]], enforced: Profile, alpha: float) -> float:
     """The largest share of an enforced profile's addition that other profiles can undo, over its layers and rows.
 
-    own: profiles with their strengths. alpha: the enforced strength, not 0.
+    own: profiles with their strengths. alpha: the enforced strength.
     """
-    norms = np.concatenate([np.linalg.norm(_rows(layer), axis=1) for layer in enforced.tensors.values()])
-    against = np.zeros_like(norms)
+    if alpha == 0:  # the default of a version that has become active since: there is nothing to undo
+        return 0.0
+    against: Any = 0.0
     for profile, strength in own:
-        reach = _reach(profile, enforced)
-        signed = strength * np.sign(alpha)
-        against += signed * -reach.low if signed > 0 else -signed * reach.high
-    acting = norms > 0
-    return float((against[acting] / (abs(alpha) * norms[acting])).max(initial=0.0))
+        reach, signed = _reach(profile, enforced), strength / alpha
+        against = against - (signed * reach.low if signed > 0 else signed * reach.high)
+    return float(np.max(against, initial=0.0))
 
 
 def _reach(profile: Profile, enforced: Profile) -> _Reach:
@@ -70,11 +71,12 @@ def _reach(profile: Profile, enforced: Profile) -> _Reach:
 
 def _work_out(profile: Profile, enforced: Profile) -> _Reach:
     rows = np.concatenate([_rows(layer) for layer in enforced.tensors.values()])
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    directions = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    squares = np.square(rows).sum(axis=1, keepdims=True)
+    # ⟨row, ê⟩ / ‖e‖ is ⟨row, e⟩ / ‖e‖². A row of zeros holds nothing that could be undone.
+    per_row = np.divide(rows, squares, out=np.zeros_like(rows), where=squares > 0)
     low, high = np.zeros(len(rows)), np.zeros(len(rows))
     for layer in profile.tensors.values():
-        along = _rows(layer) @ directions.T
+        along = _rows(layer) @ per_row.T
         # Each row may also add nothing: its positions and its gate decide.
         low += np.minimum(along.min(axis=0), 0)
         high += np.maximum(along.max(axis=0), 0)
