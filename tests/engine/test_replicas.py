@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import signal
 import threading
@@ -15,10 +16,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from tests.engine.asking import caption, questions, yes_no
 from tests.engine.conftest import BOTH_WAYS, MIDDLE
 from tests.engine.engine import Engine
+from tests.engine.reference import Reference
 from tests.engine.server import CHAT, Server, body
 from trimtab.vectors import Profile, Registry, SteeringVector, save_profile
 
@@ -26,8 +29,7 @@ pytestmark = pytest.mark.engine
 
 KEY = "an-admin-key-of-a-test"
 LIVE = "coarse-middle-all"
-# Powers of two, so that a version times 1 is to the last bit the first version times its scale.
-SCALES = (1.0, -2.0, 2.0, -1.0, 0.5, -0.5)
+VERSIONS = 6
 RELOADS = 30
 STEERINGS = (None, "coarse-last-answer", LIVE, "fine-last-answer", "yes-to-no")
 ASKS = [
@@ -36,7 +38,7 @@ ASKS = [
     *(ask.steered(steering) for ask, steering in zip(questions("number", 5), STEERINGS, strict=True)),
 ]
 LONG = caption(5, max_tokens=200, ignore_eos=True)
-SHORT = [caption(seed, max_tokens=8) for seed in (1, 5)]
+SHORT = [caption(seed, max_tokens=6) for seed in (1, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -55,31 +57,29 @@ def replicas(model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def versions(registry: Registry) -> list[Profile]:
-    """Of one profile, by their places in SCALES."""
-    first = registry[LIVE]
-    vector = first.tensors[MIDDLE].named["vector"]
-    return [
-        Profile.coarse(
-            LIVE,
-            [SteeringVector(MIDDLE, (np.float32(scale) * vector))],
-            model=first.manifest.base_model,
-            positions="all",
-            alpha=BOTH_WAYS,
-        )
-        for scale in SCALES
-    ]
+def versions(reference: Reference, registry: Registry) -> list[Profile]:
+    """Of one profile, each in a direction of its own and as long as the stream, so that each says something else."""
+    model = registry[LIVE].manifest.base_model
+    size = float(np.median(np.linalg.norm(reference.stream(SHORT[0], [0], [MIDDLE])[MIDDLE], axis=1)))
+    found = []
+    for number in range(VERSIONS):
+        vector = np.random.default_rng(number).normal(size=model.hidden_size)
+        vector *= size / np.linalg.norm(vector)
+        vectors = [SteeringVector(MIDDLE, vector.astype(np.float32))]
+        found.append(Profile.coarse(LIVE, vectors, model=model, positions="all", alpha=BOTH_WAYS))
+    return found
 
 
 @pytest.fixture(scope="module")
-def expected(engine: Engine, versions: list[Profile]) -> dict[tuple[str, int], str]:
-    """What each version answers to each of SHORT, from an engine whose profiles never change."""
+def expected(reference: Reference, model: Path, versions: list[Profile]) -> dict[tuple[str, int], str]:
+    """What transformers, with each version added, answers to each of SHORT."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
     found = {}
-    for (scale, version), (number, ask) in itertools.product(
-        zip(SCALES, versions, strict=True), enumerate([*SHORT, LONG])
-    ):
-        (answer,) = engine.ask_alone([ask.steered({"profile": LIVE, "alpha": scale})])
-        found[version.digest, number] = answer.text
+    for version, (number, ask) in itertools.product(versions, enumerate(SHORT)):
+        tokens: list[int] = []
+        while len(tokens) < ask.max_tokens and tokens[-1:] != [tokenizer.eos_token_id]:
+            tokens.append(int(reference.logprobs(ask, [*tokens, 0], version, 1.0)[-1].argmax()))
+        found[version.digest, number] = tokenizer.decode(tokens, skip_special_tokens=True)
     return found
 
 
@@ -128,7 +128,7 @@ def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
     versions: list[Profile],
     expected: dict[tuple[str, int], str],
 ) -> None:
-    assert len({expected[version.digest, 0] for version in versions}) >= 4
+    assert len({expected[version.digest, 0] for version in versions}) == len(versions)
     replies: list[tuple[int, httpx.Response]] = []
     ended = threading.Event()
 
@@ -163,32 +163,26 @@ def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
 
 
 def test_an_answer_ends_with_the_version_that_it_began_with(
-    replicas: Server,
-    change: Callable[..., httpx.Response],
-    folder: Path,
-    versions: list[Profile],
-    expected: dict[tuple[str, int], str],
+    replicas: Server, change: Callable[..., httpx.Response], folder: Path, versions: list[Profile]
 ) -> None:
-    save_profile(versions[0], folder / LIVE, overwrite=True)
-    change("stage")
-    change("activate", digest=f"sha256:{versions[0].digest}")
-    sent = {**body(LONG.steered(LIVE)), "ignore_eos": True, "stream": True}
-    text = ""
-    with replicas.openai.chat.completions.with_streaming_response.create(
-        **{name: value for name, value in sent.items() if name not in ("steering", "ignore_eos")},
-        extra_body={"steering": LIVE, "ignore_eos": True},
-    ) as stream:
-        assert stream.headers["X-Steering-Digest"] == versions[0].digest
-        chunks = iter(stream.parse())
-        text += next(chunk for chunk in chunks if chunk.choices[0].delta.content).choices[0].delta.content
-        for version in versions[1:4]:  # its rows would have been used again twice
-            save_profile(version, folder / LIVE, overwrite=True)
-            assert change("stage").status_code == 200
-            assert change("activate").status_code == 200
-        for chunk in chunks:
-            text += chunk.choices[0].delta.content or ""
-    assert text == expected[versions[0].digest, 2]
-    assert expected[versions[0].digest, 2] != expected[versions[3].digest, 2]
+    def bring(version: Profile) -> None:
+        save_profile(version, folder / LIVE, overwrite=True)
+        assert change("stage").status_code == 200
+        assert change("activate", digest=f"sha256:{version.digest}").status_code == 200
+
+    long = {**body(LONG.steered(LIVE)), "ignore_eos": True}
+    alone = {}
+    for version in (versions[3], versions[0]):
+        bring(version)
+        alone[version.digest] = text_of(replicas.http.post(CHAT, json=long))
+    with replicas.http.stream("POST", CHAT, json={**long, "stream": True}) as reply:
+        assert digest_of(reply) == versions[0].digest
+        lines = reply.iter_lines()
+        text = _said(next(line for line in lines if _said(line)))
+        for version in versions[1:4]:  # the rows of the first would have been used again twice
+            bring(version)
+        text += "".join(map(_said, lines))
+    assert text == alone[versions[0].digest] != alone[versions[3].digest]
 
 
 def test_readiness_says_what_every_process_serves(replicas: Server, change: Callable[..., httpx.Response]) -> None:
@@ -240,6 +234,15 @@ def test_sigterm_makes_it_unready_first_and_lets_running_answers_end(replicas: S
     assert replicas.process.wait(120) == 0
     replicas.http.close()
     replicas.openai.close()
+
+
+def _said(line: str) -> str:
+    """The text in one line of a stream."""
+    data = line.removeprefix("data: ")
+    if not data.startswith("{"):
+        return ""
+    choices = json.loads(data)["choices"]
+    return str(choices[0]["delta"].get("content") or "") if choices else ""
 
 
 def _finished_by_engine(server: Server) -> dict[str, float]:
