@@ -54,15 +54,15 @@ _SCHEMA = {
         {"type": "null"},
     ]
 }
-_STEERING = Annotated[Any, WithJsonSchema(_SCHEMA)]
 _DESCRIPTION = 'Steering of this request: "NAME", {"profile": "NAME", "alpha": 0.8}, a list of these, or "none".'
 
-REQUESTS: dict[str, Any] = {
-    path: create_model(
-        f"Steered{kind.__name__}", __base__=kind, **{FIELD: (_STEERING, Field(None, description=_DESCRIPTION))}
-    )
-    for path, _, kind in _DOORS
-}
+
+def _with_steering(kind: Any) -> Any:
+    fields: dict[str, Any] = {FIELD: (Annotated[Any, WithJsonSchema(_SCHEMA)], Field(None, description=_DESCRIPTION))}
+    return create_model(f"Steered{kind.__name__}", __base__=kind, **fields)
+
+
+REQUESTS: dict[str, Any] = {path: _with_steering(kind) for path, _, kind in _DOORS}
 """vLLM's request class with the field, by route."""
 
 

@@ -89,7 +89,7 @@ def check_told(reply: Reply, profiles: list[str], alphas: list[float], registry:
     if not profiles:
         assert (reply.steering, reply.headers) == ({"profile": "none"}, {"x-steering-profile": "none"})
         return
-    columns = {"profile": profiles, "alpha": alphas, "digest": digests}
+    columns: dict[str, list[Any]] = {"profile": profiles, "alpha": alphas, "digest": digests}
     single = len(profiles) == 1
     assert reply.steering == {name: column[0] if single else column for name, column in columns.items()}
     assert reply.headers == {
