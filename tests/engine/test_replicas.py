@@ -30,6 +30,7 @@ pytestmark = pytest.mark.engine
 KEY = "an-admin-key-of-a-test"
 LIVE = "coarse-middle-all"
 VERSIONS = 6
+STRONG = 6.0  # times the length of the stream: each version must change what is said
 RELOADS = 30
 STEERINGS = (None, "coarse-last-answer", LIVE, "fine-last-answer", "yes-to-no")
 ASKS = [
@@ -58,13 +59,13 @@ def replicas(model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def versions(reference: Reference, registry: Registry) -> list[Profile]:
-    """Of one profile, each in a direction of its own and as long as the stream, so that each says something else."""
+    """Of one profile, each in a direction of its own, so that each says something else."""
     model = registry[LIVE].manifest.base_model
     size = float(np.median(np.linalg.norm(reference.stream(SHORT[0], [0], [MIDDLE])[MIDDLE], axis=1)))
     found = []
     for number in range(VERSIONS):
         vector = np.random.default_rng(number).normal(size=model.hidden_size)
-        vector *= size / np.linalg.norm(vector)
+        vector *= STRONG * size / np.linalg.norm(vector)
         vectors = [SteeringVector(MIDDLE, vector.astype(np.float32))]
         found.append(Profile.coarse(LIVE, vectors, model=model, positions="all", alpha=BOTH_WAYS))
     return found
