@@ -1,0 +1,256 @@
+"""A server with an access policy: what it enforces acts on every door, and no door gives more than a key allows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.asking import Ask
+from tests.engine.engine import Engine
+from tests.engine.server import CHAT, MODEL_NAME, Server
+from tests.engine.test_http_doors import LENGTH, QUESTION, TURNS, asked, check_told, fields
+from trimtab.plugin.http.routes import BATCH, COMPLETIONS, INVOCATIONS, MESSAGES, RESPONSES, STEERED
+from trimtab.vectors import Registry
+
+pytestmark = pytest.mark.engine
+
+KEY = "sk-key-of-team-a-in-a-test"
+GATEWAY = "sk-key-of-a-gateway-in-a-test"
+HELD = {"profile": "coarse-middle-all", "alpha": -2}
+USUAL = {"profile": "coarse-last-all", "alpha": 2}
+OTHER = {"profile": "fine-last-answer", "alpha": 1}
+REFUSED: dict[str, Any] = {
+    "another profile": "yes-to-no",
+    "a strength out of range": {**OTHER, "alpha": 1.5},
+    "a weaker enforced one": {**HELD, "alpha": -1},
+    "the opposite of what is enforced": {**HELD, "alpha": 2},
+    "two, one of them another": [OTHER, "coarse-middle-answer"],
+}
+
+
+def digest_of(key: str) -> str:
+    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def written(**more: Any) -> str:
+    """A policy; JSON is YAML."""
+    return json.dumps(
+        {
+            "version": 1,
+            "subjects": {
+                "team-a": {"keys": [digest_of(KEY)]},
+                "gateway": {"keys": [digest_of(GATEWAY)], "subject_from": "X-Consumer"},
+            },
+            "rules": [
+                {"subjects": ["team-a"], "allow": {OTHER["profile"]: {"alpha": [0, 1]}}, "may_opt_out": True},
+                {"subjects": ["*"]},
+            ],
+            "default": USUAL,
+            "enforced": [HELD],
+            "limits": {"against_enforced": 1000},
+            **more,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("governed")
+
+
+@pytest.fixture(scope="module")
+def governed(model: Path, profiles: Path, home: Path) -> Iterator[Server]:
+    (home / "policy.yaml").write_text(written())
+    settings = (f"--steering-policy={home}/policy.yaml", f"--steering-state={home}/state", "--steering-refresh=0.2")
+    running = Server(home / "server.log", model, profiles, *settings)
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def answers(engine: Engine) -> dict[str, Any]:
+    """What an engine without a policy answers when it is asked for what the policy adds."""
+    asks = {"plain": None, "usual": [USUAL, HELD], "held": HELD, "other": [OTHER, HELD], "usual alone": USUAL}
+    found = engine.ask_alone([Ask(QUESTION, steering=wish, max_tokens=LENGTH) for wish in asks.values()])
+    told = dict(zip(asks, found, strict=True))
+    assert len({told[name].text for name in ("plain", "usual", "held")}) == 3
+    return told
+
+
+@contextmanager
+def carrying(server: Server, **headers: str) -> Iterator[None]:
+    """Requests of this server carry headers."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    server.http.headers.update(named)
+    try:
+        yield
+    finally:
+        for name in named:
+            del server.http.headers[name]
+
+
+def key_of(path: str, key: str = KEY) -> dict[str, str]:
+    """As clients of a route send a key."""
+    return {"x_api_key": key} if path == MESSAGES else {"authorization": f"Bearer {key}"}
+
+
+def names(*parts: dict[str, Any]) -> tuple[list[str], list[float]]:
+    return [part["profile"] for part in parts], [float(part["alpha"]) for part in parts]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", sorted(STEERED))
+def test_every_door_adds_what_everybody_gets(
+    governed: Server, registry: Registry, answers: dict[str, Any], path: str, stream: bool
+) -> None:
+    prompt = answers["plain"].prompt
+    more: dict[str, Any] = {"stream": True} if stream and path != BATCH else {}
+    silent = asked(governed, path, prompt, **more)
+    assert set(silent.texts) == {answers["usual"].text}
+    check_told(silent, *names(USUAL, HELD), registry)
+    with carrying(governed, **key_of(path)):
+        told = asked(governed, path, prompt, steering="none", **more)
+        assert set(told.texts) == {answers["held"].text}
+        check_told(told, *names(HELD), registry)
+        told = asked(governed, path, prompt, steering=OTHER, **more)
+        assert set(told.texts) == {answers["other"].text}
+        check_told(told, *names(OTHER, HELD), registry)
+
+
+@pytest.mark.parametrize("path", sorted(STEERED))
+def test_no_door_gives_more_than_a_key_allows(governed: Server, answers: dict[str, Any], path: str) -> None:
+    body = {"model": MODEL_NAME, **fields(path, answers["plain"].prompt)}
+    model = f"{MODEL_NAME}:{OTHER['profile']}"
+    for stream in (False,) if path == BATCH else (False, True):
+        more = {} if path == BATCH else {"stream": stream}
+        tries: list[tuple[dict[str, str], dict[str, Any]]] = [
+            *((key_of(path), {"steering": wish}) for wish in REFUSED.values()),
+            ({}, {"steering": OTHER}),
+            ({}, {"steering": "none"}),
+            # On /invocations vLLM takes any name of a model, and the profile in it asks for nothing.
+            *([] if path == INVOCATIONS else [({}, {"model": model})]),
+            (key_of(path, "of nobody"), {"steering": OTHER}),
+            ({"x_consumer": "team-a"}, {"steering": OTHER}),
+            ({**key_of(path, GATEWAY), "x_consumer": "somebody"}, {"steering": OTHER}),
+        ]
+        for headers, wish in tries:
+            with carrying(governed, **headers):
+                reply = governed.http.post(path, json={**body, **more, **wish})
+            assert reply.status_code == 403, (headers, wish, reply.text)
+            assert "access policy" in reply.text or "to every request" in reply.text
+            assert not [name for name in reply.headers if name.startswith("x-steering")]
+        with carrying(governed, **key_of(path, GATEWAY), x_consumer="team-a"):
+            assert governed.http.post(path, json={**body, **more, "steering": OTHER}).status_code == 200
+
+
+def test_each_choice_of_a_request_gets_what_is_enforced(governed: Server, answers: dict[str, Any]) -> None:
+    # The most likely token each time, though vLLM allows one choice only where it is told to be greedy.
+    reply = asked(governed, CHAT, [], n=3, temperature=1, top_k=1)
+    assert reply.texts == [answers["usual"].text] * 3
+
+
+def test_a_response_after_another_gets_it_too(governed: Server, registry: Registry) -> None:
+    with carrying(governed, **key_of(RESPONSES)):
+        first = governed.http.post(RESPONSES, json={"model": MODEL_NAME, **fields(RESPONSES, []), "steering": OTHER})
+    after = {"model": MODEL_NAME, **fields(RESPONSES, []), "previous_response_id": first.json()["id"]}
+    second = governed.http.post(RESPONSES, json=after)
+    assert (second.status_code, second.headers["x-steering-profile"]) == (200, ", ".join(names(USUAL, HELD)[0]))
+
+
+def test_beam_search_and_scoring_are_no_way_round(governed: Server) -> None:
+    beams = {"model": MODEL_NAME, "messages": TURNS, "use_beam_search": True, "n": 2, "max_tokens": 2}
+    reply = governed.http.post(CHAT, json=beams)
+    assert (reply.status_code, "beam search" in reply.text) == (400, True)
+    scores = {"model": MODEL_NAME, "query": "who?", "items": ["yes"], "label_token_ids": [5, 6]}
+    before = decisions(governed)
+    assert governed.http.post("/generative_scoring", json=scores).status_code == 200
+    assert changed(before, decisions(governed)) == {("rule-2", "defaulted"): 1}
+
+
+def decisions(server: Server) -> dict[tuple[str, str], float]:
+    """`trimtab_decisions_total`, by rule and outcome."""
+    found = {}
+    for line in server.http.get("/metrics").text.splitlines():
+        if line.startswith("trimtab_decisions_total{"):
+            labels, _, value = line.partition("{")[2].partition("} ")
+            told = dict(part.split("=") for part in labels.split(","))
+            found[told["rule"].strip('"'), told["outcome"].strip('"')] = float(value)
+    return found
+
+
+def changed(before: dict[tuple[str, str], float], after: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    grown = {cell: after[cell] - before.get(cell, 0) for cell in after}
+    return {cell: count for cell, count in grown.items() if count}
+
+
+def test_each_decision_is_counted_and_logged_once_and_no_key_is_anywhere(
+    governed: Server, home: Path, answers: dict[str, Any]
+) -> None:
+    before, log = decisions(governed), home / "state" / "decisions.jsonl"
+    time.sleep(0.5)  # what was decided before is written
+    written_before = len(log.read_text().splitlines())
+    asked(governed, COMPLETIONS, answers["plain"].prompt)  # of two prompts
+    with carrying(governed, **key_of(CHAT)):
+        asked(governed, CHAT, [], steering=OTHER)
+        governed.http.post(CHAT, json={"model": MODEL_NAME, "messages": TURNS, "steering": "yes-to-no"})
+    expected = {("rule-2", "defaulted"): 2, ("rule-1", "allowed"): 1, ("rule-1", "refused"): 1}
+    assert changed(before, decisions(governed)) == expected
+    assert until(lambda: len(log.read_text().splitlines()) >= written_before + 4)
+    lines = [json.loads(line) for line in log.read_text().splitlines()][written_before:]
+    assert [(line["subject"], line["outcome"]) for line in lines] == [
+        (None, "defaulted"),
+        (None, "defaulted"),
+        ("team-a", "allowed"),
+        ("team-a", "refused"),
+    ]
+    seen = log.read_text() + (home / "server.log").read_text() + governed.http.get("/metrics").text
+    assert KEY not in seen
+    assert GATEWAY not in seen
+
+
+def until(what: Any, seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return bool(what())
+
+
+def test_a_changed_policy_holds_without_a_restart_and_a_bad_one_changes_nothing(
+    governed: Server, home: Path, registry: Registry, answers: dict[str, Any]
+) -> None:
+    def ready() -> bool:
+        return governed.http.get("/v1/steering/ready").status_code == 200
+
+    def served_now() -> str:
+        return governed.http.get("/v1/steering/ready").json()["policy"]
+
+    assert ready()
+    first = served_now()
+    (home / "policy.yaml").write_text(written(mode="dream"))
+    assert until(lambda: not ready())
+    assert "'enforce' or 'report'" in (home / "server.log").read_text() or until(
+        lambda: "'enforce' or 'report'" in (home / "server.log").read_text()
+    )
+    assert served_now() == first
+    assert asked(governed, CHAT, []).texts == [answers["usual"].text]
+    (home / "policy.yaml").write_text(written(mode="report"))
+    assert until(ready)
+    assert served_now() != first
+    told = asked(governed, CHAT, [])
+    assert told.texts == [answers["plain"].text]
+    check_told(told, [], [], registry)
+    before = decisions(governed)
+    told = asked(governed, CHAT, [], steering=USUAL)
+    assert told.texts == [answers["usual alone"].text]
+    assert changed(before, decisions(governed)) == {("rule-2", "would_refuse"): 1}
+    (home / "policy.yaml").write_text(written())
+    assert until(lambda: ready() and served_now() == first)
+    assert asked(governed, CHAT, []).texts == [answers["usual"].text]
