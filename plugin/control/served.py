@@ -89,16 +89,21 @@ class _Follower:
         self._seen: tuple[Stamp, Served | TrimtabError] | None = None
 
     def now(self) -> Served:
-        for _ in range(_TRIES):
-            stamp, seen = self._state.stamp(), self._seen
-            if seen is None or seen[0] != stamp:
-                seen = self._seen = (stamp, self._read())
+        found = self._look()
+        for _ in range(_TRIES - 1):
             # Versions are deleted after the next generation is published: then that one can be read.
-            if isinstance(seen[1], Served) or self._state.stamp() == stamp:
+            if isinstance(found, Served) or (self._seen is not None and self._state.stamp() == self._seen[0]):
                 break
-        if isinstance(seen[1], TrimtabError):
-            raise seen[1]
-        return seen[1]
+            found = self._look()
+        if isinstance(found, TrimtabError):
+            raise found
+        return found
+
+    def _look(self) -> Served | TrimtabError:
+        stamp = self._state.stamp()
+        if self._seen is None or self._seen[0] != stamp:
+            self._seen = (stamp, self._read())
+        return self._seen[1]
 
     def _read(self) -> Served | TrimtabError:
         try:

@@ -31,9 +31,9 @@ class OwnBlocks:
         self._runner = runner
         self._groups = len(runner.kv_cache_config.kv_cache_groups)
         blocks = runner.kv_cache_config.num_blocks
-        self.requests = min(requests, (blocks - 1) // max(self._groups, 1))
+        self.requests: int = min(requests, (blocks - 1) // max(self._groups, 1))
         """How many dummy requests there are blocks for; none but the first is needed where no layer keeps states."""
-        self._first = blocks - self._groups * self.requests
+        self._first: int = blocks - self._groups * self.requests
 
     @property
     def needed(self) -> bool:
@@ -72,7 +72,7 @@ class OwnBlocks:
         usual = tables.get_dummy_block_tables
 
         def own(requests: int) -> tuple[torch.Tensor, ...]:
-            found = usual(requests)
+            found: tuple[torch.Tensor, ...] = usual(requests)
             for group, table in enumerate(found):
                 filled = min(requests, self.requests)  # rows beyond are a graph's padding
                 table[:filled, 0] = torch.arange(self._of(group, 0), self._of(group, filled), device=table.device)

@@ -224,7 +224,7 @@ def test_a_changed_policy_holds_without_a_restart_and_a_bad_one_changes_nothing(
         return governed.http.get("/v1/steering/ready").status_code == 200
 
     def served_now() -> str:
-        return governed.http.get("/v1/steering/ready").json()["policy"]
+        return str(governed.http.get("/v1/steering/ready").json()["policy"])
 
     assert ready()
     first = served_now()

@@ -101,6 +101,13 @@ def text_of(reply: httpx.Response) -> str:
     return str(reply.json()["choices"][0]["message"]["content"])
 
 
+def bring(change: Callable[..., httpx.Response], folder: Path, version: Profile) -> None:
+    """Let the server serve another version."""
+    save_profile(version, folder / LIVE, overwrite=True)
+    staged, active = change("stage"), change("activate", digest=f"sha256:{version.digest}")
+    assert (staged.status_code, active.status_code) == (200, 200), (staged.text, active.text)
+
+
 def resident(server: Server) -> int:
     """Bytes of memory of all of a server's processes."""
     return sum(int(process.memory_info().rss) for process in server.processes())
@@ -130,6 +137,7 @@ def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
     expected: dict[tuple[str, int], str],
 ) -> None:
     assert len({expected[version.digest, 0] for version in versions}) == len(versions)
+    bring(change, folder, versions[-1])  # in place of what the server started with
     replies: list[tuple[int, httpx.Response]] = []
     ended = threading.Event()
 
@@ -142,9 +150,7 @@ def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
         try:
             for number in range(RELOADS):
                 version = versions[number % len(versions)]
-                save_profile(version, folder / LIVE, overwrite=True)
-                staged, active = change("stage"), change("activate", digest=f"sha256:{version.digest}")
-                assert (staged.status_code, active.status_code) == (200, 200), (staged.text, active.text)
+                bring(change, folder, version)
                 told = replicas.chat(SHORT[0].steered(LIVE))
                 assert digest_of(told) == version.digest, "a request after the answer to the change got an old version"
                 replies.append((0, told))
@@ -166,22 +172,17 @@ def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
 def test_an_answer_ends_with_the_version_that_it_began_with(
     replicas: Server, change: Callable[..., httpx.Response], folder: Path, versions: list[Profile]
 ) -> None:
-    def bring(version: Profile) -> None:
-        save_profile(version, folder / LIVE, overwrite=True)
-        assert change("stage").status_code == 200
-        assert change("activate", digest=f"sha256:{version.digest}").status_code == 200
-
     long = {**body(LONG.steered(LIVE)), "ignore_eos": True}
     alone = {}
     for version in (versions[3], versions[0]):
-        bring(version)
+        bring(change, folder, version)
         alone[version.digest] = text_of(replicas.http.post(CHAT, json=long))
     with replicas.http.stream("POST", CHAT, json={**long, "stream": True}) as reply:
         assert digest_of(reply) == versions[0].digest
         lines = reply.iter_lines()
         text = _said(next(line for line in lines if _said(line)))
         for version in versions[1:4]:  # the rows of the first would have been used again twice
-            bring(version)
+            bring(change, folder, version)
         text += "".join(map(_said, lines))
     assert text == alone[versions[0].digest] != alone[versions[3].digest]
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ class Rolling:
             model_config=SimpleNamespace(model=str(model_folder), revision=None, dtype=torch.float32),
             load_config=SimpleNamespace(download_dir=None),
         )
-        config = SteeringConfig.of(self.vllm_config)
+        config = SteeringConfig.of(cast(Any, self.vllm_config))
         assert config is not None
         self.config = config
         self.state = State(state)

@@ -154,10 +154,11 @@ def test_ready_is_only_who_holds_what_is_served(server: Rolling, serve: Callable
     assert body["ready"] is True
     assert (body["counter"], body["digest"]) == (1, server.state.read().digest)
     assert body["profiles"]["polite"]["active"] == server.registry["polite"].digest
-    for spoil, reason in (
+    spoils: list[tuple[Callable[[], None], str]] = [
         (lambda: server.state.draining.touch(), "about to end"),
         (lambda: setattr(client.app.state.engine_client, "dead", True), "the engine does not answer"),  # type: ignore[attr-defined]
-    ):
+    ]
+    for spoil, reason in spoils:
         spoil()
         found = client.get(READY)
         assert found.status_code == 503

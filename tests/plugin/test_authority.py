@@ -281,7 +281,11 @@ def test_what_is_enforced_and_out_ends_every_request_with_a_503(server: Rolling)
 def test_a_policy_that_is_gone_or_altered_is_a_503_and_not_no_policy(
     server: Rolling, folder: Path, policy: Path, model_folder: Path, tmp_path: Path
 ) -> None:
-    for number, break_it in enumerate((Path.unlink, lambda path: path.write_text(POLICY.replace("safe", "across")))):
+    breaks: list[Callable[[Path], object]] = [
+        Path.unlink,
+        lambda path: path.write_text(POLICY.replace("safe", "across")),
+    ]
+    for number, break_it in enumerate(breaks):
         policy.write_text(POLICY + f"# {number}\n")
         other = Rolling(folder, model_folder, tmp_path / f"state-{number}", policy=policy)
         [kept] = (other.state.folder / "policies").iterdir()
