@@ -29,11 +29,13 @@ class OwnBlocks:
         owners = runner.vllm_config.compilation_config.static_forward_context.values()
         self._with_states = [module for module in owners if isinstance(module, MambaBase)]
         self._runner = runner
-        self._groups = len(runner.kv_cache_config.kv_cache_groups)
-        blocks = runner.kv_cache_config.num_blocks
-        self.requests: int = min(requests, (blocks - 1) // max(self._groups, 1))
-        """How many dummy requests there are blocks for; none but the first is needed where no layer keeps states."""
-        self._first: int = blocks - self._groups * self.requests
+        self.requests = requests
+        """How many dummy requests a batch may have."""
+        if self.needed:
+            self._groups = len(runner.kv_cache_config.kv_cache_groups)
+            blocks: int = runner.kv_cache_config.num_blocks
+            self.requests = min(requests, (blocks - 1) // self._groups)
+            self._first = blocks - self._groups * self.requests
 
     @property
     def needed(self) -> bool:
