@@ -50,7 +50,8 @@ def folder(profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def replicas(model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "replicas.log"
-    settings = ("--data-parallel-size=2", "--steering-drain=3", "--shutdown-timeout=60")
+    # vLLM cuts off what still runs where it has several API processes, so the drain has to be longer than an answer.
+    settings = ("--data-parallel-size=2", "--steering-drain=20", "--shutdown-timeout=60")
     running = Server(log, model, folder, *settings, env={"TRIMTAB_ADMIN_KEYS": KEY})
     yield running
     if running.process.poll() is None:
