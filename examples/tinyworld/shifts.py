@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, states and findings")
     parser.add_argument("--scenes", type=int, default=1000, help="scenes of the dev split to ask about")
     parser.add_argument("--steps", type=int, default=120, help="steps of each fine-tune")
-    parser.add_argument("--save-every", type=int, default=15)
+    parser.add_argument("--save-every", type=int, default=30, help="steps between two checkpoints")
     parser.add_argument("--rate", type=float, default=1e-4, help="largest learning rate of the fine-tunes")
     parser.add_argument("--k", type=int, default=20, help="concepts")
     parser.add_argument("--seed", type=int, default=0)
