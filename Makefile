@@ -3,7 +3,7 @@
 # make study      concepts, shift and steering in depth; writes out/study/run/report.html
 # make test       the tests
 # make conformance  500 random batches against each request alone; writes docs/conformance.md
-# make models     compares fifty architectures with transformers, in half an hour; writes docs/models.md
+# make models     compares fifty architectures with transformers, in ten minutes; writes docs/models.md
 # make smoke      the few tests that show most of it, in a few minutes
 # make compat     those few on the oldest vLLM that trimtab serves with, in .venv-oldest
 # make bench      what steering costs beside plain vLLM, in five minutes (see bench/README.md)
