@@ -62,6 +62,8 @@ class SteeringConfig:
     """Seconds between two rescans; 0 for none."""
     desired: str = ""
     """File that names what is to be served, absolute; empty where the folder of profiles does."""
+    source: str = ""
+    """URL that `profiles` is a copy of; empty where it is none."""
     policy: str = ""
     """File of the access policy, absolute; empty where there is none."""
     policy_digest: str = ""
@@ -139,6 +141,7 @@ class Live:
     state: Path
     refresh: float = 0.0
     desired: Path | None = None
+    source: str = ""
 
 
 def server_args(
@@ -172,6 +175,7 @@ def server_args(
         state="" if live is None else str(live.state.resolve()),
         refresh=0.0 if live is None else live.refresh,
         desired="" if live is None or live.desired is None else str(live.desired.absolute()),
+        source="" if live is None else live.source,
         policy="" if policy is None else str(Path(policy).absolute()),
         policy_digest="" if policy is None else file_digest(Path(policy)),
     )

@@ -102,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--steering-profiles", type=Path, required=True, metavar="DIR", help="folder of profile folders"
+        "--steering-profiles",
+        required=True,
+        metavar="DIR",
+        help="folder of profile folders, hf://ORG/NAME@COMMIT, or a URL of fsspec such as s3://bucket/profiles",
     )
     parser.add_argument(
         "--steering-layers", type=_layers, default=(), metavar="L,…", help="layers to arm beside those the profiles use"
@@ -171,15 +174,19 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
     from .compat.versions import check_vllm, installed_vllm
     from .config import PLUGIN_NAME, Live, server_args
     from .control.begin import begin, share_keys, share_metrics
+    from .control.sources import local_folder
     from .control.state import State
     from .errors import StartupError
 
     check_vllm(installed_vllm())
     share_metrics(home / "metrics")
+    folder = ours.steering_state or home / "state"
+    profiles, mirror = local_folder(ours.steering_profiles, folder / "profiles")
     live = Live(
-        state=ours.steering_state or home / "state",
+        state=folder,
         refresh=ours.steering_refresh or (_REFRESH if ours.steering_desired else 0.0),
         desired=ours.steering_desired,
+        source="" if mirror is None else mirror.url,
     )
     can_change = share_keys(ours.steering_admin_keys) or live.refresh > 0
     # Before vLLM is imported: it reads the names of plugins from the environment.
@@ -189,7 +196,7 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
         args.shutdown_timeout = _SHUTDOWN
     model = args.model_tag or args.model
     steering, registry = server_args(
-        ours.steering_profiles,
+        profiles,
         model=model if Path(model).is_dir() else None,
         layers=ours.steering_layers,
         rows=0 if ours.steering_rows is None and not can_change else ours.steering_rows,

@@ -76,10 +76,11 @@ class Refresh:
 
         The policy comes last, because it may speak of profiles that have just come.
         """
+        problems = await self._rollout.pull()
         if self._desired is not None:
-            problems = await Desired.read(self._desired).bring(self._rollout)
+            problems += await Desired.read(self._desired).bring(self._rollout)
         else:
-            problems = await self._follow_folder()
+            problems += await self._follow_folder()
         return problems + await self._follow_policy()
 
     async def _follow_policy(self) -> list[str]:

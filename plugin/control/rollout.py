@@ -22,6 +22,7 @@ from trimtab.vectors.errors import RequestError, TrimtabError
 from .audit import JsonLines
 from .generation import Generation, Resident, Version
 from .policy.held import check_file
+from .sources import Mirror
 from .state import State
 
 __all__ = ["Rollout"]
@@ -44,15 +45,22 @@ class Rollout:
 
     Args:
         state: its folder. profiles: its registry folder. model: what every profile must be made for.
-        stage: see `Stage`.
+        stage: see `Stage`. mirror: what `profiles` is a copy of, or None.
     """
 
-    def __init__(self, state: State, profiles: Path, model: ModelIdentity, stage: Stage) -> None:
+    def __init__(
+        self, state: State, profiles: Path, model: ModelIdentity, stage: Stage, mirror: Mirror | None = None
+    ) -> None:
         self.state = state
         self.profiles = profiles
         self._model = model
         self._stage = stage
+        self._mirror = mirror
         self._audit = JsonLines(state.folder / AUDIT_FILE)
+
+    async def pull(self, only: str | None = None) -> list[str]:
+        """Bring the folder, or one profile in it, up to date where it is a copy. Returns what went wrong."""
+        return [] if self._mirror is None else await asyncio.to_thread(self._mirror.pull, only)
 
     async def stage(self, name: str, who: str, digest: str = "") -> Generation:
         """Make the version of a profile that lies in the folder resident, beside the active one.

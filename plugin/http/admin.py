@@ -26,6 +26,7 @@ from ..control.policy.held import policy_in_force, unmet
 from ..control.refresh import Refresh
 from ..control.rollout import Rollout
 from ..control.served import served
+from ..control.sources import Mirror
 from ..control.state import State
 from ..runners.staging import HOLDS, STAGE
 
@@ -66,7 +67,13 @@ Key = Annotated[str | None, Header(alias=KEY_HEADER)]
 @admin.post("/v1/steering/profiles/stage")
 async def stage(change: DigestChange, request: Request, key: Key = None) -> JSONResponse:
     """Load the version that lies in the folder beside the active one."""
-    return await _change(request, key, change, lambda by, who: by.stage(change.name, who, _hex(change.digest) or ""))
+
+    async def pull_and_stage(by: Rollout, who: str) -> Generation:
+        if problems := await by.pull(change.name):
+            raise RequestError("; ".join(problems), param="name", status=409)
+        return await by.stage(change.name, who, _hex(change.digest) or "")
+
+    return await _change(request, key, change, pull_and_stage)
 
 
 @admin.post("/v1/steering/profiles/activate")
@@ -193,7 +200,9 @@ def rollout_of(engine_client: Any) -> Rollout | None:
     async def stage(name: str, content: str, keep: list[str]) -> Any:
         return await engine_client.collective_rpc(STAGE, args=(name, content, keep))
 
-    return Rollout(State(Path(config.state)), Path(config.profiles), identity_of(engine_client.vllm_config), stage)
+    profiles, model = Path(config.profiles), identity_of(engine_client.vllm_config)
+    mirror = Mirror(config.source, profiles) if config.source else None
+    return Rollout(State(Path(config.state)), profiles, model, stage, mirror)
 
 
 def start(engine_client: Any, state: Any) -> None:

@@ -16,6 +16,7 @@ from trimtab.plugin.config import Live, SteeringConfig, server_args
 from trimtab.plugin.control.begin import begin
 from trimtab.plugin.control.rollout import Rollout
 from trimtab.plugin.control.served import Served, served
+from trimtab.plugin.control.sources import Mirror
 from trimtab.plugin.control.state import State
 from trimtab.plugin.model.tables import SteeringTables
 from trimtab.plugin.requests.kv import WIRE_KEY
@@ -38,7 +39,15 @@ def version(model: ModelIdentity, number: float, name: str = "polite", **more: A
 class Rolling:
     """A server that can be changed, with two workers. `requests` are those that its scheduler has."""
 
-    def __init__(self, folder: Path, model_folder: Path, state: Path, desired: Path | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model_folder: Path,
+        state: Path,
+        desired: Path | None = None,
+        mirror: Mirror | None = None,
+        **more: Any,
+    ) -> None:
         arguments, registry = server_args(
             folder, model=model_folder, live=Live(state, desired=desired), **{"rows": None, **more}
         )
@@ -56,7 +65,7 @@ class Rolling:
         served(self.vllm_config)  # as each process does when it starts
         self.workers = [self._worker(registry) for _ in range(2)]
         self.requests: dict[str, Any] = {}
-        self.rollout = Rollout(self.state, folder, ModelIdentity.of(model_folder), self._stage)
+        self.rollout = Rollout(self.state, folder, ModelIdentity.of(model_folder), self._stage, mirror)
 
     def _worker(self, registry: Registry) -> Any:
         model = nn.Module()
