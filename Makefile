@@ -3,6 +3,7 @@
 # make study      concepts, shift and steering in depth; writes out/study/run/report.html
 # make test       the tests
 # make conformance  500 random batches against each request alone; writes docs/conformance.md
+# make reliability  what an operator relies on, tried until it breaks; writes out/reliability.json (see docs/reliability.md)
 # make models     compares fifty architectures with transformers, in ten minutes; writes docs/models.md
 # make smoke      the few tests that show most of it, in a few minutes
 # make compat     those few on the oldest vLLM that trimtab serves with, in .venv-oldest
@@ -25,7 +26,7 @@ UV_TORCH := $(if $(filter cpu,$(BACKEND)),--torch-backend cpu)
 # without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo study study-steering study-shifts test conformance models smoke compat bench serve lint
+.PHONY: install demo study study-steering study-shifts test conformance reliability models smoke compat bench serve lint
 
 install: $(INSTALLED)
 
@@ -79,6 +80,10 @@ test: install
 
 conformance: install
 	$(BIN)/python -m tests.conformance.run
+
+# It goes on where it was ended, and runs again only what has changed since. PART="fuzz doors" runs some parts alone.
+reliability: install
+	$(BIN)/python -m tests.reliability.run $(foreach name,$(PART),--part $(name))
 
 # COMPILED: which architectures are compared compiled as well: sample (one for each form of a layer), all or none.
 COMPILED ?= sample

@@ -24,6 +24,7 @@ _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte)\.weight$")
 _TOWER = re.compile(r"(?:^|\.)(?:vision\w*|visual|audio\w*|perceiver\w*|connector)\.")
 
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=r"^[ -~]+$")]
+Fingerprint = Annotated[str, Field(strict=True, pattern=r"^sampled-sha256:[0-9a-f]{64}$")]
 
 
 class ModelIdentity(BaseModel):
@@ -39,7 +40,7 @@ class ModelIdentity(BaseModel):
     architecture: Text
     hidden_size: Annotated[StrictInt, Field(ge=1, le=1 << 20)]
     num_layers: Annotated[StrictInt, Field(ge=1, le=1 << 16)]
-    fingerprint: Text | None = None
+    fingerprint: Fingerprint | None = None
 
     @classmethod
     def of(cls, folder: Path) -> ModelIdentity:

@@ -16,7 +16,7 @@ from trimtab.offline.steering.foreign import imported_profile, read_foreign, rea
 from trimtab.vectors import ModelIdentity
 from trimtab.vectors.errors import FormatError
 
-MODEL = ModelIdentity(architecture="Made", hidden_size=3, num_layers=4, fingerprint="sampled-sha256:0")
+MODEL = ModelIdentity(architecture="Made", hidden_size=3, num_layers=4, fingerprint="sampled-sha256:" + "0" * 64)
 
 
 @dataclass
@@ -133,7 +133,7 @@ def test_an_import_fits_every_model_of_its_shape_and_no_other(tmp_path: Path) ->
     vectors = read_pt(tmp_path / "v.pt")
     profile = imported_profile("theirs", vectors, MODEL, source="v.pt", layers=[2])
     assert profile.layers == (2,)
-    profile.manifest.base_model.check(MODEL.model_copy(update={"fingerprint": "sampled-sha256:1"}))
+    profile.manifest.base_model.check(MODEL.model_copy(update={"fingerprint": "sampled-sha256:" + "1" * 64}))
     with pytest.raises(FormatError):
         imported_profile("theirs", vectors, MODEL.model_copy(update={"hidden_size": 4}), source="v.pt")
     with pytest.raises(FormatError):

@@ -39,7 +39,7 @@ def clouds(seed: int = 0, each: int = 30) -> LayerStates:
 
 def moved(states: LayerStates, by: npt.ArrayLike) -> LayerStates:
     """The states of a fine-tune that moved each state by `by`."""
-    made = read_as(states, model={"fingerprint": "sampled-sha256:1"})
+    made = read_as(states, model={"fingerprint": "sampled-sha256:" + "1" * 64})
     return replace(made, values=(states.values + np.asarray(by)).astype(np.float32))
 
 
@@ -177,8 +177,8 @@ def test_a_profile_toward_the_fine_tune_moves_each_concept_there_and_the_way_bac
     assert isinstance(one, FineLayer)
     assert isinstance(other, FineLayer)
     assert (toward.manifest.base_model.fingerprint, back.manifest.base_model.fingerprint) == (
-        "sampled-sha256:0",
-        "sampled-sha256:1",
+        "sampled-sha256:" + "0" * 64,
+        "sampled-sha256:" + "1" * 64,
     )
     for profile, states in ((toward, pairs.a), (back, pairs.b)):
         tensors, shares = profile.tensors[2], profile.manifest.shares

@@ -16,7 +16,7 @@ from trimtab.vectors import ConceptDictionary, Profile, SteeringVector, load_pro
 from trimtab.vectors.identity import ModelIdentity
 from trimtab.vectors.manifest import Provenance
 
-MODEL = ModelIdentity(architecture="Made", hidden_size=3, num_layers=4, fingerprint="sampled-sha256:0")
+MODEL = ModelIdentity(architecture="Made", hidden_size=3, num_layers=4, fingerprint="sampled-sha256:" + "0" * 64)
 GOLDEN = Path(__file__).parents[1] / "vectors" / "golden"
 MARKUP = ["[/bold]", "[bold]b[/bold]", "[link=http://x.test]here[/link]", "[/]", "[red]", ":smile:", r"\[b]"]
 

@@ -23,7 +23,7 @@ from trimtab.offline.tuning.run import doubts
 from trimtab.vectors import AlphaRange, ModelIdentity, Profile, SteeringVector
 from trimtab.vectors.profile import CoarseLayer
 
-MODEL = ModelIdentity(architecture="Made", hidden_size=4, num_layers=4, fingerprint="sampled-sha256:0")
+MODEL = ModelIdentity(architecture="Made", hidden_size=4, num_layers=4, fingerprint="sampled-sha256:" + "0" * 64)
 
 
 @dataclass(frozen=True)

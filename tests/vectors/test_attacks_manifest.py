@@ -47,6 +47,10 @@ MANIFEST_ATTACKS: dict[str, tuple[dict[str, Any], str]] = {
     "hidden size zero": ({"base_model": {**MODEL, "hidden_size": 0}}, "hidden_size"),
     "no model": ({"base_model": None}, "base_model"),
     "line break in the architecture": ({"base_model": {**MODEL, "architecture": "A\nB"}}, "architecture"),
+    "a fingerprint that is none": (
+        {"base_model": {**MODEL, "fingerprint": "sampled-sha256:0"}},
+        "base_model.fingerprint",
+    ),
     "norms missing": ({"norms": {}}, "norms are given for layers"),
     "norm negative": ({"norms": {"1": {"vector": -5}}}, "norms"),
     "norm too small for the tensors": ({"norms": {"1": {"vector": 0.05}}}, "the manifest gives the norm 0.05"),
