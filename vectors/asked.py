@@ -6,8 +6,11 @@
     {"profile": "NAME", "alpha": 0.8}          a profile at a strength; `alpha` may be left out
     [..., ...]                                 1 to 4 different profiles, added up
     "none"                                     no steering, said aloud; null says the same
+    {"experiment": "NAME", "unit": "ID"}       the arm of an experiment that ID is assigned to; `unit` may be left out
+    {"unit": "ID"}                             nothing by itself, and whose request it is; also beside `profile`
 
-A NAME of an object may have a version or a strength, too. `split_model` reads the same after the name of a model.
+A NAME of an object may have a version or a strength, too. `parse` reads the forms that name profiles, `wish_of` all of
+them. `split_model` reads the same after the name of a model.
 
 Pure: text and numbers in, `Asked` out. Which profiles exist and which strengths they allow is the registry's to say.
 """
@@ -24,7 +27,19 @@ from typing import Any
 
 from .errors import AlphaError, RequestError, shown
 
-__all__ = ["FIELD", "MOST_PROFILES", "NONE", "SHA256", "Asked", "parse", "read_text", "split_model"]
+__all__ = [
+    "FIELD",
+    "LONGEST_UNIT",
+    "MOST_PROFILES",
+    "NONE",
+    "SHA256",
+    "Asked",
+    "Wish",
+    "parse",
+    "read_text",
+    "split_model",
+    "wish_of",
+]
 
 FIELD = "steering"
 NONE = "none"
@@ -32,11 +47,15 @@ SHA256 = "sha256:"
 """What a version begins with."""
 MOST_PROFILES = 4
 """How many profiles one request may add up."""
+LONGEST_UNIT = 512
+"""Characters of a unit."""
 
 _FIELDS = ("profile", "alpha")
+_OF_EXPERIMENTS = ("experiment", "unit", "arm")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _VERSION = re.compile(r"[0-9a-f]{12,64}")
 _FORMS = f'"NAME", {{"profile": "NAME", "alpha": 0.8}}, a list of up to {MOST_PROFILES} of these, or "none"'
+_ENTERS = '{"experiment": "NAME", "unit": "ID"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +68,51 @@ class Asked:
     profile: str
     alpha: Any = None
     version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """All that a request says.
+
+    profiles: None where it names none, () for "none". experiment: the name of one to enter. unit: whose request it is;
+    all requests of a unit get the same arm. arm: the one to be given, whatever the unit is assigned to.
+    """
+
+    profiles: tuple[Asked, ...] | None = None
+    experiment: str | None = None
+    unit: str | None = None
+    arm: str | None = None
+
+
+def wish_of(value: object) -> Wish:
+    """Read the value of a `steering` field; a field that is null says as little as none at all.
+
+    Raises:
+        RequestError: as `parse`; or a profile beside an experiment, an arm without one, a unit that is no text of 1 to
+            `LONGEST_UNIT` characters.
+    """
+    if not isinstance(value, Mapping) or not any(name in value for name in _OF_EXPERIMENTS):
+        return Wish(None if value is None else parse(value))
+    said = {name: _text(value[name], name) for name in _OF_EXPERIMENTS if name in value}
+    rest = {name: inner for name, inner in value.items() if name not in said}
+    if "arm" in said and "experiment" not in said:
+        raise RequestError(f"steering.arm is of an experiment; write {_ENTERS} and the arm", param="steering.arm")
+    if "experiment" in said and rest:
+        name = str(next(iter(rest)))
+        raise RequestError(
+            f"steering has {shown(name)} beside an experiment, which decides by itself; write {_ENTERS}, or leave the "
+            "experiment out",
+            param=f"steering.{name[:80]}",
+        )
+    return Wish(parse(rest) if rest else None, **said)
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_UNIT:
+        raise RequestError(
+            f"steering.{name} must be text of 1 to {LONGEST_UNIT} characters; write {_ENTERS}", param=f"steering.{name}"
+        )
+    return value
 
 
 def parse(value: object) -> tuple[Asked, ...]:
@@ -124,6 +188,8 @@ def _parse_object(value: Mapping[Any, Any]) -> Asked:
             '"steering": {"profile": "NAME", "alpha": 0.8} (GET /v1/steering/profiles lists them)',
             param="steering.vectors",
         )
+    if (found := next((name for name in _OF_EXPERIMENTS if name in value), None)) is not None:
+        raise RequestError(f"steering.{found} cannot be used here; name a profile: {_FORMS}", param=f"steering.{found}")
     unknown = sorted(str(key) for key in value if key not in _FIELDS)
     if unknown:
         raise RequestError(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.plugin.policies import KEYS, digest_of, policy_of, small_registry
 from trimtab.plugin.control.policy import Policy, PolicyError, parse_policy, read_policy
-from trimtab.plugin.control.policy.document import MOST_BYTES, MOST_DEPTH, read
 from trimtab.vectors import ModelIdentity
+from trimtab.vectors.document import MOST_BYTES, MOST_DEPTH, read
 
 A, B = digest_of("a"), digest_of("b")
 WHOLE = f"""\

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.vectors.asked import MOST_PROFILES, Asked, parse, read_text, split_model
+from trimtab.vectors.asked import LONGEST_UNIT, MOST_PROFILES, Asked, Wish, parse, read_text, split_model, wish_of
 from trimtab.vectors.errors import RequestError
 
 DIGEST = "0123456789abcdef" * 4
@@ -233,3 +233,40 @@ def test_a_model_with_a_profile_is_split_after_the_name_of_a_served_model(
 @given(st.sampled_from(["polite", "a.b_c-1"]), st.floats(allow_nan=False, allow_infinity=False))
 def test_a_strength_after_the_name_is_the_same_number_as_in_the_object(name: str, alpha: float) -> None:
     assert parse(f"{name}@{alpha!r}") == parse({"profile": name, "alpha": alpha})
+
+
+@pytest.mark.parametrize(
+    ("value", "wish"),
+    [
+        (None, Wish()),
+        ("none", Wish(())),
+        ("polite@2", Wish((Asked("polite", 2),))),
+        ({"experiment": "e"}, Wish(experiment="e")),
+        ({"experiment": "e", "unit": "u", "arm": "a"}, Wish(experiment="e", unit="u", arm="a")),
+        ({"unit": "u"}, Wish(unit="u")),
+        ({"profile": "polite", "alpha": 2, "unit": "u"}, Wish((Asked("polite", 2),), unit="u")),
+    ],
+)
+def test_a_wish_is_all_that_a_request_says(value: object, wish: Wish) -> None:
+    assert wish_of(value) == wish
+
+
+@pytest.mark.parametrize(
+    ("value", "param", "message"),
+    [
+        ({"experiment": "e", "profile": "polite"}, "steering.profile", "beside an experiment"),
+        ({"experiment": "e", "alpha": 1}, "steering.alpha", "beside an experiment"),
+        ({"unit": "u", "arm": "a"}, "steering.arm", "is of an experiment"),
+        ({"unit": 42}, "steering.unit", "must be text"),
+        ({"unit": " "}, "steering.unit", "must be text"),
+        ({"unit": "u" * (LONGEST_UNIT + 1)}, "steering.unit", "1 to 512 characters"),
+        ({"experiment": None}, "steering.experiment", "must be text"),
+        ({"unit": "u", "profle": "p"}, "steering.profle", "unknown field"),
+        ([{"experiment": "e"}], "steering.experiment", "cannot be used here"),
+        ([{"profile": "p", "unit": "u"}], "steering.unit", "cannot be used here"),
+    ],
+)
+def test_a_wish_that_cannot_be_read_is_refused(value: object, param: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        wish_of(value)
+    assert caught.value.param == param

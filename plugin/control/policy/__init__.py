@@ -1,6 +1,5 @@
 """The access policy: an operator's file that says who may be steered how, and what everybody gets.
 
-document   the file's text: plain YAML, with the line of each value
 model      what it says (pydantic)
 coherence  what its parts say of each other, and of the profiles that are served
 load       all of that in one: a policy, or an error that names each line at fault

@@ -10,17 +10,14 @@ from collections.abc import Iterator
 
 from trimtab.vectors import Profile, Registry
 from trimtab.vectors.asked import MOST_PROFILES
+from trimtab.vectors.document import Fault, Place
 from trimtab.vectors.errors import AlphaError, RequestError, UnknownProfileError
 
-from .document import Place
 from .limits import check_limits
 from .model import LOCAL, Added, Policy, Rule
 from .patterns import ALL, covered_by, is_pattern, matches
 
-__all__ = ["Fault", "faults_in", "faults_with"]
-
-Fault = tuple[Place, str]
-"""Where something is wrong, and what."""
+__all__ = ["faults_in", "faults_with"]
 
 
 def faults_in(policy: Policy) -> Iterator[Fault]:

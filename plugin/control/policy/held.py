@@ -12,12 +12,12 @@ import hashlib
 from pathlib import Path
 
 from trimtab.vectors import Registry
+from trimtab.vectors.document import MOST_BYTES
 from trimtab.vectors.errors import RequestError, TrimtabError
 
 from ...config import SteeringConfig
 from ...errors import StartupError
 from ..state import State
-from .document import MOST_BYTES
 from .errors import PolicyError
 from .load import parse_policy
 from .model import Policy

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from trimtab.vectors import Registry
+from trimtab.vectors.document import MOST_BYTES, Fault, parse_document
 
-from .coherence import Fault, faults_in, faults_with
-from .document import MOST_BYTES, Document, read
+from .coherence import faults_in, faults_with
 from .errors import PolicyError
 from .model import Policy
 from .pushback import prepare
 
 __all__ = ["parse_policy", "read_policy"]
 
-# What pydantic says for Python, said for YAML.
-_SAID = {
-    "extra_forbidden": "is no key of a policy here (docs/policy.md has them all)",
-    "missing": "is missing",
-    "model_type": "should be a mapping (`key: value`)",
-    "dict_type": "should be a mapping (`key: value`)",
-    "tuple_type": "should be a list (`[…]`)",
-    "string_type": "should be text; put it in quotes",
-}
+_UNKNOWN = "is no key of a policy here (docs/policy.md has them all)"
 
 
 def read_policy(path: Path, registry: Registry | None = None) -> Policy:
@@ -50,33 +40,11 @@ def parse_policy(data: bytes, registry: Registry | None = None) -> Policy:
     Raises:
         PolicyError: says all that is wrong, by line.
     """
-    document = read(data)
-    try:
-        policy = Policy.model_validate(document.value)
-    except ValidationError as error:
-        raise _error(
-            document, [_complaint(one) for one in error.errors(include_url=False, include_input=False)]
-        ) from None
-    if faults := list(faults_in(policy)):
-        raise _error(document, faults)
+    checks: list[Callable[[Policy], Iterable[Fault]]] = [faults_in]
     if registry is not None:
-        if faults := list(faults_with(policy, registry)):
-            raise _error(document, faults)
+        checks.append(lambda policy: faults_with(policy, registry))
+    policy = parse_document(data, Policy, _UNKNOWN, *checks, error=PolicyError)
+    if registry is not None:
         enforced = [registry[one.profile] for one in policy.enforced]
         prepare(list(registry.values()), enforced)
     return policy
-
-
-def _complaint(error: Any) -> Fault:
-    said = _SAID.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
-    return tuple(part for part in error["loc"] if part != "[key]"), said
-
-
-def _error(document: Document, faults: list[Fault]) -> PolicyError:
-    said = [(f"{_dotted(place)}{reason}", document.line(place)) for place, reason in faults]
-    (reason, line), *more = sorted(said, key=lambda fault: fault[1])
-    return PolicyError(reason, line, *more)
-
-
-def _dotted(place: tuple[str | int, ...]) -> str:
-    return f"{'.'.join(map(str, place))[:120]}: " if place else ""
