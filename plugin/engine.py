@@ -31,7 +31,7 @@ from .capture import runners as capture_runners
 from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import SteeringConfig
-from .control import authority
+from .control import authority, finished
 from .control.served import registry_now
 from .http import attached
 from .model import arming, proven
@@ -92,6 +92,7 @@ def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args:
     if _asks(vllm_config):
         front.install()
         attached.install()
+        finished.install()
         # Now, not at the first request: by then the folder may have changed, and every request would fail.
         authority.check(vllm_config, admission.registry_of(vllm_config))
         if authority.governs(vllm_config):
@@ -107,11 +108,13 @@ def _admit(process: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) ->
         return request
     try:
         choose = functools.partial(admission.chosen_for, vllm_config=self.vllm_config)
-        admission.admit(request, choose, most=dose.largest_addition(self.vllm_config.model_config.dtype))
+        chosen = admission.admit(request, choose, most=dose.largest_addition(self.vllm_config.model_config.dtype))
         capture_request.admit(request, self.vllm_config)
     except Exception:
         unsend(self.renderer.mm_processor_cache, [feature.mm_hash for feature in request.mm_features or ()])
         raise
+    if chosen is not None:
+        finished.follow(request.sampling_params, finished.About(chosen))
     return request
 
 

@@ -234,6 +234,31 @@ SEAMS = (
     Seam("v1/engine", "EngineCoreOutput", "finish_reason stop_reason", "read", "runners.lost"),
     Seam("outputs.py", "CompletionOutput", "stop_reason", "read", "requests.lost"),
     Seam("exceptions.py", "GenerationError", "", "called", "requests.lost"),
+    # What a front end keeps of a request until it ends.
+    Seam(
+        "v1/engine/output_processor.py",
+        "OutputProcessor",
+        "add_request abort_requests _update_stats_from_finished",
+        "wrapped",
+        "control.finished",
+    ),
+    Seam("v1/engine/output_processor.py", "OutputProcessor", "request_states", "read", "control.finished"),
+    Seam(
+        "v1/engine/output_processor.py",
+        "RequestState",
+        "stats prompt_len num_cached_tokens detokenizer",
+        "read",
+        "control.finished",
+    ),
+    Seam(
+        "v1/metrics/stats.py",
+        "RequestStateStats",
+        "num_generation_tokens arrival_time queued_ts scheduled_ts first_token_ts last_token_ts first_token_latency",
+        "read",
+        "control.finished",
+    ),
+    Seam("v1/metrics/stats.py", "IterationStats", "iteration_timestamp", "read", "control.finished"),
+    Seam("v1/engine/parallel_sampling.py", "ParentRequest", "sampling_params", "read", "control.finished"),
     # A version of a profile that comes into a running engine. WorkerBase gets two methods.
     Seam("v1/engine/core.py", "EngineCore", "collective_rpc", "wrapped", "runners.staging"),
     Seam("v1/engine/core.py", "EngineCore", "scheduler", "read", "runners.staging"),

@@ -8,6 +8,7 @@ rollout      stage, activate, unload, disable: what an admin route, a rescan or 
 desired      the operator's file that names what is to be served
 refresh      brings the server to what the folder or that file says, again and again
 audit        one line per change
+finished     how each request ended, told once
 keys         who may change it
 policy       who may be steered how
 """

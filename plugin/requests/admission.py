@@ -74,17 +74,20 @@ registry_source: list[Callable[[Any], Registry | None]] = [_as_started]
 """The last one answers `registry_of`. `engine` adds the one that follows changes, which lies above this package."""
 
 
-def admit(request: Any, choose: Callable[[Asks], Chosen], *, most: float = math.inf) -> None:
+def admit(request: Any, choose: Callable[[Asks], Chosen], *, most: float = math.inf) -> Chosen | None:
     """Replace what an `EngineCoreRequest` asks for by its resolved form, in place, and tell the observers.
 
     choose: see `chosen_for`. most: the largest addition that the served dtype bears, see `dose`.
+
+    Returns:
+        What the request gets; None where it generates nothing.
 
     Raises:
         VLLMValidationError: a 400 over HTTP; nothing has been scheduled yet.
     """
     params = request.sampling_params
     if params is None:  # nothing is generated
-        return
+        return None
     with refusals():
         asked = asked_in(params.extra_args or {})
         chosen = choose(asked)
@@ -105,6 +108,7 @@ def admit(request: Any, choose: Callable[[Asks], Chosen], *, most: float = math.
             tell(name)
     for settle in settled:
         settle(chosen)
+    return chosen
 
 
 def by_wish(asks: Asks, vllm_config: Any) -> Chosen:
