@@ -65,14 +65,14 @@ class ModelMismatchError(ProfileError):
 class RequestError(TrimtabError):
     """A request asked for what cannot be had.
 
-    `param` is the request's field in dotted form, such as "steering.alpha". Both are text that UTF-8 can encode: a
-    lone surrogate, which JSON can spell, is written as its escape. `status` is the HTTP status of the answer: 400, 403
-    for what this client may not do, 503 for what the server cannot serve now.
+    `param` is the request's field in dotted form, such as "steering.alpha". Both are safe to print: what a terminal
+    obeys, and a lone surrogate, which JSON can spell, is written as its escape. `status` is the HTTP status of the
+    answer: 400, 403 for what this client may not do, 503 for what the server cannot serve now.
     """
 
     def __init__(self, message: str, *, param: str = "steering", status: int = 400) -> None:
         super().__init__(_encodable(message))
-        self.param = _encodable(param)
+        self.param = printable(param)
         self.status = status
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import string
 import pytest
 
 from trimtab.vectors import AlphaRange
+from trimtab.vectors.asked import parse
 from trimtab.vectors.errors import (
     AlphaError,
     FormatError,
@@ -101,6 +102,9 @@ def test_a_lone_surrogate_of_a_client_survives_as_its_escape() -> None:
 
 @pytest.mark.parametrize("obeyed", ["\x1b[2J", "\x9b31m", "a\rb", "a\nb", "\u202egnp", "\x00", "\ud800"])
 def test_no_message_carries_what_a_terminal_obeys(obeyed: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse({f"a{obeyed}b": 1})
+    assert obeyed not in caught.value.param
     for error in (FormatError(f"{obeyed}/profile.json: is missing"), UnknownProfileError(obeyed, [])):
         said = str(error)
         assert obeyed not in said

@@ -1,0 +1,28 @@
+"""A fast share of `make reliability`, on one server. What a part finds wrong, in sentences, is what fails here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.engine
+
+# By part: the share that takes a few seconds, and what must not be nothing.
+SHARES = {
+    "doors": (0.1, ("steered", "refused")),
+    "access": (0.05, ("served", "refused")),
+    "bypass": (0.02, ("served", "refused")),
+    "hostile": (0.05, ("refused",)),
+    "secrets": (0.02, ("answers", "files")),
+}
+
+
+@pytest.mark.parametrize("part", SHARES)
+def test_a_share_of_a_part_finds_nothing_wrong(part: str, work: Path) -> None:
+    share, counted = SHARES[part]
+    found: dict[str, Any] = import_module(f"tests.reliability.parts.{part}").run(work, share)
+    assert found["wrong"] == []
+    assert min(found[name] for name in counted) > 0
