@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from prometheus_client import Gauge
+
 from trimtab.vectors import Profile
 from trimtab.vectors.errors import RequestError, TrimtabError
 from trimtab.vectors.format import MANIFEST_FILE
@@ -27,6 +29,12 @@ from .rollout import Rollout
 __all__ = ["Refresh"]
 
 logger = logging.getLogger("vllm.trimtab")
+
+_PROBLEMS = Gauge(
+    "trimtab_rescan_problems",
+    "What the last rescan could not serve; 0 when all is served that is wanted.",
+    multiprocess_mode="mostrecent",
+)
 
 WHO = "rescan"
 _AGAIN = 60.0  # seconds until what failed is tried again
@@ -62,11 +70,14 @@ class Refresh:
         """Until it is cancelled. Does nothing in a process while another one does it."""
         while True:
             await asyncio.sleep(self._seconds)
+            alone = False
             try:
                 with self._alone() as alone:
                     problems = await self.once() if alone else []
             except (TrimtabError, OSError) as error:
                 problems = [str(error)]
+            if alone or problems:
+                _PROBLEMS.set(max(len(problems), len(self._failed)))
             if problems and problems != self._told:
                 logger.error("trimtab: the rescan found what it cannot serve: %s", "; ".join(problems))
             self._told = problems
@@ -81,7 +92,9 @@ class Refresh:
             problems += await Desired.read(self._desired).bring(self._rollout)
         else:
             problems += await self._follow_folder()
-        return problems + await self._follow_policy()
+        problems += await self._follow_policy()
+        self._resident()  # this process sees what has changed, and shows it on /metrics
+        return problems
 
     async def _follow_policy(self) -> list[str]:
         try:
@@ -96,6 +109,7 @@ class Refresh:
         if not found:  # a volume that is not mounted for a moment must not take every profile out
             return [f"{self._rollout.profiles.name}: holds no profile, so what was served stays"]
         problems = []
+        self._failed = {name: failed for name, failed in self._failed.items() if name in found}
         for name, signature in found.items():
             if self._seen.get(name) == signature or not self._is_due(name, signature):
                 continue

@@ -15,11 +15,14 @@ from ..config import SteeringConfig, open_registry
 from .generation import Generation
 from .state import Stamp, State
 
-__all__ = ["Offer", "Served", "registry_now", "served"]
+__all__ = ["Offer", "Served", "observers", "registry_now", "served"]
 
 logger = logging.getLogger("vllm.trimtab")
 
 _TRIES = 3
+
+observers: list[Callable[[Generation, Served], None]] = []
+"""Told what is served whenever it has changed, in the process that has seen it."""
 
 
 class Offer(Registry):
@@ -112,10 +115,13 @@ class _Follower:
                 content: self._known[content] if content in self._known else self._state.load(content)
                 for content in generation.contents
             }
-            return Served.of(generation, self._known.__getitem__)
+            now = Served.of(generation, self._known.__getitem__)
         except TrimtabError as error:
             logger.error("trimtab: what is to be served cannot be read: %s", error)
             return error
+        for tell in observers:
+            tell(generation, now)
+        return now
 
 
 _followers: dict[str, _Follower] = {}

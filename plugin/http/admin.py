@@ -151,6 +151,7 @@ async def _change(
         return _refusal(401, f"{KEY_HEADER} holds no valid admin key", KEY_HEADER)
     try:
         generation = await make(request.app.state.steering_rollout, who)
+        served(request.app.state.engine_client.vllm_config)  # this process sees the change, and shows it on /metrics
     except RequestError as error:
         return _refusal(error.status, str(error), error.param)
     except TrimtabError as error:

@@ -20,13 +20,13 @@ from trimtab.vectors import Registry
 from trimtab.vectors.errors import UnknownProfileError
 
 from ..config import PLUGIN_NAME, SteeringConfig
-from ..control import authority
+from ..control import authority, finished
 from ..control.decisions import DecisionLog
 from ..control.identity import serve_http
-from ..requests import front
+from ..requests import front, lost, refused
 from ..requests.admission import observers, refusals, registry_of
 from ..runners.handshake import check_workers
-from . import admin, cards, invocations, metrics, steered, told
+from . import admin, cards, invocations, metrics, steered, told, versions
 from .cards import card
 from .guard import RefuseMisplacedSteering
 from .identity import KeepIdentity
@@ -40,7 +40,7 @@ router = APIRouter()
 @router.get("/v1/steering/profiles")
 async def list_profiles(raw_request: Request) -> dict[str, Any]:
     """The profiles that requests may name."""
-    with refusals():
+    with refusals(counted=False):
         registry = _registry(raw_request)
     return {"object": "list", "data": [card(profile) for profile in (registry or {}).values()]}
 
@@ -48,7 +48,7 @@ async def list_profiles(raw_request: Request) -> dict[str, Any]:
 @router.get("/v1/steering/profiles/{name}")
 async def show_profile(name: str, raw_request: Request) -> dict[str, Any]:
     """One of them."""
-    with refusals():
+    with refusals(counted=False):
         registry = _registry(raw_request) or Registry(())
         try:
             return card(registry[name])
@@ -63,6 +63,14 @@ def _registry(raw_request: Request) -> Registry | None:
 
 def _without_engine() -> None:
     """A server that only renders prompts has no profiles."""
+
+
+_COUNTS: tuple[tuple[list[Any], Callable[..., None]], ...] = (
+    (observers, metrics.count),
+    (refused.observers, metrics.count_refusal),
+    (lost.observers, metrics.count_lost),
+    (finished.listeners, metrics.count_finish),
+)
 
 
 class EndpointPlugin:
@@ -93,8 +101,10 @@ class EndpointPlugin:
         steered.check_routes(self._app)
         state.steering = functools.partial(registry_of, engine_client.vllm_config)
         metrics.announce(state.steering())
-        if metrics.count not in observers:
-            observers.append(metrics.count)
+        versions.Versions(engine_client.vllm_config).begin()
+        for listeners, count in _COUNTS:
+            if count not in listeners:
+                listeners.append(count)
         config = SteeringConfig.of(engine_client.vllm_config)
         if config is not None and config.policy:
             log = [DecisionLog(Path(config.state))] if config.state else []

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trimtab.vectors.errors import RequestError
 
 from ..requests.look_alikes import Look
+from ..requests.refused import MISPLACED, tell
 from .keys import KeyReader
 from .sockets import guarded
 
@@ -66,6 +67,7 @@ class RefuseMisplacedSteering:
             if reading.refused is None:
                 raise
         if reading.refused is not None and not answering:
+            tell(MISPLACED if reading.status == 400 else "too_large")
             await _refusal(reading.refused, reading.status)(scope, receive, send)
 
 

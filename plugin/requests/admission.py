@@ -20,6 +20,7 @@ from .decided import Asks, Chosen, once
 from .dose import check_dose
 from .kv import WIRE_KEY
 from .positions import pictures
+from .refused import reason_of, tell
 from .request import choose, resolve
 
 __all__ = [
@@ -104,8 +105,8 @@ def admit(request: Any, choose: Callable[[Asks], Chosen], *, most: float = math.
     if mentions_steering(request) or chosen:
         params.extra_args = extra_args or None
     for name in [profile.name for profile, _ in chosen] or [NONE]:
-        for tell in observers:
-            tell(name)
+        for observer in observers:
+            observer(name)
     for settle in settled:
         settle(chosen)
     return chosen
@@ -154,13 +155,18 @@ def asked_in(extra_args: Mapping[str, Any]) -> Asks:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turn a `RequestError` into the error of vLLM's that has its status over HTTP: 400, or another that it names."""
+def refusals(reason: str | None = None, *, counted: bool = True) -> Iterator[None]:
+    """Turn a `RequestError` into the error of vLLM's that has its status over HTTP: 400, or another that it names.
+
+    reason: one of `refused.REASONS`; None for that of the error. counted: False where nothing was to be generated.
+    """
     try:
         yield
     except RequestError as error:
         from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 
+        if counted:
+            tell(reason or reason_of(error))
         if error.status != HTTPStatus.BAD_REQUEST:
             raise GracefulHTTPError(str(error), HTTPStatus(error.status)) from error
         raise VLLMValidationError(str(error), parameter=error.param) from error

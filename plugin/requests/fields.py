@@ -19,7 +19,9 @@ from trimtab.vectors.asked import FIELD, parse
 from trimtab.vectors.errors import RequestError
 
 from ..compat.wrapping import wrap
+from .admission import refusals
 from .look_alikes import CHAT_ROUTE, look_at
+from .refused import MISPLACED
 
 __all__ = ["CLASSES", "asked_in", "install", "no_beams"]
 
@@ -57,14 +59,10 @@ def asked_in(request: Any) -> Any:
     Raises:
         VLLMValidationError: a 400 over HTTP; another key was meant to be the field.
     """
-    from vllm.exceptions import VLLMValidationError
-
     others = {name: value for name in _ELSEWHERE if isinstance(value := getattr(request, name, None), dict | list)}
-    try:
+    with refusals(MISPLACED):
         # Beside a prompt, which each of these requests has.
         look_at({"prompt": None, **(request.model_extra or {}), **others}, serves=True)
-    except RequestError as error:
-        raise VLLMValidationError(str(error), parameter=error.param) from error
     return getattr(request, FIELD, None)
 
 
@@ -82,24 +80,17 @@ def _with_steering(original: Callable[..., Any], request: Any, *args: Any, **kwa
 
 
 def _without_steering(original: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
-    from vllm.exceptions import VLLMValidationError
-
-    try:
+    with refusals():
         if parse(asked_in(request)):
             raise no_beams()
-    except RequestError as error:
-        raise VLLMValidationError(str(error), parameter=error.param) from error
     return original(request, *args, **kwargs)
 
 
 def _unsteered(original: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
     """Of a form for speech, whose text fields are all that it can have."""
-    from vllm.exceptions import VLLMValidationError
-
-    if asked_in(request) is not None:
-        raise VLLMValidationError(
-            f"this route does not serve {FIELD!r}; use {CHAT_ROUTE} or leave the field out", parameter=FIELD
-        )
+    with refusals(MISPLACED):
+        if asked_in(request) is not None:
+            raise RequestError(f"this route does not serve {FIELD!r}; use {CHAT_ROUTE} or leave the field out")
     return original(request, *args, **kwargs)
 
 

@@ -6,11 +6,11 @@ on vllm/exceptions.py: GenerationError, which every door answers with a 500 or a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-__all__ = ["LOST", "raise_if_lost"]
+__all__ = ["LOST", "observers", "raise_if_lost"]
 
 LOST = (
     "the steering of this request was lost: its profile had just been unloaded, or what a profile was to add, here or "
@@ -18,6 +18,10 @@ LOST = (
     "steered; ask again, and restart the server if that fails too"
 )
 """The `stop_reason` of such a request, whose `finish_reason` is "error"."""
+
+
+observers: list[Callable[[], None]] = []
+"""Told of each such request."""
 
 
 async def raise_if_lost(outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
@@ -31,5 +35,7 @@ async def raise_if_lost(outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[An
             if any(completion.stop_reason == LOST for completion in output.outputs):
                 from vllm.exceptions import GenerationError
 
+                for tell in observers:
+                    tell()
                 raise GenerationError(LOST)
             yield output

@@ -21,6 +21,7 @@ from trimtab.vectors.errors import RequestError, UnknownProfileError, shown
 from ..compat.wrapping import wrap
 from ..config import SteeringConfig
 from . import admission, fields
+from .refused import reason_of, tell
 from .request import choose
 
 __all__ = ["install", "names_of", "read_model"]
@@ -49,6 +50,7 @@ async def _check_model(check: Callable[..., Awaitable[Any]], serving: Any, reque
         try:
             read_model(request, names, registry)
         except RequestError as error:
+            tell(reason_of(error))
             # A profile that is not there is a model that is not there.
             missing = isinstance(error, UnknownProfileError) and error.param == "model"
             status = HTTPStatus.NOT_FOUND if missing else HTTPStatus(error.status)

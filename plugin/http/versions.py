@@ -1,0 +1,83 @@
+"""What a server serves, as numbers on /metrics, so that replicas can be compared.
+
+A digest is shown by its first 48 bits, as a number, which a float holds exactly. A label could not be: where several
+processes count together, prometheus_client never forgets a label, so each reload would leave one behind. Zero stands
+for nothing: no such version, no policy.
+
+Where several API processes write a number, /metrics shows the one that was written last.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Gauge
+
+from ..config import SteeringConfig
+from ..control.generation import Generation, Resident
+from ..control.policy.held import policy_in_force, unmet
+from ..control.served import Served, observers, served
+from ..control.state import State
+
+__all__ = ["Versions", "number_of"]
+
+_BITS = 48
+_NOBODY = Resident()
+
+_GENERATION = Gauge("trimtab_generation", "How often what is served has changed.", multiprocess_mode="mostrecent")
+_SERVED = Gauge("trimtab_served_version", "Digest of all that is served.", multiprocess_mode="mostrecent")
+_ACTIVE = Gauge(
+    "trimtab_profile_version", "Digest of a profile's active version.", ["profile"], multiprocess_mode="mostrecent"
+)
+_STAGED = Gauge(
+    "trimtab_profile_staged_version",
+    "Digest of a profile's other resident version.",
+    ["profile"],
+    multiprocess_mode="mostrecent",
+)
+_DISABLED = Gauge(
+    "trimtab_profile_disabled", "1 for a profile that is disabled.", ["profile"], multiprocess_mode="mostrecent"
+)
+_POLICY = Gauge("trimtab_policy_version", "Digest of the access policy's file.", multiprocess_mode="mostrecent")
+_UNMET = Gauge(
+    "trimtab_policy_unmet",
+    "Profiles that the access policy adds and that are not served.",
+    multiprocess_mode="mostrecent",
+)
+
+
+def number_of(digest: str | None) -> int:
+    """The first 48 bits of a digest (hex) as a number; 0 for None."""
+    return int(digest[: _BITS // 4], 16) if digest else 0
+
+
+class Versions:
+    """Shows what is served. vllm_config: of the engine."""
+
+    def __init__(self, vllm_config: Any) -> None:
+        self._config = SteeringConfig.of(vllm_config)
+        self._vllm_config = vllm_config
+        self._shown: set[str] = set()
+
+    def begin(self) -> None:
+        """Show what is served now, and from here on what changes."""
+        now = served(self._vllm_config)
+        if now is None or self._config is None:
+            return
+        observers[:] = [self]
+        state = self._config.state
+        self(State(Path(state)).read() if state else Generation.first(now.registry.values()), now)
+
+    def __call__(self, generation: Generation, now: Served) -> None:
+        self._shown.update(generation.profiles, generation.disabled)
+        for name in self._shown:
+            one = generation.profiles.get(name, _NOBODY)
+            _ACTIVE.labels(name).set(number_of(one.active and one.active.digest))
+            _STAGED.labels(name).set(number_of(one.other and one.other.digest))
+            _DISABLED.labels(name).set(name in generation.disabled)
+        _GENERATION.set(generation.counter)
+        _SERVED.set(number_of(generation.digest))
+        _POLICY.set(number_of(generation.policy))
+        policy = None if self._config is None else policy_in_force(self._config, now.policy)
+        _UNMET.set(0 if policy is None else len(unmet(policy, now.registry)))
