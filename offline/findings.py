@@ -7,6 +7,7 @@
     RUN/drift-*.json       DriftFound       word overlap with the original against training step
     RUN/sweep-*.json       SweepFound       gain against collateral over layers and strengths
     RUN/answers-*.json     AnswersFound     original → new answers of one steering
+    RUN/experiment-*.json  ExperimentFound  what an experiment on strengths says so far
     RUN/table-*.json       TableFound       any table, with the published figures beside ours
 
 Files of pictures are named relative to RUN. Rates come with 95 % intervals.
@@ -25,6 +26,7 @@ from .files import write_whole
 __all__ = [
     "AboutFound",
     "AnswersFound",
+    "ArmFound",
     "ChoiceFound",
     "Concept",
     "ConceptShift",
@@ -32,12 +34,17 @@ __all__ = [
     "DriftFound",
     "Effect",
     "Example",
+    "ExperimentFound",
     "Finding",
+    "Look",
     "Measured",
+    "MetricFound",
+    "ServedFound",
     "ShiftFound",
     "SweepFound",
     "SweepPoint",
     "TableFound",
+    "TrendFound",
     "holds_findings",
     "read_findings",
     "write_finding",
@@ -45,6 +52,8 @@ __all__ = [
 
 Real = FiniteFloat
 Point = tuple[Real, Real]
+Interval = tuple[Real, Real]
+Verdict = Literal["ship", "stop", "undecided"]
 
 
 class _Frozen(BaseModel):
@@ -274,9 +283,129 @@ class TableFound(Finding):
         return self
 
 
+class MetricFound(_Frozen):
+    """A metric of one arm beside the control. Where nothing can be told yet, `difference` and all with it are None.
+
+    difference: value - control, in the metric's unit. fixed: its interval where it is looked at once, at the planned
+    size; of several arms, intervals that hold together. sequence: its interval that holds at every look. relative: the
+    difference as a share of the control's value, with its fixed interval. p: of no difference, looked at once.
+    units: of control and arm that have a value. explained: the share of the variance that the pre-period explains.
+    margin: the largest loss that is accepted, for a guardrail.
+    """
+
+    name: str
+    better: Literal["higher", "lower"]
+    state: Literal["better", "worse", "open", "safe", "broken", "unclear"]
+    margin: Real | None = None
+    control: Real | None = None
+    value: Real | None = None
+    difference: Real | None = None
+    fixed: Interval | None = None
+    sequence: Interval | None = None
+    relative: tuple[Real, Real, Real] | None = None
+    p: Real | None = None
+    units: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
+    explained: Real = 0.0
+    note: str = ""
+
+
+class Look(_Frozen):
+    """The primary metric's difference after so many units of the experiment, with the interval of every look."""
+
+    units: NonNegativeInt
+    difference: Real
+    low: Real
+    high: Real
+
+
+class ServedFound(_Frozen):
+    """What an arm's requests met. ended: those that a line of the log closed; the shares and medians are of these.
+
+    other: requests that were served something else than their arm. cached: share of the prompt tokens that came out of
+    the prefix cache. first_token, per_token: medians in seconds; None where they are not known or may not be compared.
+    """
+
+    requests: NonNegativeInt
+    ended: NonNegativeInt
+    aborted: NonNegativeInt
+    failed: NonNegativeInt
+    other: NonNegativeInt
+    generated: Real | None = None
+    cached: Real | None = None
+    first_token: Real | None = None
+    per_token: Real | None = None
+
+
+class ArmFound(_Frozen):
+    """One arm. steering: in a few words. alpha: where it steers by one profile, 0 where by none. dose: α‖v‖ / ‖h‖.
+
+    units: assigned. measured: of these, with a value of the primary metric. metrics: the primary first; empty for the
+    control.
+    """
+
+    name: str
+    weight: Real
+    steering: str
+    alpha: Real | None
+    dose: Real | None
+    units: NonNegativeInt
+    measured: NonNegativeInt
+    value: Real | None
+    error: Real | None
+    served: ServedFound
+    verdict: Verdict | None = None
+    why: tuple[str, ...] = ()
+    metrics: tuple[MetricFound, ...] = ()
+    looks: tuple[Look, ...] = ()
+
+
+class TrendFound(_Frozen):
+    """The primary metric's slope per 1 of α over all arms of one profile, with its interval, looked at once."""
+
+    slope: Real
+    low: Real
+    high: Real
+    p: Real
+
+
+class ExperimentFound(Finding):
+    """What an experiment says so far.
+
+    arms: the control first. by: whether the interval of every look or that of the planned size decides. mismatch: p of
+    units by arm against the weights. missing: p that units with a value of the primary metric follow the weights.
+    hints: sentences about what may bias. counted: what was left out or may bias, by name.
+    """
+
+    kind: ClassVar[str] = "experiment"
+    experiment: str
+    seed: str
+    verdict: Verdict
+    why: tuple[str, ...]
+    by: Literal["sequence", "planned"]
+    planned_units: NonNegativeInt
+    units: NonNegativeInt
+    arms: Annotated[tuple[ArmFound, ...], Field(min_length=2)]
+    mismatch: Real
+    missing: Real
+    hints: tuple[str, ...] = ()
+    trend: TrendFound | None = None
+    counted: dict[str, int] = Field(default_factory=dict)
+    plan: str = ""
+
+
 _KINDS: dict[str, type[Finding]] = {
     one.kind: one
-    for one in (AboutFound, ConceptsFound, ChoiceFound, ShiftFound, DriftFound, SweepFound, AnswersFound, TableFound)
+    for one in (
+        AboutFound,
+        ConceptsFound,
+        ChoiceFound,
+        ShiftFound,
+        DriftFound,
+        SweepFound,
+        AnswersFound,
+        ExperimentFound,
+        TableFound,
+    )
 }
 
 
