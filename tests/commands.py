@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -81,17 +82,27 @@ def trimtabs_own(words: tuple[str, ...]) -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     command = group.commands[words[1]]
-    for parameter in command.params:
-        parameter.callback = None  # these ask whether files are there
-    command.make_context(words[1], list(words[2:]))
+    for one in (command, *_inner(command).values()):
+        for parameter in one.params:
+            parameter.callback = None  # these ask whether files are there
+    context = command.make_context(words[1], list(words[2:]))
+    if inner := _inner(command):  # a group keeps the rest of the line for its own command
+        name, *rest = [*context._protected_args, *context.args]
+        inner[name].make_context(name, rest)
 
 
 def options_of(name: str) -> set[str]:
     """Every spelling of an option of `trimtab NAME`; of `trimtab` itself for ""."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    parameters = group.commands[name].params if name else group.params
+    named = [group.commands[name], *_inner(group.commands[name]).values()] if name else [group]
+    parameters = [parameter for one in named for parameter in one.params]
     return {"--help", *(spelling for parameter in parameters for spelling in parameter.opts)}
+
+
+def _inner(command: Any) -> dict[str, Any]:
+    """The commands of a group, such as `trimtab ab`; none of a command."""
+    return dict(command.commands) if isinstance(command, typer.core.TyperGroup) else {}
 
 
 def _sections() -> Iterator[tuple[str, str]]:

@@ -7,7 +7,8 @@ import sys
 
 __all__ = ["main"]
 
-_EVALUATE = ("openai", "pycocoevalcap", "tenacity")
+_EXTRAS = {"openai": "evaluate", "pycocoevalcap": "evaluate", "tenacity": "evaluate", "tea_tasting": "ab"}
+"""The extra that brings a package; "offline" brings all others."""
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
         package = (error.name or "").partition(".")[0]
         if package in ("", "trimtab"):
             raise
-        extra = "evaluate" if package in _EVALUATE else "offline"
+        extra = _EXTRAS.get(package, "offline")
         print(
             f"trimtab: needs the package {package!r}, which is not installed; install it with "
             f"pip install 'trimtab[{extra}]'",

@@ -22,6 +22,7 @@ from ..errors import SettingError
 from ..models.chat import template_in
 from ..run import is_run
 from . import show
+from .ab import ab
 from .concepts import choose_k, dictionary, ground
 from .console import OneSentence, display, say
 from .data import data
@@ -169,12 +170,12 @@ Exit codes: 0 done. 1 it cannot be done, and one sentence on stderr says why. 2 
 package is not installed. 3 a watched checkpoint is past its threshold.
 """
 
-_COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {
+_COMMANDS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
     "From data to states": {"data": data, "represent": represent, "relabel": relabel},
     "From states to concepts": {"dictionary": dictionary, "choose-k": choose_k, "ground": ground},
     "What a fine-tune changes": {"shift": shift, "watch": watch},
     "Steering profiles": {"profile": profile, "shift-profile": shift_profile, "import": import_},
-    "Measure and show": {"evaluate": evaluate, "tune": tune, "report": report},
+    "Measure and show": {"evaluate": evaluate, "tune": tune, "report": report, "ab": ab},
     "Look into folders": {"inspect": inspect, "verify": verify},
 }
 
@@ -189,4 +190,7 @@ app = typer.Typer(
 app.callback()(_trimtab)
 for _panel, _commands in _COMMANDS.items():
     for _name, _command in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_command)
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)

@@ -12,9 +12,19 @@ power                      how many units an experiment needs
 
 from __future__ import annotations
 
-from .analysis import analysed
+from .analysis import analysed, earlier
 from .design import Design, designed
 from .outcomes import Outcomes, read_outcomes
 from .power import Power, smallest_effect, units_needed
 
-__all__ = ["Design", "Outcomes", "Power", "analysed", "designed", "read_outcomes", "smallest_effect", "units_needed"]
+__all__ = [
+    "Design",
+    "Outcomes",
+    "Power",
+    "analysed",
+    "designed",
+    "earlier",
+    "read_outcomes",
+    "smallest_effect",
+    "units_needed",
+]

@@ -16,14 +16,14 @@ from .design import ArmDesign, Design
 from .dose import trend
 from .effect import FEWEST
 from .hints import hints
-from .metrics import joined, logged
+from .metrics import column_of, joined, logged
 from .outcomes import Outcomes
 from .served import served_by_arm
 from .srm import ALARM, mismatch
 from .units import units_of
 from .verdict import decide, together
 
-__all__ = ["analysed"]
+__all__ = ["analysed", "earlier"]
 
 DoseOf = Callable[[str, float], float | None]
 
@@ -93,6 +93,17 @@ def analysed(
         counted={name: count for name, count in (units.counted | left).items() if count},
         plan=design.plan,
     )
+
+
+def earlier(exposures: Sequence[Exposure], closings: Sequence[Closing], outcomes: Outcomes, design: Design) -> Column:
+    """The primary metric of the control's units: what a new experiment is planned by.
+
+    Raises:
+        DataError: as `analysed`.
+    """
+    units = units_of(exposures, closings, design.experiment, design.seed, design.names)
+    has, column = column_of(design.primary, units, joined(outcomes, units)[0], logged(units))
+    return column.of(units.arm[has] == 0)
 
 
 _NOTES = {

@@ -82,10 +82,12 @@ def designed(
         raise DataError(f"the plan holds no experiment {name!r}; it holds {', '.join(plan.experiments) or 'none'}")
     units = planned_units or (planned.planned_units if planned else None)
     if by == "planned" and units is None:
-        raise SettingError("--by planned needs the planned size; give --planned-units, or planned_units in the plan")
+        raise SettingError(
+            "--decide planned needs the planned size; give --planned-units, or planned_units in the plan"
+        )
     metrics = planned.metrics if planned else None
     if metric is None and metrics is None:
-        raise SettingError("nothing says which metric decides; give --metric, or metrics in the plan")
+        raise SettingError("nothing says which metric decides; give --primary, or metrics in the plan")
     if metrics is not None and metric in (None, metrics.primary.name):
         primary = Metric.of(metrics.primary.name, metrics.primary)
     else:

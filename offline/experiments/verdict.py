@@ -63,11 +63,7 @@ def decide(
         if reasons:
             return "undecided", (first, *reasons)
         return "ship", (first, "Every guardrail is within its margin.") if guardrails else (first,)
-    left = (
-        "the planned size is reached: an effect worth the planned size would probably have shown"
-        if full
-        else "more units may tell"
-    )
+    left = "the planned size is reached, and only a smaller effect is left to find" if full else "more units may tell"
     return "undecided", (f"The primary metric's interval holds 0; {left}.", *reasons)
 
 

@@ -2,9 +2,9 @@
 
 page        a run folder → the page        gathered    what is in the folder
 header      what was studied, and how      compared, profiles      all steerings, all profiles
-sections    a finding → its parts          show_concepts, show_shift, show_steering    the parts of each kind
+sections    a finding → its parts          show_concepts, show_experiment, …    the parts of each kind
 parts       what a section is made of      pictures    files of the run → data URLs
-svg         elements, scales, axes         charts, arrows, pareto, flow    figures → drawings
+svg         elements, scales, axes         charts, arrows, pareto, flow, trial    figures → drawings
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from ..findings import (
     ChoiceFound,
     ConceptsFound,
     DriftFound,
+    ExperimentFound,
     Finding,
     ShiftFound,
     SweepFound,
@@ -18,6 +19,7 @@ from ..findings import (
 from .parts import Part
 from .pictures import Pictures
 from .show_concepts import choice_parts, concepts_parts
+from .show_experiment import experiment_parts
 from .show_shift import drift_parts, shift_parts
 from .show_steering import answers_parts, sweep_parts, table_parts
 
@@ -32,6 +34,7 @@ class Topic(NamedTuple):
 
 
 TOPICS: dict[type[Finding], Topic] = {
+    ExperimentFound: Topic("Experiment", experiment_parts),
     SweepFound: Topic("Steering strength", sweep_parts),
     AnswersFound: Topic("Answers", answers_parts),
     TableFound: Topic("Table", table_parts),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from importlib.metadata import version
+from typing import Any
 
 import typer
 from typer.testing import CliRunner, Result
@@ -16,11 +18,15 @@ def trimtab(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def subcommands(command: typer.core.TyperCommand | typer.core.TyperGroup) -> Iterable[tuple[str, Any]]:
+    return command.commands.items() if isinstance(command, typer.core.TyperGroup) else ()
+
+
 def test_the_help_goes_through_the_pipeline_in_its_order() -> None:
     shown = trimtab("--help").stdout
     order = [
         "data", "represent", "relabel", "dictionary", "choose-k", "ground", "shift", "watch", "profile",
-        "shift-profile", "import", "evaluate", "tune", "report", "inspect", "verify",
+        "shift-profile", "import", "evaluate", "tune", "report", "ab", "inspect", "verify",
     ]  # fmt: skip
     assert re.findall(r"^│ ([a-z]\S*) ", shown, re.M) == order
     assert "Exit codes: 0 done." in shown
@@ -44,7 +50,8 @@ def test_an_option_means_the_same_in_every_command() -> None:
     assert isinstance(group, typer.core.TyperGroup)
     meanings: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     takers: dict[str, list[str]] = defaultdict(list)
-    for name, command in group.commands.items():
+    inner = {f"{outer} {name}": command for outer, one in group.commands.items() for name, command in subcommands(one)}
+    for name, command in (group.commands | inner).items():
         for option in command.params:
             if isinstance(option, typer.core.TyperOption):
                 spelling = option.opts[0]
