@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -18,7 +19,7 @@ from .sequence import half_width
 from .units import Units
 from .verdict import Interval, guarded, primary
 
-__all__ = ["LOOKS", "Compared"]
+__all__ = ["LOOKS", "Compared", "looked"]
 
 LOOKS = 20
 """Points of the line that shows an arm over time."""
@@ -75,30 +76,23 @@ class Compared:
         has, column = self.main
         if self._cold(self.design.primary):
             return ()
-        arm, came = self.units.arm[has], np.flatnonzero(has) + 1
+        came = np.flatnonzero(has) + 1
         found = []
-        for count in np.unique(np.linspace(0, len(arm), LOOKS + 1)[1:].astype(int)):
-            early = column.of(slice(count))
-            one = effect(early.of(arm[:count] == 0), early.of(arm[:count] == place))
-            if one is not None:
-                half = self._half(one, place, self._shared)
-                units = int(came[count - 1])
-                found.append(
-                    Look(units=units, difference=one.difference, low=one.difference - half, high=one.difference + half)
-                )
+        for count, one in looked(column, self.units.arm[has], place):
+            low, high = self.sequence(one, place)
+            found.append(Look(units=int(came[count - 1]), difference=one.difference, low=low, high=high))
         return tuple(found)
-
-    @property
-    def _shared(self) -> float:
-        return ALPHA / (len(self.design.arms) - 1)
 
     def _cold(self, metric: Metric) -> bool:
         return not self.design.even and metric.name not in self.outcomes.values and metric.name in SPEED
 
-    def _half(self, one: Effect, place: int, alpha: float) -> float:
+    def sequence(self, one: Effect, place: int, shared: bool = True) -> Interval:
+        """The interval of every look around the effect of an arm. shared: all arms share the false alarms."""
+        alpha = ALPHA / (len(self.design.arms) - 1) if shared else ALPHA
         weights = self.design.weights
         planned = self.design.planned_units * (weights[0] + weights[place]) / sum(weights)
-        return float(half_width(one.error, sum(one.units), planned, alpha))
+        half = float(half_width(one.error, sum(one.units), planned, alpha))
+        return one.difference - half, one.difference + half
 
     def _found(self, metric: Metric, place: int, one: Effect | None, joint: Interval | None) -> MetricFound:
         """One metric of one arm. joint: the fixed interval that holds together with the other arms'."""
@@ -110,8 +104,7 @@ class Compared:
                 state=_state(metric, None),
                 note=_COLD if one is not None else "too few units with a value, or all of them have the same",
             )
-        half = self._half(one, place, self._shared if metric.margin is None else ALPHA)
-        sequence = (one.difference - half, one.difference + half)
+        sequence = self.sequence(one, place, shared=metric.margin is None)
         fixed = joint or (one.low, one.high)
         deciding = sequence if self.design.by == "sequence" else fixed if self.full else None
         return MetricFound(
@@ -129,6 +122,18 @@ class Compared:
             units=one.units,
             explained=one.explained,
         )
+
+
+def looked(column: Column, arm: npt.NDArray[np.int64], place: int) -> Iterator[tuple[int, Effect]]:
+    """The effect among the first units, 20 times, each with how many units that are; where it can be told.
+
+    arm: int64 [N], 0 for the control, of the units of `column` in the order in which they came.
+    """
+    for count in np.unique(np.linspace(0, len(arm), LOOKS + 1)[1:].astype(int)):
+        early = column.of(slice(count))
+        one = effect(early.of(arm[:count] == 0), early.of(arm[:count] == place))
+        if one is not None:
+            yield int(count), one
 
 
 def _state(
