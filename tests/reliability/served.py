@@ -86,6 +86,10 @@ class Shared(Server):
         wanted = hashlib.sha256(text.encode()).hexdigest()
         until(lambda: self.ready().json()["policy"] == wanted and self.ready().status_code == 200)
 
+    def resident(self) -> int:
+        """Bytes of memory of all of its processes."""
+        return sum(int(process.memory_info().rss) for process in self.processes())
+
     def ready(self) -> httpx.Response:
         return self.http.get(READY)
 

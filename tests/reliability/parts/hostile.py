@@ -1,8 +1,8 @@
 """Names, bodies and nesting that no honest client sends: each is a 4xx, and the server is well afterwards.
 
 names: (name, place) pairs sent. bodies: bodies of 64 MB, and of 100,000 levels, sent to each route that takes one.
-refused: 4xx. slowest_health_ms: the longest that /health took in another client meanwhile. grown_mib: memory of the
-API process afterwards, beyond what it had before.
+refused: 4xx. slowest_health_ms: the longest that /health took in another client meanwhile. grown_mib: memory of
+all of its processes afterwards, beyond what they had before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 from tqdm import tqdm
 
 from tests.engine.server import CHAT, MODEL_NAME
@@ -62,8 +61,7 @@ _BODY_ROUTES = (
 def run(work: Path, share: float) -> dict[str, Any]:
     server = shared(work)
     server.govern(policy())
-    api = psutil.Process(server.process.pid)
-    before = _memory(api)
+    before = server.resident()
     wrong: list[str] = []
     tries = list(_names())[:: max(1, round(1 / share))]
     for sent, reply in ((sent, send(server)) for sent, send in tqdm(tries, "hostile names", mininterval=5)):
@@ -84,7 +82,7 @@ def run(work: Path, share: float) -> dict[str, Any]:
         "bodies": len(bodies),
         "refused": len(tries) + len(bodies) - len(wrong),
         "slowest_health_ms": round(1000 * watch.slowest),
-        "grown_mib": round((_memory(api) - before) / 2**20),
+        "grown_mib": round((server.resident() - before) / 2**20),
         "wrong": wrong,
     }
 
@@ -150,11 +148,6 @@ def _post(server: Shared, path: str, body: bytes) -> str | None:
     except httpx.TransportError as error:
         return f"no answer ({type(error).__name__})"
     return None if 400 <= reply.status_code < 500 else f"{reply.status_code} {reply.text[:200]}"
-
-
-def _memory(process: psutil.Process) -> int:
-    """Bytes of memory of a process and all that it has started."""
-    return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
 
 
 class _Watch:
