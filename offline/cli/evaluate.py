@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +10,7 @@ import typer
 
 from ..errors import DataError, SettingError
 from .console import Plain, display, figure, keeping, say
+from .endpoints import address, key_in
 from .options import Resume, a_folder, parse_mapping, there
 from .place import NameInRun, Run, command_line, made_at, noted, read_at, slug
 
@@ -127,7 +127,9 @@ def evaluate(
         raise SettingError(f"--draw {draw}: must be 1 or more")
     into = made_at(run, "evaluations", out, "--out", name or _default_name(dataset, wanted))
     other = read_run(read_at(run, "evaluations", against, "--against")) if against else None
-    endpoint = Endpoint(_address(base_url), _key(api_key_env), concurrency, timeout, patience, max_refused)
+    endpoint = Endpoint(
+        address(base_url), key_in(api_key_env, "--api-key-env"), concurrency, timeout, patience, max_refused
+    )
     lexicon = _lexicon(dataset, captions, _words(gendered), _words(neutral))
     benchmark = _read(dataset, folder, images, lexicon, tuple(refusal or ()))
     samples = benchmark.samples if draw is None else stratified(benchmark.samples, draw, seed)
@@ -218,32 +220,6 @@ def _default_name(dataset: str, steering: Any) -> str:
 
     asked = [part for one in parse(steering) for part in (one.profile, one.alpha) if part is not None]
     return slug("-".join(map(str, [dataset, *(asked or ["plain"])])), longest=80)
-
-
-def _key(variable: str | None) -> str:
-    if variable is None:
-        return "none"
-    key = os.environ.get(variable, "").strip()
-    if not key:  # what was given may be the key itself, so it is not said again
-        raise SettingError(
-            "--api-key-env: no environment variable has that name; give the name of the variable that holds the key"
-        )
-    if not key.isascii() or not key.isprintable():
-        raise SettingError("--api-key-env: the variable holds characters that no key has; set it to the key alone")
-    return key
-
-
-def _address(base_url: str) -> str:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(base_url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good:
-        raise SettingError("--base-url: is no address of an endpoint; expected one such as http://localhost:8000/v1")
-    return base_url
 
 
 def _words(text: str | None) -> tuple[str, ...]:

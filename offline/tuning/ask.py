@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from trimtab.vectors import ModelIdentity, Profile
 
@@ -20,9 +20,8 @@ from ..errors import DataError
 from ..evaluation.answers import Answered, AnswersFolder, RunRequest
 from ..evaluation.endpoint import Endpoint, ask_all
 from ..states.samples import Sample
-from .server import MODEL_NAME, Server
 
-__all__ = ["Asking", "Exam", "made_of"]
+__all__ = ["Asking", "Exam", "Serving", "made_of"]
 
 AT_ONCE = 32
 _FILES = (".json", ".jinja", ".txt", ".model", ".py")
@@ -52,11 +51,25 @@ def made_of(model: Path, arguments: Sequence[str], environment: Mapping[str, str
     }
 
 
+class Serving(Protocol):
+    """A server that can be asked. name: of its model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def api_key(self) -> str: ...
+    def url(self) -> str:
+        """The base URL, up to and with /v1."""
+
+    def hold(self, profile: Profile) -> None:
+        """Let the next requests name this profile."""
+
+
 @dataclass(frozen=True)
 class Asking:
     """Where answers come from and where they are kept. made_of: see `made_of`. advance: told of every answer."""
 
-    server: Server
+    server: Serving
     made_of: Mapping[str, str]
     kept: Path
     prompt: str = "{question}"
@@ -90,7 +103,7 @@ class Exam:
             format="tune",
             data=self._key(profile, alpha, bias),
             samples=len(self.samples),
-            model=MODEL_NAME,
+            model=self.asking.server.name,
             steering=None if profile is None else {"profile": profile.name, "alpha": alpha},
             prompt=self.asking.prompt,
             max_tokens=self.asking.max_tokens,
@@ -99,7 +112,11 @@ class Exam:
         folder = _Counted(self.asking.kept / request.data[:32], request, self.asking.advance)
         try:
             if folder.missing(self.samples):
-                ask_all(Endpoint(self.asking.server.url(), concurrency=AT_ONCE, max_refused=0), self.samples, folder)
+                server = self.asking.server
+                endpoint = Endpoint(server.url(), server.api_key, AT_ONCE, max_refused=0)
+                if profile is not None:
+                    server.hold(profile)
+                ask_all(endpoint, self.samples, folder)
         finally:
             folder.close()
         found = [folder.answered[sample.id].text for sample in self.samples]

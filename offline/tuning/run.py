@@ -22,7 +22,7 @@ from trimtab.vectors.errors import ProfileError
 from ..errors import SettingError
 from ..findings import Finding, write_finding
 from ..progress import progress
-from .ask import Asking, Exam, made_of
+from .ask import Asking, Exam, Serving, made_of
 from .candidates import Made, make
 from .config import Tuning
 from .controls import bias_of
@@ -34,6 +34,7 @@ from .trial import Outcome, requests, tried
 
 if TYPE_CHECKING:
     from ..models.reader import Reader
+    from .running import Running
 
 __all__ = ["Tuned", "doubts", "tune"]
 
@@ -79,22 +80,32 @@ class _Plan:
                 yield from (one.profile, *one.nulls(self.tuning.nulls))
 
 
-def tune(tunings: Sequence[Tuning], run: Path, *, command: str = "", say: Callable[[str], None] = print) -> list[Tuned]:
+def tune(
+    tunings: Sequence[Tuning],
+    run: Path,
+    *,
+    running: Running | None = None,
+    command: str = "",
+    say: Callable[[str], None] = print,
+) -> list[Tuned]:
     """Try every candidate of every configuration; write findings and the chosen profiles into the run folder.
 
-    Configurations of one model share a server. say: told of what is left out, and why.
+    Configurations of one model share a server. running: ask this server, and start none; for configurations of one
+    model. say: told of what is left out, and why.
 
     Raises:
         SettingError, DataError, ModelError: before a server starts, where something cannot be had.
         EndpointError: the server did not come up or went away; the answers that came are kept.
     """
     _check_names(tunings, run)
+    if running is not None and len({one.model.resolve() for one in tunings}) > 1:
+        raise SettingError("a running server serves one model, and the configurations name several; tune one at a time")
     plans = _plans(tunings, run, say)
     done: list[Tuned] = []
     with ExitStack() as stack:
         bar = _Bar(sum(plan.requests for plan in plans), stack)
-        for group in _by_server(plans).values():
-            done += _measured(group, run, command, say, bar)
+        for group in _by_server(plans).values() if running is None else (plans,):
+            done += _measured(group, run, running, command, say, bar)
     return done
 
 
@@ -136,16 +147,23 @@ def _plans(tunings: Sequence[Tuning], run: Path, say: Callable[[str], None]) -> 
 
 
 def _measured(
-    plans: Sequence[_Plan], run: Path, command: str, say: Callable[[str], None], advance: Callable[[int], None]
+    plans: Sequence[_Plan],
+    run: Path,
+    running: Running | None,
+    command: str,
+    say: Callable[[str], None],
+    advance: Callable[[int], None],
 ) -> list[Tuned]:
     """Configurations of one server, one after the other."""
     first = plans[0].tuning
-    label = first.model.resolve().name
-    registry = _registry(run / "tuning" / f"candidates-{label}", (one for plan in plans for one in plan.profiles))
-    arguments = with_dtype(first.serve, first.model)
-    known = made_of(first.model, arguments, first.environment)
+    known = made_of(first.model, with_dtype(first.serve, first.model), first.environment)
     done = []
-    with Server(first.model, registry, run / "tuning" / f"server-{label}.log", arguments, first.environment) as server:
+    with ExitStack() as stack:
+        server: Serving
+        if running is None:
+            server = stack.enter_context(_own(plans, run))
+        else:
+            server, known = stack.enter_context(running), {**known, **running.made_of()}
         for plan in plans:
             asking = Asking(
                 server, known, run / "tuning" / "asked", plan.material.prompt, plan.tuning.max_tokens, advance
@@ -165,6 +183,16 @@ def _measured(
             }
             done.append(_written(plan, outcomes, run, command, say))
     return done
+
+
+def _own(plans: Sequence[_Plan], run: Path) -> Server:
+    """A server of all candidates, which starts when it is asked."""
+    first = plans[0].tuning
+    label = first.model.resolve().name
+    folder = run / "tuning"
+    registry = _registry(folder / f"candidates-{label}", (one for plan in plans for one in plan.profiles))
+    arguments = with_dtype(first.serve, first.model)
+    return Server(first.model, registry, folder / f"server-{label}.log", arguments, first.environment)
 
 
 def _written(

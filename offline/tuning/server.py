@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from trimtab.vectors import Profile
 from trimtab.vectors.errors import printable
 
 from ..errors import EndpointError
@@ -53,9 +54,14 @@ class Server:
         """
         self._model, self._profiles, self._log = model, profiles, log
         self._arguments, self._environment = tuple(arguments), dict(environment or {})
-        self._program, self._name = tuple(program), name
+        self._program, self.name = tuple(program), name
         self._process: subprocess.Popen[bytes] | None = None
         self._url = ""
+
+    api_key = "none"
+
+    def hold(self, profile: Profile) -> None:
+        """Nothing to do: it serves all candidates from its start."""
 
     def __enter__(self) -> Server:
         return self
@@ -80,7 +86,7 @@ class Server:
         port = _free_port()
         command = [
             *(*(self._program or (_program(),)), str(self._model), "--steering-profiles", str(self._profiles)),
-            *("--served-model-name", self._name, "--host", "127.0.0.1", "--port", str(port)),
+            *("--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(port)),
             *("--disable-uvicorn-access-log", *self._arguments),
         ]
         print(f"the server starts (log: {self._log})", file=sys.stderr, flush=True)

@@ -17,12 +17,15 @@ import httpx
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
+from typer.testing import CliRunner
 
+from examples.tinyworld.study.prepare import write_folders
 from tests.engine.asking import caption, questions, yes_no
 from tests.engine.conftest import BOTH_WAYS, MIDDLE
 from tests.engine.engine import Engine
 from tests.engine.reference import Reference
 from tests.engine.server import CHAT, Server, body
+from trimtab.offline.cli.app import app
 from trimtab.vectors import Profile, Registry, SteeringVector, save_profile
 
 pytestmark = pytest.mark.engine
@@ -38,6 +41,20 @@ ASKS = [
     *(ask.steered(steering) for ask, steering in zip(yes_no("yes", 5), STEERINGS, strict=True)),
     *(ask.steered(steering) for ask, steering in zip(questions("number", 5), STEERINGS, strict=True)),
 ]
+TUNING = """
+model: {model}
+data: {data}
+ask: {{dev: 15, test: 24}}
+max_tokens: 3
+layers: [5]
+most_collateral: 0.1
+nulls: 1
+steerings:
+  tuned-yes-to-no: {{map: {{yes: no}}}}
+candidates:
+  - {{kind: coarse, alphas: [0.5]}}
+  - {{kind: class-means, alphas: [0.1, 1.0]}}
+"""
 LONG = caption(5, max_tokens=200, ignore_eos=True)
 SHORT = [caption(seed, max_tokens=6) for seed in (1, 5)]
 
@@ -218,6 +235,29 @@ def test_what_a_worker_refuses_leaves_all_as_it_was(
     assert after["profiles"][LIVE]["active"] == before["profiles"][LIVE]["active"]
     assert replicas.chat(SHORT[0].steered(LIVE)).status_code == 200
     assert change("stage", key="no").status_code == 401
+
+
+def test_a_tuning_brings_its_candidates_and_takes_them_out_again(
+    replicas: Server, model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folders(tmp_path / "data", {"train": 30, "dev": 5, "test": 8})
+    (tmp_path / "words.yaml").write_text(TUNING.format(model=model, data=tmp_path / "data" / "answers"))
+    before, there = replicas.http.get("/v1/steering/ready").json()["profiles"], sorted(folder.iterdir())
+    monkeypatch.setenv("KEY_OF_A_TEST", KEY)
+    told = ("--base-url", f"{replicas.http.base_url}/v1", "--profiles", folder, "--admin-key-env", "KEY_OF_A_TEST")
+    done = CliRunner().invoke(app, ["tune", *map(str, (tmp_path / "words.yaml", "--run", tmp_path / "run", *told))])
+    assert done.exit_code == 0, done.output
+    assert "fine, class means, layer 5, alpha 1" in done.stdout
+    assert "the server starts" not in done.output
+    assert KEY not in "".join(path.read_text(errors="replace") for path in (tmp_path / "run").rglob("*.json"))
+    assert replicas.http.get("/v1/steering/ready").json()["profiles"] == before
+    assert sorted(folder.iterdir()) == there
+    actions = Counter(
+        line.partition("{")[2].rpartition("}")[0]
+        for line in replicas.http.get("/metrics").text.splitlines()
+        if line.startswith("trimtab_changes_total")
+    )
+    assert 'action="unload",result="done"' in actions
 
 
 def test_sigterm_makes_it_unready_first_and_lets_running_answers_end(replicas: Server) -> None:
