@@ -26,7 +26,7 @@ UV_TORCH := $(if $(filter cpu,$(BACKEND)),--torch-backend cpu)
 # without.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo study study-steering study-shifts test conformance reliability models smoke compat bench serve lint
+.PHONY: install demo study test conformance reliability models smoke compat bench serve lint
 
 install: $(INSTALLED)
 
@@ -52,9 +52,11 @@ MODEL := examples/tinyworld/model
 
 # The configurations name out/study. Answers to VQA questions and words of captions are looked at alike: 20 concepts, and
 # how good other numbers would be.
-# Side by side: a tuning keeps one core waiting for the other, and the fine-tunes need one core.
 study: install
-	@$(MAKE) --no-print-directory -j 2 study-steering study-shifts
+	$(BIN)/python -m examples.tinyworld.study.prepare --out $(STUDY)
+	$(BIN)/trimtab tune examples/tinyworld/study/*.yaml --run $(STUDY)/run
+	$(BIN)/python -m examples.tinyworld.study --out $(STUDY)
+	$(BIN)/python -m examples.tinyworld.shifts --out $(STUDY)/run
 	@set -e; for kind in answers-last-prompt captions-predicts; do \
 	    data=$${kind%%-*}; states=$(STUDY)/run/states/model-$$kind; found=$(STUDY)/run/dictionaries/$$data; \
 	    $(BIN)/trimtab dictionary $$states -l 5 -k 20 --out $$found --force; \
@@ -62,14 +64,6 @@ study: install
 	    $(BIN)/trimtab ground $$states $$found --model $(MODEL) --data $(STUDY)/data/$$data/train.jsonl --findings $(STUDY)/run; \
 	done
 	$(BIN)/trimtab report $(STUDY)/run
-
-study-steering:
-	$(BIN)/python -m examples.tinyworld.study.prepare --out $(STUDY)
-	$(BIN)/trimtab tune examples/tinyworld/study/*.yaml --run $(STUDY)/run
-	$(BIN)/python -m examples.tinyworld.study --out $(STUDY)
-
-study-shifts:
-	$(BIN)/python -m examples.tinyworld.shifts --out $(STUDY)/run
 
 # Two tests at a time: an engine of the tests keeps one core busy. Each takes up to 3 GiB.
 WORKERS ?= 2

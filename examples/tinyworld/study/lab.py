@@ -53,11 +53,15 @@ class Lab:
             write_folders(self.out / "data")
         return path
 
-    def states(self, data: str, rule: str, layer: int, part: Split = "train") -> LayerStates:
-        """States at one of LAYERS; made once, and those that `trimtab tune` made are taken."""
+    def states(self, data: str, rule: str, layer: int, part: Split = "train", draw: int | None = None) -> LayerStates:
+        """States at one of LAYERS; made once, and those that `trimtab tune` made are taken.
+
+        draw: of so many samples, those that an exam of so many asks.
+        """
         name = f"{self.model.resolve().name}-{data}-{rule.partition(':')[0]}"
         folder = self.run / "states" / (name if part == "train" else f"{name}-{part}")
-        represent(self.reader, self.file(data, part), parse(rule), LAYERS, folder, resume=True, progress=True)
+        file = self.file(data, part)
+        represent(self.reader, file, parse(rule), LAYERS, folder, draw=draw, resume=True, progress=True)
         return load_states(folder, layer)
 
     def exam(self, asking: Asking, data: str, part: Split, count: int) -> Exam:

@@ -42,7 +42,7 @@ DATA = "answers"
 K = 40
 TRIED = (2, 4)
 ALPHAS = (1.0, 1.5, 2.0, 3.0)
-ASKED: dict[Split, int] = {"dev": 200, "test": 600}
+ASKED: dict[Split, int] = {"dev": 120, "test": 600}
 NULLS = 1
 """Draws of random vectors for each null control."""
 COLUMNS = ("toward", "kind", "layer", "alpha", "first word of the fine-tune's %", "its whole answer %",
@@ -156,8 +156,8 @@ def _concepts(lab: Lab, first: LayerStates) -> ConceptDictionary:
 def _said(tuned: Lab) -> Answers:
     """What the fine-tune itself answers."""
     found: dict[str, list[str]] = defaultdict(list)
-    for split in ASKED:
-        states = tuned.states(DATA, "predicts:*", LAST, split)
+    for split, count in ASKED.items():
+        states = tuned.states(DATA, "predicts:*", LAST, split, draw=count)
         for sample, word in zip(states.sample_ids, states.labels, strict=True):
             found[sample].append(word)
     return found
