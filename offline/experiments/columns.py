@@ -42,6 +42,17 @@ class Column:
         every = ((name, getattr(self, name)) for name in NAMES)
         return {name: values for name, values in every if values is not None}
 
+    @property
+    def constant(self) -> bool:
+        """Whether the metric is the same for every unit, but for what rounding makes of it."""
+        values = per_unit(self.numerator, self.denominator)
+        return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
+
+    @property
+    def share(self) -> bool:
+        """Whether every unit's value lies between 0 and 1."""
+        return self.denominator is None and bool(((self.numerator >= 0) & (self.numerator <= 1)).all())
+
     def without_before(self) -> Column:
         """The same without its pre-period."""
         return Column(self.numerator, self.denominator)
@@ -78,18 +89,18 @@ def filled(columns: Sequence[Column]) -> list[Column]:
     ]
 
 
-def aggregates(column: Column) -> Aggregates:
+def aggregates(column: Column, lift: float = 0.0) -> Aggregates:
     """Count, means, variances and covariances of a metric's columns.
 
     Where all units of a share have the same value, its variance is taken as if one unit differed: no unit out of 500 is
-    not a rate of exactly 0.
+    not a rate of exactly 0. lift: is added to the metric, which changes no difference and no variance.
     """
-    named = column.named()
+    below = 1.0 if column.denominator is None else column.denominator
+    named = column.named() | {"numerator": column.numerator + lift * below}
     names, count = list(named), len(column)
     covariance = np.atleast_2d(np.cov(np.stack(list(named.values()))))
     variances = {name: float(covariance[i, i]) for i, name in enumerate(names)}
-    values = column.numerator
-    if variances["numerator"] == 0 and column.denominator is None and 0 <= values[0] <= 1:
+    if column.constant and column.share:
         variances["numerator"] = 1 / count
     return Aggregates(
         count_=count,

@@ -30,9 +30,9 @@ class Effect:
     """An arm beside the control.
 
     difference: arm - control, in the metric's unit; error: its standard error; low, high: its interval, which holds
-    with 95 % where it is looked at once. relative…: the difference as a share of the control's value; None where that
-    is 0. p: of no difference. units: of the control and of the arm. explained: the share of the variance that the
-    pre-period explains.
+    with 95 % where it is looked at once. relative: the difference as a share of the control's value, and its interval;
+    None where the value of either is not clearly above 0. p: of no difference. units: of the control and of the arm.
+    explained: the share of the variance that the pre-period explains.
     """
 
     control: float
@@ -54,27 +54,28 @@ def effect(control: Column, arm: Column) -> Effect | None:
     """
     if min(len(control), len(arm)) < FEWEST or _empty(control) or _empty(arm):
         return None
+    if all(one.constant and not one.share for one in (control, arm)):
+        return None
     control, arm = filled([control, arm])
     named = control.named()
     metric = RatioOfMeans(*(name if name in named else None for name in NAMES), use_t=False, confidence_level=LEVEL)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = metric.analyze_aggregates(aggregates(control), aggregates(arm))
+    lift = _lift(control, arm)
+    found = metric.analyze_aggregates(aggregates(control, lift), aggregates(arm, lift))
     error = (found.effect_size_ci_upper - found.effect_size_ci_lower) / 2 / float(norm.ppf((1 + LEVEL) / 2))
-    if not (math.isfinite(error) and error > 0):
-        return None
     explained = 0.0
     if "before" in named:
         plain = effect(control.without_before(), arm.without_before())
         explained = 0.0 if plain is None else 1 - (error / plain.error) ** 2
     relative = (found.rel_effect_size, found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper)
+    known = not lift and all(map(math.isfinite, relative))
     return Effect(
-        control=float(found.control),
-        arm=float(found.treatment),
+        control=float(found.control - lift),
+        arm=float(found.treatment - lift),
         difference=float(found.effect_size),
         error=float(error),
         low=float(found.effect_size_ci_lower),
         high=float(found.effect_size_ci_upper),
-        relative=(float(relative[0]), float(relative[1]), float(relative[2])) if all(map(_finite, relative)) else None,
+        relative=(float(relative[0]), float(relative[1]), float(relative[2])) if known else None,
         p=float(found.pvalue),
         units=(len(control), len(arm)),
         explained=explained,
@@ -91,7 +92,7 @@ def against_control(control: Column, arms: Mapping[str, Column]) -> dict[str, tu
     if not arms or len(control) < FEWEST or _empty(control):
         return {}
     samples = _adjusted(filled([control, *arms.values()]))
-    if all(np.ptp(one) == 0 for one in samples):
+    if all(one.constant for one in (control, *arms.values())):
         return {}
     found = dunnett(*samples[1:], control=samples[0], rng=np.random.default_rng(0))
     interval = found.confidence_interval(LEVEL)
@@ -114,5 +115,13 @@ def _empty(column: Column) -> bool:
     return column.denominator is not None and float(column.denominator.sum()) <= 0
 
 
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
+def _lift(control: Column, arm: Column) -> float:
+    """What is added to both values while they are compared; 0 where both are clearly above 0.
+
+    tea-tasting takes their logarithms for the relative change, and fails where one is near 0 or below.
+    """
+    both = [per_unit(one.numerator, one.denominator) for one in (control, arm)]
+    values, errors = [float(one.mean()) for one in both], [float(one.std()) / math.sqrt(len(one)) for one in both]
+    if all(value > max(0.0, 3 * error) for value, error in zip(values, errors, strict=True)):
+        return 0.0
+    return 1.0 - min(values) + 100 * max(errors)

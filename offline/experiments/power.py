@@ -59,7 +59,7 @@ def _solved(column: Column, what: str, alpha: float, **known: Any) -> Any:
         raise SettingError(f"{len(column)} units with a value are too few to plan by; give at least {FEWEST}")
     column = filled([column])[0]
     told = aggregates(column)
-    if told.var("numerator") == 0:
+    if column.constant:
         raise SettingError("the metric has the same value for every unit, so nothing says how many are needed")
     names = [name if name in column.named() else None for name in NAMES]
     return RatioOfMeans(*names, use_t=False, alpha=alpha, **known).solve_power_from_aggregates(told, what)[0]
