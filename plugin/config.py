@@ -66,6 +66,10 @@ class SteeringConfig:
     """URL that `profiles` is a copy of; empty where it is none."""
     policy: str = ""
     """File of the access policy, absolute; empty where there is none."""
+    experiments: str = ""
+    """File of the plan of experiments, absolute; empty where there is none."""
+    exposures: str = ""
+    """Folder of the exposure log, absolute."""
     policy_digest: str = ""
     """sha256 (hex) of that file when the engine was configured."""
 
@@ -142,6 +146,8 @@ class Live:
     refresh: float = 0.0
     desired: Path | None = None
     source: str = ""
+    experiments: Path | None = None
+    exposures: Path | None = None
 
 
 def server_args(
@@ -176,6 +182,8 @@ def server_args(
         refresh=0.0 if live is None else live.refresh,
         desired="" if live is None or live.desired is None else str(live.desired.absolute()),
         source="" if live is None else live.source,
+        experiments="" if live is None or live.experiments is None else str(live.experiments.absolute()),
+        exposures="" if live is None or live.exposures is None else str(live.exposures.absolute()),
         policy="" if policy is None else str(Path(policy).absolute()),
         policy_digest="" if policy is None else file_digest(Path(policy)),
     )
@@ -184,7 +192,7 @@ def server_args(
 
 
 def file_digest(path: Path) -> str:
-    """sha256 (hex) of the file of an access policy.
+    """sha256 (hex) of the file of an access policy or of a plan of experiments.
 
     Raises:
         StartupError: it cannot be read.
@@ -193,7 +201,8 @@ def file_digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise StartupError(
-            f"the access policy {path.name} cannot be read ({error.strerror}); name its file with --steering-policy"
+            f"{path.name} cannot be read ({error.strerror}); name a file that is there with --steering-policy or "
+            "--steering-experiments"
         ) from error
 
 

@@ -32,10 +32,12 @@ from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import SteeringConfig
 from .control import authority, finished
+from .control.experiments import expose
 from .control.served import registry_now
 from .http import attached
 from .model import arming, proven
 from .requests import admission, beams, dose, front, kv
+from .requests.decided import Chosen, entered_by
 from .requests.sent_pictures import unsend
 from .runners import handshake, lost, seeds, staging, v1, v2
 
@@ -114,8 +116,19 @@ def _admit(process: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) ->
         unsend(self.renderer.mm_processor_cache, [feature.mm_hash for feature in request.mm_features or ()])
         raise
     if chosen is not None:
-        finished.follow(request.sampling_params, finished.About(chosen))
+        finished.follow(request.sampling_params, _about(chosen))
+        for tell in expose.admitted:
+            tell(chosen, request.request_id)
     return request
+
+
+def _about(chosen: Chosen) -> finished.About:
+    entered = entered_by(chosen)
+    if entered is None:
+        return finished.About(chosen)
+    # A forced arm is in no analysis, and in no metric of the experiment.
+    part = ("", "") if entered.forced else (entered.experiment, entered.variation)
+    return finished.About(chosen, *part, entered.exposure_id)
 
 
 def _asks(vllm_config: VllmConfig) -> bool:

@@ -3,6 +3,7 @@
     trimtab-serve [serve] MODEL --steering-profiles DIR [--steering-…] [any option of `vllm serve`]
     trimtab-serve doctor MODEL [--engine]
     trimtab-serve policy check|explain FILE
+    trimtab-serve experiments check FILE
 
 It checks what can be checked before a model is loaded, merges trimtab into vLLM's configuration, and hands over to
 vLLM's own server, in a child process that `supervise` watches.
@@ -32,6 +33,7 @@ PROGRAM = "trimtab-serve"
 _USAGE = f"{PROGRAM} [serve] MODEL --steering-profiles DIR [any option of vllm serve]"
 _DOCTOR = "doctor"
 _POLICY = "policy"
+_EXPERIMENTS = "experiments"
 _REFRESH = 10.0  # seconds between two looks at a desired state
 _SHUTDOWN = 15  # seconds for running answers to end, where vLLM would cut them off
 
@@ -50,7 +52,7 @@ def run() -> int:
     """Entry point of the console script: the exit code of a supervised server."""
     if importlib.util.find_spec("vllm") is None:
         return _say("vLLM is not installed in this Python; run: pip install 'trimtab[gpu]' (or 'trimtab[cpu]')", 2)
-    if sys.argv[1:2] in ([_DOCTOR], [_POLICY]):
+    if sys.argv[1:2] in ([_DOCTOR], [_POLICY], [_EXPERIMENTS]):
         return main(sys.argv[1:])
     from .supervise import supervise
 
@@ -76,6 +78,10 @@ def main(
         from .control.policy import command
 
         return command.main(rest)
+    if word == _EXPERIMENTS:
+        from .control.experiments import command as experiments
+
+        return experiments.main(rest)
     rest = rest if word == "serve" else arguments
     if about := [argument for argument in rest if argument.startswith("--help=")]:
         _vllm_arguments(about)  # shows vLLM's own help and exits
@@ -98,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         usage=_USAGE,
         description="Serve MODEL with vLLM; requests choose a steering profile from DIR.",
         epilog=f"`{PROGRAM} --help=all` shows the options of vllm serve, `{PROGRAM} doctor --help` a look at a model, "
-        f"`{PROGRAM} policy --help` a look at an access policy.",
+        f"`{PROGRAM} policy --help` a look at an access policy, `{PROGRAM} experiments --help` one at experiments.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -141,6 +147,15 @@ def _parser() -> argparse.ArgumentParser:
         help="YAML that says who may be steered how, and what everybody gets",
     )
     parser.add_argument(
+        "--steering-experiments",
+        type=Path,
+        metavar="FILE",
+        help="YAML of experiments: which requests get which steering (needs TRIMTAB_UNIT_KEY in the environment)",
+    )
+    parser.add_argument(
+        "--steering-exposures", type=Path, metavar="DIR", help="folder of the log of who was given what"
+    )
+    parser.add_argument(
         "--steering-drain",
         type=float,
         default=0.0,
@@ -179,6 +194,8 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
     from .errors import StartupError
 
     check_vllm(installed_vllm())
+    if (ours.steering_experiments is None) != (ours.steering_exposures is None):
+        raise StartupError("--steering-experiments FILE and --steering-exposures DIR go together; give both or neither")
     share_metrics(home / "metrics")
     folder = ours.steering_state or home / "state"
     profiles, mirror = local_folder(ours.steering_profiles, folder / "profiles")
@@ -187,6 +204,8 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
         refresh=ours.steering_refresh or (_REFRESH if ours.steering_desired else 0.0),
         desired=ours.steering_desired,
         source="" if mirror is None else mirror.url,
+        experiments=ours.steering_experiments,
+        exposures=ours.steering_exposures,
     )
     can_change = share_keys(ours.steering_admin_keys) or live.refresh > 0
     # Before vLLM is imported: it reads the names of plugins from the environment.
@@ -205,7 +224,7 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
         additional_config=args.additional_config,
     )
     state = State(live.state)
-    begin(state, registry, live.desired, ours.steering_policy)
+    begin(state, registry, live.desired, ours.steering_policy, live.experiments)
     args.additional_config = steering["additional_config"]
     from vllm.entrypoints.cli.serve import ServeSubcommand
 

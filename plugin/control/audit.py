@@ -8,12 +8,13 @@ import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trimtab.vectors.errors import printable
 
-__all__ = ["JsonLines", "redacted"]
+__all__ = ["JsonLines", "redacted", "stamp"]
 
 HIDDEN = "[redacted]"
 _LONGEST = 2000  # characters of one text
@@ -24,13 +25,19 @@ _SECRETS = re.compile(r"(?i)\b(bearer|basic|token)\s+\S+|\b(sk|hf|ghp|glpat|xox[
 
 def redacted(value: Any, field: str = "") -> Any:
     """`value` without secrets: texts in fields that hold some, and what looks like one, are replaced."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): redacted(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(inner, field) for inner in value]
     if isinstance(value, str):
         return HIDDEN if _SECRET_FIELDS.search(field) else _SECRETS.sub(HIDDEN, printable(value[:_LONGEST]))
     return value
+
+
+def stamp() -> str:
+    """The time in UTC, to the millisecond (ISO 8601)."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
 
 
 class JsonLines:
@@ -53,9 +60,11 @@ class JsonLines:
         Raises:
             OSError: the disk refuses; nothing was written.
         """
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-        line = json.dumps({"time": stamp, **redacted(fields)}, ensure_ascii=False)
+        return self.put({"time": stamp(), **fields})
+
+    def put(self, fields: Mapping[str, Any]) -> str:
+        """As `write`, without the time."""
+        line = json.dumps(redacted(fields), ensure_ascii=False)
         data = (line + "\n").encode("utf-8", "backslashreplace")
         with open(self._lock, "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 from trimtab.vectors import Registry
+from trimtab.vectors.experiments import read_plan
 
 from ..errors import StartupError
 from .desired import Desired
+from .experiments.fits import misnamed
+from .experiments.held import check_plan, unit_key
 from .generation import Generation
 from .keys import ADMIN_KEYS, read_keys
+from .policy import Policy, parse_policy
 from .policy.held import check_file
 from .state import State
 
@@ -19,14 +23,22 @@ __all__ = ["begin", "share_keys", "share_metrics"]
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def begin(state: State, registry: Registry, desired: Path | None = None, policy: Path | None = None) -> Generation:
+def begin(
+    state: State,
+    registry: Registry,
+    desired: Path | None = None,
+    policy: Path | None = None,
+    experiments: Path | None = None,
+) -> Generation:
     """Take the state folder, and publish what a server starts with.
 
-    desired: the file that names what is to be served; None for all of `registry`. policy: file of the access policy.
+    desired: the file that names what is to be served; None for all of `registry`. policy, experiments: files of the
+    access policy and of the plan.
 
     Raises:
         ProfileError: the folder or the file cannot be used.
-        StartupError: the policy cannot be used for these profiles.
+        StartupError: the policy or the plan cannot be used for these profiles, or the plan not after the one that a
+            server had before in the same folder; or there is no key for its units.
     """
     before, profiles = state.begin(), list(registry.values())
     for profile in profiles:
@@ -34,9 +46,25 @@ def begin(state: State, registry: Registry, desired: Path | None = None, policy:
     generation = Generation.first(profiles, before)
     if desired is not None:
         generation = Desired.read(desired).first(generation)
-    generation = generation.with_policy(None if policy is None else state.keep_policy(check_file(policy, registry)))
+    governs = None if policy is None else check_file(policy, registry)
+    generation = generation.with_policy(None if governs is None else state.keep_policy(governs))
+    plan = _plan(state, registry, before, experiments, None if governs is None else parse_policy(governs))
+    generation = generation.with_experiments(None if plan is None else state.keep_plan(plan))
     state.publish(generation)
     return generation
+
+
+def _plan(
+    state: State, registry: Registry, before: Generation | None, file: Path | None, policy: Policy | None
+) -> bytes | None:
+    data, plan = None, None
+    if file is not None:
+        unit_key()
+        held = None if before is None or before.experiments is None else read_plan(state.plan(before.experiments))
+        data, plan = check_plan(file, registry, policy, held)
+    if policy is not None and (said := list(misnamed(policy, plan))):
+        raise StartupError("; ".join(said))
+    return data
 
 
 def share_keys(file: Path | None) -> bool:

@@ -55,8 +55,8 @@ class Resident(_Frozen):
 class Generation(_Frozen):
     """What a server serves.
 
-    counter: grows by one with each change. profiles: by name. disabled: name → reason. policy: sha256 of the access
-    policy's file.
+    counter: grows by one with each change. profiles: by name. disabled: name → reason. policy, experiments: sha256 of
+    the files of the access policy and of the plan of experiments.
     """
 
     format_version: int = 1
@@ -64,6 +64,7 @@ class Generation(_Frozen):
     profiles: Mapping[_Name, Resident] = Field(default_factory=dict)
     disabled: Mapping[_Name, str] = Field(default_factory=dict)
     policy: _Digest | None = None
+    experiments: _Digest | None = None
 
     @classmethod
     def first(cls, profiles: Iterable[Profile], before: Generation | None = None) -> Generation:
@@ -149,6 +150,10 @@ class Generation(_Frozen):
     def with_policy(self, digest: str | None) -> Generation:
         """Another access policy."""
         return self if digest == self.policy else self._next(policy=digest)
+
+    def with_experiments(self, digest: str | None) -> Generation:
+        """Another plan of experiments."""
+        return self if digest == self.experiments else self._next(experiments=digest)
 
     def _one(self, name: str) -> Resident:
         if name not in self.profiles:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from .policy.model import LOCAL, Policy, is_subject
 
-__all__ = ["Carried", "carried_by", "carrying", "identify", "serve_http", "who_asks"]
+__all__ = ["Carried", "carried_by", "carrying", "headers_carried", "identify", "serve_http", "who_asks"]
 
 _BEARER = "bearer"
 _MESSAGES = "/v1/messages"  # where Anthropic's clients send their key in a header of its own
@@ -72,6 +72,12 @@ def carrying(carried: Carried) -> Iterator[None]:
         yield
     finally:
         _CARRIED.reset(token)
+
+
+def headers_carried() -> Mapping[str, Sequence[str]]:
+    """The headers of the request that is served here, by lower-case name."""
+    carried = _CARRIED.get()
+    return {} if carried is None else carried.headers
 
 
 def who_asks(policy: Policy) -> str | None:

@@ -45,8 +45,9 @@ Signature = tuple[tuple[int, int, int], ...]
 class Refresh:
     """The rescans of one server.
 
-    desired: the operator's file, or None where the folder itself is what is wanted. policy: the file of the access
-    policy, or None. resident: says which profiles are loaded, by digest, for the policy to be held against.
+    desired: the operator's file, or None where the folder itself is what is wanted. policy, plan: the files of the
+    access policy and of the experiments, or None. resident: says which profiles are loaded, by digest, for these two to
+    be held against.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Refresh:
         desired: Path | None,
         policy: Path | None = None,
         resident: Callable[[], Mapping[str, Profile]] = dict,
+        plan: Path | None = None,
     ) -> None:
         self._rollout = rollout
         self._seconds = seconds
         self._desired = desired
         self._policy = policy
+        self._plan = plan
         self._resident = resident
         self._seen: dict[str, Signature] = {}
         self._failed: dict[str, tuple[Signature, float]] = {}
@@ -85,7 +88,7 @@ class Refresh:
     async def once(self) -> list[str]:
         """One rescan. Returns what went wrong, in sentences.
 
-        The policy comes last, because it may speak of profiles that have just come.
+        Policy and plan come last, because they may speak of profiles that have just come.
         """
         problems = await self._rollout.pull()
         if self._desired is not None:
@@ -93,6 +96,7 @@ class Refresh:
         else:
             problems += await self._follow_folder()
         problems += await self._follow_policy()
+        problems += await self._follow_plan()
         self._resident()  # this process sees what has changed, and shows it on /metrics
         return problems
 
@@ -100,6 +104,14 @@ class Refresh:
         try:
             if self._policy is not None and file_digest(self._policy) != self._rollout.state.read().policy:
                 await self._rollout.govern(self._policy, self._resident(), WHO)
+        except TrimtabError as error:
+            return [str(error)]
+        return []
+
+    async def _follow_plan(self) -> list[str]:
+        try:
+            if self._plan is not None and file_digest(self._plan) != self._rollout.state.read().experiments:
+                await self._rollout.experiment(self._plan, self._resident(), WHO)
         except TrimtabError as error:
             return [str(error)]
         return []

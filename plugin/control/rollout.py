@@ -18,9 +18,14 @@ from prometheus_client import Counter
 
 from trimtab.vectors import ModelIdentity, Profile, Registry
 from trimtab.vectors.errors import RequestError, TrimtabError
+from trimtab.vectors.experiments import Plan, read_plan
 
+from ..errors import StartupError
 from .audit import JsonLines
+from .experiments.fits import misnamed
+from .experiments.held import check_plan
 from .generation import Generation, Resident, Version
+from .policy import parse_policy
 from .policy.held import check_file
 from .sources import Mirror
 from .state import State
@@ -110,10 +115,28 @@ class Rollout:
             RequestError: 409 with what is wrong, by line; the last policy stays.
         """
         async with self._changing("policy", policy.name, who) as change:
-            active = [one.active.digest for one in change.before.profiles.values() if one.active is not None]
-            registry = Registry(resident[digest] for digest in active if digest in resident)
-            data = await asyncio.to_thread(check_file, policy, registry)
+            data = await asyncio.to_thread(check_file, policy, _active(change.before, resident))
+            if said := list(misnamed(parse_policy(data), self._plan(change.before))):
+                raise StartupError(f"the access policy {policy.name} cannot be used: {'; '.join(said)}")
             return change.publish(change.before.with_policy(self.state.keep_policy(data)))
+
+    async def experiment(self, file: Path, resident: Mapping[str, Profile], who: str) -> Generation:
+        """Follow the file of the plan of experiments, as `govern`.
+
+        Raises:
+            RequestError: 409 with what is wrong; the last plan stays.
+        """
+        async with self._changing("experiments", file.name, who) as change:
+            before = change.before
+            policy = None if before.policy is None else parse_policy(self.state.policy(before.policy))
+            registry = _active(before, resident)
+            data, plan = await asyncio.to_thread(check_plan, file, registry, policy, self._plan(before))
+            if policy is not None and (said := list(misnamed(policy, plan))):
+                raise StartupError(f"the plan of experiments {file.name} cannot be used: {'; '.join(said)}")
+            return change.publish(before.with_experiments(self.state.keep_plan(data)))
+
+    def _plan(self, generation: Generation) -> Plan | None:
+        return None if generation.experiments is None else read_plan(self.state.plan(generation.experiments))
 
     async def _staged(self, change: _Change, name: str, digest: str) -> Generation:
         """The generation to publish, once every worker holds the version that lies in the folder."""
@@ -188,6 +211,11 @@ class _Change:
             self._state.publish(generation)
             self.after = generation
         return generation
+
+
+def _active(generation: Generation, resident: Mapping[str, Profile]) -> Registry:
+    digests = [one.active.digest for one in generation.profiles.values() if one.active is not None]
+    return Registry(resident[digest] for digest in digests if digest in resident)
 
 
 def _digests(generation: Generation, name: str) -> dict[str, str | None]:

@@ -58,7 +58,7 @@ class Served:
     """What a server serves.
 
     counter, digest: of its generation. registry: the active profiles by name, see `Offer`. staged: every resident
-    version by its digest. disabled: name → reason. policy: sha256 of the access policy's file, None without one.
+    version by its digest. disabled: name → reason. policy, experiments: sha256 of their files, None without one.
     """
 
     counter: int
@@ -67,6 +67,7 @@ class Served:
     staged: Mapping[str, Profile]
     disabled: Mapping[str, str] = field(default_factory=dict)
     policy: str | None = None
+    experiments: str | None = None
 
     @classmethod
     def of(cls, generation: Generation, load: Callable[[str], Profile]) -> Served:
@@ -80,6 +81,7 @@ class Served:
             staged={profile.digest: profile for profile in (*others.values(), *active.values())},
             disabled=generation.disabled,
             policy=generation.policy,
+            experiments=generation.experiments,
         )
 
 

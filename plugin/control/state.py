@@ -3,6 +3,7 @@
     generation.json    what is served, replaced by a rename
     versions/CONTENT   the files of each resident version, so that every process reads the bytes that were verified
     policies/SHA256    the last access policies, likewise
+    plans/SHA256       the last plans of experiments, likewise
     draining           there while the server is about to end
     lock               held by the one process that makes a change; `server.lock` by the server that uses the folder
 
@@ -30,7 +31,7 @@ __all__ = ["Stamp", "State"]
 
 GENERATION_FILE = "generation.json"
 _MOST_BYTES = 1 << 20
-_POLICIES = 4  # that stay: one that follows late may still ask for the last one
+_KEPT = 4  # files of a kind that stay: one that follows late may still ask for the last one
 _PAUSE = 0.005  # seconds between two tries for the lock
 
 Stamp = tuple[int, int, int]
@@ -127,23 +128,37 @@ class State:
         Raises:
             ProfileError: the disk refuses.
         """
+        return self._keep_file("policies", data)
+
+    def policy(self, digest: str) -> bytes:
+        """The file of an access policy that was kept. Raises ProfileError where it is damaged or gone."""
+        return self._kept_file("policies", digest)
+
+    def keep_plan(self, data: bytes) -> str:
+        """Keep the file of a plan of experiments, as `keep_policy`."""
+        return self._keep_file("plans", data)
+
+    def plan(self, digest: str) -> bytes:
+        """The file of a plan of experiments that was kept, as `policy`."""
+        return self._kept_file("plans", digest)
+
+    def _keep_file(self, kind: str, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
-        home = self.folder / "policies"
+        home = self.folder / kind
         try:
             home.mkdir(exist_ok=True)
             write_whole(home / digest, data)
             kept = sorted(home.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-            for path in kept[:-_POLICIES]:
+            for path in kept[:-_KEPT]:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise self._cannot_write(error) from error
         return digest
 
-    def policy(self, digest: str) -> bytes:
-        """The file of an access policy that was kept. Raises ProfileError where it is damaged or gone."""
-        data = read_bytes(self.folder / "policies", digest, _MOST_BYTES)
+    def _kept_file(self, kind: str, digest: str) -> bytes:
+        data = read_bytes(self.folder / kind, digest, _MOST_BYTES)
         if hashlib.sha256(data).hexdigest() != digest:
-            raise IntegrityError("the kept access policy was altered; leave the state folder alone while a server runs")
+            raise IntegrityError(f"a file in {kind} was altered; leave the state folder alone while a server runs")
         return data
 
     @asynccontextmanager

@@ -19,7 +19,10 @@ from trimtab.vectors import Profile
 from trimtab.vectors.errors import RequestError, TrimtabError
 
 from ..config import SteeringConfig, file_digest, identity_of
+from ..control import authority
 from ..control.desired import Desired
+from ..control.experiments.fits import faults, misnamed
+from ..control.experiments.held import plan_in_force, unit_key
 from ..control.generation import Generation
 from ..control.keys import AdminKeys
 from ..control.policy.held import policy_in_force, unmet
@@ -105,9 +108,12 @@ async def is_ready(request: Request) -> JSONResponse:
     """200 only where the engine lives, all workers hold what is served, and that is what is wanted."""
     state = request.app.state
     found: dict[str, Any] = {"ready": False, "counter": None, "digest": None, "profiles": {}, "reasons": []}
+    found |= {"experiments": None, "unit_key": None}
     try:
         generation = await _checked(state, found["reasons"])
         found |= {"counter": generation.counter, "digest": generation.digest, "policy": generation.policy}
+        if (plan := authority.plan_of(state.engine_client.vllm_config)) is not None:
+            found |= {"experiments": plan.digest, "unit_key": unit_key().fingerprint}
         found["profiles"] = _shown(generation)
     except (TrimtabError, RequestError) as error:
         found["reasons"].append(str(error))
@@ -132,6 +138,11 @@ async def _checked(state: Any, reasons: list[str]) -> Generation:
         reasons += unmet(policy, now.registry)
         if config.refresh and file_digest(Path(config.policy)) != now.policy:
             reasons.append("the file of the access policy is not the one in force")
+    plan = None if now is None else plan_in_force(config, now.experiments)
+    if now is not None and plan is not None:
+        reasons += [*faults(plan, now.registry, policy), *(misnamed(policy, plan) if policy is not None else ())]
+        if config.refresh and file_digest(Path(config.experiments)) != now.experiments:
+            reasons.append("the file of the plan of experiments is not the one in force")
     if folder.draining.exists():
         reasons.append("the server is about to end")
     if config.desired:
@@ -213,10 +224,11 @@ def start(engine_client: Any, state: Any) -> None:
     if state.steering_rollout is not None and config is not None and config.refresh:
         desired = Path(config.desired) if config.desired else None
         policy = Path(config.policy) if config.policy else None
+        plan = Path(config.experiments) if config.experiments else None
 
         def resident() -> Mapping[str, Profile]:
             now = served(engine_client.vllm_config)
             return {} if now is None else now.staged
 
-        refresh = Refresh(state.steering_rollout, config.refresh, desired, policy, resident)
+        refresh = Refresh(state.steering_rollout, config.refresh, desired, policy, resident, plan)
         state.steering_refresh = asyncio.create_task(refresh.run())  # held, or it would be collected

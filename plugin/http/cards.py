@@ -11,12 +11,13 @@ from typing import Any
 
 from trimtab.vectors import Profile
 from trimtab.vectors.dose import largest_dose, said
+from trimtab.vectors.experiments import Experiment
 
 from ..compat.wrapping import wrap
 from ..requests.admission import registry_of
 from ..requests.kv import acts_after_last_block_only
 
-__all__ = ["card", "install", "model_card"]
+__all__ = ["card", "experiment_card", "install", "model_card"]
 
 
 def card(profile: Profile) -> dict[str, Any]:
@@ -44,6 +45,18 @@ def card(profile: Profile) -> dict[str, Any]:
         "digest": profile.digest,
         "rule": rule,
         "prompt": None if rule is None else manifest.provenance.prompt or "{question}",
+    }
+
+
+def experiment_card(name: str, one: Experiment) -> dict[str, Any]:
+    """One experiment of `GET /v1/steering/experiments`, as JSON."""
+    return {
+        "id": name,
+        "object": "steering.experiment",
+        "status": one.status,
+        "unit": list(one.unit),
+        "coverage": one.coverage,
+        "arms": list(one.arms),
     }
 
 

@@ -18,16 +18,19 @@ from vllm.exceptions import VLLMNotFoundError
 
 from trimtab.vectors import Registry
 from trimtab.vectors.errors import UnknownProfileError
+from trimtab.vectors.experiments import Plan
 
 from ..config import PLUGIN_NAME, SteeringConfig
 from ..control import authority, finished
 from ..control.decisions import DecisionLog
+from ..control.experiments import expose
+from ..control.experiments.expose import Exposures
 from ..control.identity import serve_http
-from ..requests import front, lost, refused
+from ..requests import decided, front, lost, refused
 from ..requests.admission import observers, refusals, registry_of
 from ..runners.handshake import check_workers
 from . import admin, cards, invocations, metrics, steered, told, versions
-from .cards import card
+from .cards import card, experiment_card
 from .guard import RefuseMisplacedSteering
 from .identity import KeepIdentity
 from .routes import STEERED
@@ -56,13 +59,22 @@ async def show_profile(name: str, raw_request: Request) -> dict[str, Any]:
             raise VLLMNotFoundError(str(error)) from error
 
 
+@router.get("/v1/steering/experiments")
+async def list_experiments(raw_request: Request) -> dict[str, Any]:
+    """The experiments that requests may name."""
+    with refusals():
+        plan: Plan | None = raw_request.app.state.steering_plan()
+    found = {} if plan is None else plan.experiments
+    return {"object": "list", "data": [experiment_card(name, one) for name, one in found.items()]}
+
+
 def _registry(raw_request: Request) -> Registry | None:
     now: Callable[[], Registry | None] = raw_request.app.state.steering
     return now()
 
 
 def _without_engine() -> None:
-    """A server that only renders prompts has no profiles."""
+    """A server that only renders prompts has no profiles and no experiments."""
 
 
 _COUNTS: tuple[tuple[list[Any], Callable[..., None]], ...] = (
@@ -80,7 +92,7 @@ class EndpointPlugin:
     required_tasks = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        app.state.steering = _without_engine
+        app.state.steering = app.state.steering_plan = _without_engine
         front.install()
         told.install()
         cards.install()
@@ -100,6 +112,7 @@ class EndpointPlugin:
             return
         steered.check_routes(self._app)
         state.steering = functools.partial(registry_of, engine_client.vllm_config)
+        state.steering_plan = functools.partial(authority.plan_of, engine_client.vllm_config)
         metrics.announce(state.steering())
         versions.Versions(engine_client.vllm_config).begin()
         for listeners, count in _COUNTS:
@@ -111,6 +124,11 @@ class EndpointPlugin:
             authority.observers[:] = [metrics.count_decision, *log]
         if config is not None:
             await check_workers(engine_client, config.digest)
+        if config is not None and config.exposures:
+            exposures = Exposures(Path(config.exposures), metrics.count_exposure)
+            expose.admitted[:] = [exposures.admitted]
+            finished.listeners.append(exposures.finished)
+            decided.ended[:] = [exposures.ended]
         admin.start(engine_client, state)
 
 

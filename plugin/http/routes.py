@@ -69,6 +69,7 @@ _SILENT = (
     "/v1/steering/profiles/disable",
     "/v1/steering/profiles/enable",
     "/v1/steering/ready",
+    "/v1/steering/experiments",
     # Adapters.
     "/v1/load_lora_adapter",
     "/v1/unload_lora_adapter",

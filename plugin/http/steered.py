@@ -51,10 +51,25 @@ _SCHEMA = {
     "anyOf": [
         *_PROFILE,
         {"type": "array", "items": {"anyOf": _PROFILE}, "minItems": 1, "maxItems": MOST_PROFILES},
+        {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in ("experiment", "unit", "arm")},
+            "required": ["experiment"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"unit": {"type": "string"}, "profile": {"type": "string"}, "alpha": {"type": "number"}},
+            "required": ["unit"],
+            "additionalProperties": False,
+        },
         {"type": "null"},
     ]
 }
-_DESCRIPTION = 'Steering of this request: "NAME", {"profile": "NAME", "alpha": 0.8}, a list of these, or "none".'
+_DESCRIPTION = (
+    'Steering of this request: "NAME", {"profile": "NAME", "alpha": 0.8}, a list of these, "none", or '
+    '{"experiment": "NAME", "unit": "ID"}.'
+)
 
 
 def _with_steering(kind: Any) -> Any:

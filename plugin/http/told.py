@@ -21,20 +21,34 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trimtab.vectors.asked import FIELD, NONE
 
 from ..compat.wrapping import wrap
-from ..requests.decided import Chosen, Decided, deciding, record
+from ..requests.decided import Chosen, Decided, deciding, entered_by, record
 from .routes import RESPONSES, STEERED
 
 __all__ = ["SayWhatWasServed", "headers_of", "install", "object_of"]
 
-_EXPOSED = "X-Steering-Profile, X-Steering-Alpha, X-Steering-Digest"
+_EXPOSED = (
+    "X-Steering-Profile, X-Steering-Alpha, X-Steering-Digest, X-Steering-Exposure, X-Steering-Experiment, "
+    "X-Steering-Variation"
+)
 _EVENT = b"data: {"
 
 
 def headers_of(chosen: Chosen) -> dict[str, str]:
     """The headers of an answer; comma-separated where a request adds profiles up, in its order."""
+    entered = entered_by(chosen)
+    part = (
+        {}
+        if entered is None
+        else {
+            "X-Steering-Exposure": entered.exposure_id,
+            "X-Steering-Experiment": entered.experiment,
+            "X-Steering-Variation": entered.variation,
+        }
+    )
     if not chosen:
-        return {"X-Steering-Profile": NONE}
+        return {"X-Steering-Profile": NONE, **part}
     return {
+        **part,
         "X-Steering-Profile": ", ".join(profile.name for profile, _ in chosen),
         "X-Steering-Alpha": ", ".join(repr(alpha) for _, alpha in chosen),
         "X-Steering-Digest": ", ".join(profile.digest for profile, _ in chosen),
@@ -42,15 +56,21 @@ def headers_of(chosen: Chosen) -> dict[str, str]:
 
 
 def object_of(chosen: Chosen) -> dict[str, Any]:
-    """The `steering` object of a body: one value per field, or a list of them where a request adds profiles up."""
+    """The `steering` object of a body: one value per field, or a list of them where a request adds profiles up.
+
+    `variation` is the arm that the unit is assigned to. Where its client chose for itself, it is not what was served.
+    """
+    entered = entered_by(chosen)
+    names = ("exposure_id", "experiment", "variation")
+    part = {} if entered is None else {name: getattr(entered, name) for name in names}
     if not chosen:
-        return {"profile": NONE}
+        return {"profile": NONE, **part}
     columns: dict[str, list[Any]] = {
         "profile": [profile.name for profile, _ in chosen],
         "alpha": [alpha for _, alpha in chosen],
         "digest": [profile.digest for profile, _ in chosen],
     }
-    return {name: values[0] if len(chosen) == 1 else values for name, values in columns.items()}
+    return {**{name: values[0] if len(chosen) == 1 else values for name, values in columns.items()}, **part}
 
 
 def install() -> None:

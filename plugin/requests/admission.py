@@ -12,11 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 from trimtab.vectors import Registry
-from trimtab.vectors.asked import FIELD, NONE, parse
+from trimtab.vectors.asked import FIELD, NONE, Wish, wish_of
 from trimtab.vectors.errors import RequestError
 
 from ..config import SteeringConfig, open_registry
-from .decided import Asks, Chosen, once
+from .decided import Chosen, once
 from .dose import check_dose
 from .kv import WIRE_KEY
 from .positions import pictures
@@ -31,11 +31,11 @@ __all__ = [
     "choosers",
     "chosen_for",
     "mentions_steering",
+    "no_experiments",
     "observers",
     "refusals",
     "registry_of",
     "registry_source",
-    "says",
     "settled",
 ]
 
@@ -75,7 +75,7 @@ registry_source: list[Callable[[Any], Registry | None]] = [_as_started]
 """The last one answers `registry_of`. `engine` adds the one that follows changes, which lies above this package."""
 
 
-def admit(request: Any, choose: Callable[[Asks], Chosen], *, most: float = math.inf) -> Chosen | None:
+def admit(request: Any, choose: Callable[[Wish], Chosen], *, most: float = math.inf) -> Chosen | None:
     """Replace what an `EngineCoreRequest` asks for by its resolved form, in place, and tell the observers.
 
     choose: see `chosen_for`. most: the largest addition that the served dtype bears, see `dose`.
@@ -112,20 +112,30 @@ def admit(request: Any, choose: Callable[[Asks], Chosen], *, most: float = math.
     return chosen
 
 
-def by_wish(asks: Asks, vllm_config: Any) -> Chosen:
+def by_wish(asks: Wish, vllm_config: Any) -> Chosen:
     """What a request gets where nobody but itself decides.
 
     Raises:
-        RequestError: as `choose`.
+        RequestError: as `choose`; or it asks for an experiment, of which there are none.
     """
-    return choose(asks, registry_of(vllm_config)) if asks else ()
+    if asks.experiment is not None:
+        raise no_experiments()
+    return choose(asks.profiles, registry_of(vllm_config)) if asks.profiles else ()
 
 
-choosers: list[Callable[[Asks, Any], Chosen]] = [by_wish]
+def no_experiments() -> RequestError:
+    """The error for a request that asks for an experiment where there are none."""
+    return RequestError(
+        "there are no experiments on this server; leave `experiment` out, or start it with --steering-experiments FILE",
+        param="steering.experiment",
+    )
+
+
+choosers: list[Callable[[Wish, Any], Chosen]] = [by_wish]
 """The last one decides. `engine` adds the one that asks the access policy, which lies above this package."""
 
 
-def chosen_for(asks: Asks, vllm_config: Any) -> Chosen:
+def chosen_for(asks: Wish, vllm_config: Any) -> Chosen:
     """The profiles and strengths that a request of an engine gets, see `decided`.
 
     Raises:
@@ -134,16 +144,7 @@ def chosen_for(asks: Asks, vllm_config: Any) -> Chosen:
     return once(asks, lambda: choosers[-1](asks, vllm_config))
 
 
-def says(value: Any) -> Asks:
-    """What the value of a `steering` field says; a field that is null says as little as none at all.
-
-    Raises:
-        RequestError: as `parse`.
-    """
-    return None if value is None else parse(value)
-
-
-def asked_in(extra_args: Mapping[str, Any]) -> Asks:
+def asked_in(extra_args: Mapping[str, Any]) -> Wish:
     """What `SamplingParams.extra_args` asks for.
 
     Raises:
@@ -151,7 +152,7 @@ def asked_in(extra_args: Mapping[str, Any]) -> Asks:
     """
     if WIRE_KEY in extra_args:
         raise RequestError(f"extra_args[{WIRE_KEY!r}] is reserved; ask with extra_args[{ASKED_KEY!r}]")
-    return says(extra_args.get(ASKED_KEY))
+    return wish_of(extra_args.get(ASKED_KEY))
 
 
 @contextmanager

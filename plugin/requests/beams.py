@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trimtab.vectors.asked import Wish
+
 from ..compat.wrapping import wrap
 from . import admission, fields
 
@@ -26,6 +28,6 @@ def install() -> None:
 
 def _search(search: Callable[..., Any], llm: Any, *args: Any, **kwargs: Any) -> Any:
     with admission.refusals():
-        if admission.chosen_for(None, llm.llm_engine.vllm_config):
+        if admission.chosen_for(Wish(), llm.llm_engine.vllm_config):
             raise fields.no_beams()
     return search(llm, *args, **kwargs)

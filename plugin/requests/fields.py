@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from trimtab.vectors.asked import FIELD, parse
+from trimtab.vectors.asked import FIELD, wish_of
 from trimtab.vectors.errors import RequestError
 
 from ..compat.wrapping import wrap
@@ -81,7 +81,8 @@ def _with_steering(original: Callable[..., Any], request: Any, *args: Any, **kwa
 
 def _without_steering(original: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
     with refusals():
-        if parse(asked_in(request)):
+        wish = wish_of(asked_in(request))
+        if wish.profiles or wish.experiment is not None:
             raise no_beams()
     return original(request, *args, **kwargs)
 
@@ -98,4 +99,7 @@ def _hand_on(original: Callable[..., Any], message: Any, *args: Any, **kwargs: A
     chat = original(message, *args, **kwargs)
     if (asked := getattr(message, FIELD, None)) is not None:
         setattr(chat, FIELD, asked)
+    # What Anthropic's clients call it.
+    if chat.user is None and isinstance(metadata := getattr(message, "metadata", None), dict):
+        chat.user = user if isinstance(user := metadata.get("user_id"), str) else None
     return chat

@@ -21,10 +21,12 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
+from trimtab.vectors.asked import wish_of
+
 from ..compat.wrapping import wrap
 from ..config import SteeringConfig
 from . import admission, fields, model_names
-from .decided import Chosen
+from .decided import Chosen, entered_by, record
 from .dose import check_dose, largest_addition
 from .kv import WIRE_KEY
 from .lost import raise_if_lost
@@ -65,10 +67,14 @@ def check_request(request: Any, vllm_config: Any) -> None:
     """
     if SteeringConfig.of(vllm_config) is None:
         return
+    found = record()
+    if found is not None and found.request is None:
+        found.request = request
     with admission.refusals():
-        chosen = admission.chosen_for(admission.says(fields.asked_in(request)), vllm_config)
+        chosen = admission.chosen_for(wish_of(fields.asked_in(request)), vllm_config)
         check_dose(chosen, largest_addition(vllm_config.model_config.dtype))
-        if chosen and getattr(request, "use_beam_search", False):
+        # In an experiment, beams are refused in its unsteered arms as well.
+        if (chosen or entered_by(chosen)) and getattr(request, "use_beam_search", False):
             raise fields.no_beams()
 
 

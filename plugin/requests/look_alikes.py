@@ -35,7 +35,7 @@ LIST = "[]"
 
 _DEEPEST = 6  # steps that are taken
 _PROMPTS = frozenset({"messages", "prompt", "input"})
-_INNER = ("profile", "alpha")
+_INNER = ("profile", "alpha", "experiment")
 _FIELD_HERE = f"write the top-level field {FIELD!r} of {CHAT_ROUTE}"
 _BEFORE = frozenset({"x", "vllm", "openai"})  # words that a header of a product's own begins with
 _LONGEST = 64  # what is longer is nobody's slip
@@ -94,7 +94,12 @@ class Look:
     def end(self) -> None:
         """Say that there are no more keys."""
         if self._spilled is not None and self._has_prompt:
-            form = '"steering": {"profile": "NAME", "alpha": 0.8}'
+            inner = (
+                '{"experiment": "NAME", "unit": "ID"}'
+                if "exp" in self._spilled
+                else '{"profile": "NAME", "alpha": 0.8}'
+            )
+            form = f'"steering": {inner}'
             self._found(f"{shown(self._spilled)} is no field of a request by itself; write {form}", self._spilled[:80])
 
     def _field(self) -> None:

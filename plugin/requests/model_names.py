@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from trimtab.vectors import Registry
-from trimtab.vectors.asked import FIELD, parse, split_model
+from trimtab.vectors.asked import FIELD, Wish, parse, split_model, wish_of
 from trimtab.vectors.errors import RequestError, UnknownProfileError, shown
 
 from ..compat.wrapping import wrap
@@ -101,10 +101,12 @@ def _steer(request: Any, wish: str, registry: Registry | None) -> None:
     except RequestError as error:
         error.param = "model"
         raise
-    field = getattr(request, FIELD, None)
-    if field is None:
+    said = wish_of(getattr(request, FIELD, None))
+    if said == Wish():
         setattr(request, FIELD, wish)
-    elif _served(chosen) != _served(choose(parse(field), registry)):
+    elif said == Wish(unit=said.unit):
+        setattr(request, FIELD, {"profile": wish, "unit": said.unit})
+    elif said.experiment is not None or _served(chosen) != _served(choose(said.profiles or (), registry)):
         raise RequestError(
             f"model asks for {shown(wish)} and {FIELD!r} for something else; ask in one of the two", param=FIELD
         )

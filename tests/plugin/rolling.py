@@ -46,11 +46,11 @@ class Rolling:
         state: Path,
         desired: Path | None = None,
         mirror: Mirror | None = None,
+        experiments: Path | None = None,
         **more: Any,
     ) -> None:
-        arguments, registry = server_args(
-            folder, model=model_folder, live=Live(state, desired=desired), **{"rows": None, **more}
-        )
+        live = Live(state, desired=desired, experiments=experiments)
+        arguments, registry = server_args(folder, model=model_folder, live=live, **{"rows": None, **more})
         self.profiles, self.registry = folder, registry
         self.vllm_config: Any = SimpleNamespace(
             additional_config=arguments["additional_config"],
@@ -61,7 +61,7 @@ class Rolling:
         assert config is not None
         self.config = config
         self.state = State(state)
-        begin(self.state, registry, desired, more.get("policy"))
+        begin(self.state, registry, desired, more.get("policy"), experiments)
         served(self.vllm_config)  # as each process does when it starts
         self.workers = [self._worker(registry) for _ in range(2)]
         self.requests: dict[str, Any] = {}

@@ -41,7 +41,7 @@ def request_with(extra_args: dict[str, Any] | None, tokens: int = 7, **fields: A
 
 def admit(request: EngineCoreRequest, registry: Registry | None, **more: Any) -> None:
     """What a server without an access policy does."""
-    admission.admit(request, lambda asks: once(asks, lambda: choose(asks or (), registry)), **more)
+    admission.admit(request, lambda asks: once(asks, lambda: choose(asks.profiles or (), registry)), **more)
 
 
 def extra_args_of(request: EngineCoreRequest) -> dict[str, Any] | None:

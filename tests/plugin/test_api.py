@@ -119,4 +119,6 @@ def test_the_openapi_document_holds_what_vllms_does_and_the_field(client: TestCl
     assert body == {"$ref": f"#/components/schemas/Steered{kind}"}
     fields = document["components"]["schemas"][f"Steered{kind}"]["properties"]
     assert fields.keys() == {*app.openapi()["components"]["schemas"][kind]["properties"], "steering"}
-    assert [form.get("type") for form in fields["steering"]["anyOf"]] == ["string", "object", "array", "null"]
+    assert [form.get("type") for form in fields["steering"]["anyOf"]] == [
+        *("string", "object", "array", "object", "object", "null")
+    ]

@@ -23,7 +23,7 @@ NO_RULE = "no-rule"
 Asks = tuple[Asked, ...] | None
 """What a request says: None for nothing, () for "none"."""
 
-Outcome = Literal["allowed", "defaulted", "enforced", "refused", "would_refuse"]
+Outcome = Literal["allowed", "assigned", "defaulted", "enforced", "refused", "would_refuse"]
 
 _FORBIDDEN, _UNAVAILABLE = 403, 503
 _NOTHING = Rule(subjects=(ALL,))
@@ -44,8 +44,8 @@ class Decision:
 
     added: how many of `profiles`, counted from the end, the server adds by itself; a prompt without the positions of
     such a one leaves nothing for it to do.
-    outcome: "allowed" as asked; "defaulted"; "enforced": nothing was asked for, and what is enforced acts; in report
-    mode what it would have been, and "would_refuse".
+    outcome: "allowed" as asked; "assigned": an experiment decided; "defaulted"; "enforced": nothing was asked for, and
+    what is enforced acts; in report mode what it would have been, and "would_refuse".
     """
 
     profiles: tuple[Part, ...]
@@ -63,12 +63,16 @@ def rule_of(policy: Policy, subject: str | None) -> tuple[str, Rule]:
     return NO_RULE, _NOTHING
 
 
-def decide(policy: Policy, subject: str | None, asks: Asks, served: Served) -> Decision:
+def decide(
+    policy: Policy, subject: str | None, asks: Asks, served: Served, given: tuple[Part, ...] | None = None
+) -> Decision:
     """What a request gets.
 
     Args:
         subject: who asks; None is unknown.
         asks: as it was parsed.
+        given: what an experiment gives it in place of what it asks for. The subject needs no right to these profiles;
+            the limits hold.
 
     Raises:
         RequestError: a 403 for what the subject may not ask for, a 503 for a default or enforced profile that is not
@@ -76,18 +80,30 @@ def decide(policy: Policy, subject: str | None, asks: Asks, served: Served) -> D
     """
     name, rule = rule_of(policy, subject)
     if policy.mode == "enforce":
-        return _judge(policy, subject, name, rule, asks, served)
+        return _judge(policy, subject, name, rule, asks, served, given)
     # First, what would be served without a policy, with its errors.
-    free = tuple(choose(asks or (), served.registry))
+    free, added = (tuple(choose(asks or (), served.registry)), 0) if given is None else (given, len(given))
     try:
-        judged = _judge(policy, subject, name, rule, asks, served)
+        judged = _judge(policy, subject, name, rule, asks, served, given)
     except RequestError as error:
-        return Decision(free, 0, name, "would_refuse", str(error))
-    return Decision(free, 0, name, judged.outcome, judged.reason)
+        return Decision(free, added, name, "would_refuse", str(error))
+    return Decision(free, added, name, judged.outcome, judged.reason)
 
 
-def _judge(policy: Policy, subject: str | None, name: str, rule: Rule, asks: Asks, served: Served) -> Decision:
+def _judge(
+    policy: Policy,
+    subject: str | None,
+    name: str,
+    rule: Rule,
+    asks: Asks,
+    served: Served,
+    given: tuple[Part, ...] | None,
+) -> Decision:
     enforced = tuple(_added(one, "enforced", served) for one in policy.enforced)
+    if given is not None:
+        check_limits(policy, given, enforced)
+        parts = (*given, *enforced)
+        return Decision(parts, len(parts), name, "assigned", _said(given))
     if asks is None and policy.default is not None:
         default = _added(policy.default, "default", served)
         parts = (default, *enforced)

@@ -19,7 +19,7 @@ from trimtab.vectors.manifest import MAX_ALPHA, Name
 
 from .patterns import check_pattern, matches
 
-__all__ = ["ANONYMOUS", "LOCAL", "Added", "Caller", "Grant", "Limits", "Policy", "Rule", "is_subject"]
+__all__ = ["ANONYMOUS", "LOCAL", "Added", "Caller", "Entry", "Grant", "Limits", "Policy", "Rule", "is_subject"]
 
 LOCAL = "local"
 """The subject of requests that a Python program makes with `LLM`, without HTTP."""
@@ -99,18 +99,27 @@ class Grant(_Frozen):
     alpha: tuple[Alpha, Alpha] | None = None
 
 
+class Entry(_Frozen):
+    """An experiment that requests enter by themselves."""
+
+    experiment: Name
+
+
 class Rule(_Frozen):
     """The rights of the subjects that it is the first to match.
 
     subjects, and the keys of allow: patterns, see `patterns`. name: in metrics and logs; `rule-N` by default.
     may_opt_out: "none" takes the default away. may_name_versions: `profile@sha256:…` reaches staged versions.
-    experiments: kept for a later release; grants nothing yet.
+    experiments: those that may be named. default: one that a request enters which names none; outside of it the default
+    of the policy holds. may_force_arm: `arm` chooses the arm of an experiment that may be named.
     """
 
     name: Name | None = None
     subjects: Annotated[tuple[Annotated[StrictStr, AfterValidator(_subjects)], ...], Field(min_length=1)]
     allow: dict[Annotated[StrictStr, AfterValidator(_profiles)], Grant] = Field(default_factory=dict)
     experiments: tuple[Name, ...] = ()
+    default: Entry | None = None
+    may_force_arm: StrictBool = False
     may_opt_out: StrictBool = False
     may_name_versions: StrictBool = False
 
