@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter
+
 from trimtab.vectors.errors import printable
 
 __all__ = ["JsonLines", "redacted", "stamp"]
 
+_FAILURES = Counter("trimtab_log_failures", "Lines of a log that could not be written.", ["log"])
 HIDDEN = "[redacted]"
 _LONGEST = 2000  # characters of one text
 _SECRET_FIELDS = re.compile(r"key|token|secret|password|authorization|cookie|credential", re.IGNORECASE)
@@ -44,7 +47,7 @@ class JsonLines:
     """A log file.
 
     Args:
-        path: of the newest file; older ones end in .1, .2, …
+        path: of the newest file; older ones end in .1, .2, … Its name up to the first dot is a label on /metrics.
         most_bytes: size at which a new file is begun. files: how many older ones are kept.
     """
 
@@ -53,6 +56,7 @@ class JsonLines:
         self._most_bytes = most_bytes
         self._files = files
         self._lock = path.with_name(f".{path.name}.lock")
+        self._failures = _FAILURES.labels(path.name.partition(".")[0])
 
     def write(self, **fields: Any) -> str:
         """Append one line, with the time (UTC) in front, and return it.
@@ -66,10 +70,14 @@ class JsonLines:
         """As `write`, without the time."""
         line = json.dumps(redacted(fields), ensure_ascii=False)
         data = (line + "\n").encode("utf-8", "backslashreplace")
-        with open(self._lock, "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self._rotate(len(data))
-            self._append(data)
+        try:
+            with open(self._lock, "ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._rotate(len(data))
+                self._append(data)
+        except OSError:
+            self._failures.inc()
+            raise
         return line
 
     def _append(self, data: bytes) -> None:

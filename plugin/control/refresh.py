@@ -68,22 +68,27 @@ class Refresh:
         self._seen: dict[str, Signature] = {}
         self._failed: dict[str, tuple[Signature, float]] = {}
         self._told: list[str] = []
+        _PROBLEMS.set(0)
 
     async def run(self) -> None:
-        """Until it is cancelled. Does nothing in a process while another one does it."""
+        """Until it is cancelled."""
         while True:
             await asyncio.sleep(self._seconds)
-            alone = False
-            try:
-                with self._alone() as alone:
-                    problems = await self.once() if alone else []
-            except (TrimtabError, OSError) as error:
-                problems = [str(error)]
-            if alone or problems:
-                _PROBLEMS.set(max(len(problems), len(self._failed)))
-            if problems and problems != self._told:
-                logger.error("trimtab: the rescan found what it cannot serve: %s", "; ".join(problems))
-            self._told = problems
+            await self.turn()
+
+    async def turn(self) -> None:
+        """One rescan, unless another process is at it; what goes wrong is said in the log and on /metrics."""
+        alone = False
+        try:
+            with self._alone() as alone:
+                problems = await self.once() if alone else []
+        except (TrimtabError, OSError) as error:
+            problems = [str(error)]
+        if alone or problems:
+            _PROBLEMS.set(max(len(problems), len(self._failed)))  # between two tries of what failed, nothing is found
+        if problems and problems != self._told:
+            logger.error("trimtab: the rescan found what it cannot serve: %s", "; ".join(problems))
+        self._told = problems
 
     async def once(self) -> list[str]:
         """One rescan. Returns what went wrong, in sentences.

@@ -76,6 +76,8 @@ class _Series(NamedTuple):
 
 @functools.cache  # as many as there are series
 def _series(*who: str) -> _Series:
+    for end in _ENDS:
+        _FINISHED.labels(*who, end)  # from zero on, so that the first one is an increase
     return _Series(*(metric.labels(*who) for metric in (_PROMPT, _CACHED, _GENERATED, _FIRST, _EACH)))
 
 
@@ -89,8 +91,8 @@ def announce(profiles: Iterable[str] | None) -> None:
     for name in (NONE, *(profiles or ())):
         _REQUESTS.labels(name)
         _series(name, "", "")
-        for end in _ENDS:
-            _FINISHED.labels(name, "", "", end)
+        if name != NONE:
+            _DOSE.labels(name)
 
 
 def count(profile: str) -> None:
@@ -126,8 +128,8 @@ def count_finish(about: About, finish: Finish) -> None:
             _DOSE.labels(profile.name).observe(dose)
     for name in [profile.name for profile, _ in about.chosen] or [NONE]:
         who = (name, about.experiment, about.variation)
-        _FINISHED.labels(*who, finish.reason).inc()
         series = _series(*who)
+        _FINISHED.labels(*who, finish.reason).inc()
         series.prompt.inc(finish.prompt_tokens)
         series.cached.inc(finish.cached_tokens)
         series.generated.inc(finish.generated_tokens)

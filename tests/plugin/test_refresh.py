@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.plugin.rolling import Rolling, run, version
 from trimtab.plugin.control.desired import Desired
@@ -68,6 +69,28 @@ def test_a_half_written_profile_leaves_the_last_good_one_until_it_is_whole(made:
     shutil.copy(whole / "profile.safetensors", tensors)
     assert run(refresh.once()) == []
     assert active(server)["polite"] == version(model, 7.0).digest
+
+
+def test_what_cannot_be_served_is_shown_until_it_can_or_is_gone(made: Made, model: ModelIdentity) -> None:
+    """Also between two tries, which are a minute apart."""
+    server = made()
+    refresh = Refresh(server.rollout, 1, None)
+
+    def shown() -> float | None:
+        run(refresh.turn())
+        return REGISTRY.get_sample_value("trimtab_rescan_problems")
+
+    assert shown() == 0
+    whole = server.put(version(model, 7.0))
+    tensors = server.profiles / "polite" / "profile.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-8])
+    assert (shown(), shown()) == (1, 1)
+    server.put(whole)
+    assert shown() == 0
+    shutil.copytree(server.profiles / "polite", server.profiles / "other")  # a name that is not its own
+    assert (shown(), shown()) == (1, 1)
+    shutil.rmtree(server.profiles / "other")
+    assert shown() == 0
 
 
 def test_a_folder_that_is_empty_for_a_moment_takes_nothing_out(made: Made) -> None:
