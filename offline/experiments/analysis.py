@@ -9,6 +9,7 @@ import numpy as np
 
 from trimtab.vectors.experiments import Closing, Exposure
 
+from ..errors import DataError
 from ..findings import ArmFound, ExperimentFound, TrendFound, Verdict
 from .columns import Column, per_unit
 from .compared import Compared
@@ -16,11 +17,11 @@ from .design import ArmDesign, Design
 from .dose import trend
 from .effect import FEWEST
 from .hints import hints
-from .metrics import column_of, joined, logged
+from .metrics import Rows, column_of, joined, logged
 from .outcomes import Outcomes
 from .served import served_by_arm
 from .srm import ALARM, mismatch
-from .units import units_of
+from .units import Units, units_of
 from .verdict import decide, together
 
 __all__ = ["analysed", "earlier"]
@@ -38,12 +39,12 @@ def analysed(
     """All that can be told. dose_of: a profile and a strength → α‖v‖ / ‖h‖, None where it is not known.
 
     Raises:
-        DataError: what `units_of` and `column_of` raise.
+        DataError: no outcome belongs to an exposure; what `units_of` and `column_of` raise.
     """
     every = units_of(exposures, closings, design.experiment, design.seed, design.names)
     full = len(every) >= design.planned_units
     units = every.upto(design.planned_units) if design.by == "planned" else every
-    rows, left = joined(outcomes, units)
+    rows, left = _joined(outcomes, units)
     compared = Compared(units, rows, logged(units), design, full)
     has, main = compared.main
     assigned, measured = units.per_arm(), units.per_arm(has)
@@ -102,8 +103,18 @@ def earlier(exposures: Sequence[Exposure], closings: Sequence[Closing], outcomes
         DataError: as `analysed`.
     """
     units = units_of(exposures, closings, design.experiment, design.seed, design.names)
-    has, column = column_of(design.primary, units, joined(outcomes, units)[0], logged(units))
+    has, column = column_of(design.primary, units, _joined(outcomes, units)[0], logged(units))
     return column.of(units.arm[has] == 0)
+
+
+def _joined(outcomes: Outcomes, units: Units) -> tuple[Rows, dict[str, int]]:
+    rows, left = joined(outcomes, units)
+    if not len(rows.of):
+        raise DataError(
+            f"none of the {len(outcomes):,} outcomes belongs to an exposure of this experiment; give exposure_id as "
+            "the answer has it, or unit as the log has it. Where outcomes name units by themselves, give --unit-key"
+        )
+    return rows, left
 
 
 _NOTES = {

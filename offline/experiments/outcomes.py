@@ -113,7 +113,11 @@ def _time(path: Path, number: int, value: Any) -> float:
     if value is None or value == "":
         return math.nan
     try:
-        return seconds(value) if isinstance(value, str) else float(value)
+        return float(value)  # a CSV file's numbers are text
+    except (TypeError, ValueError):
+        pass
+    try:
+        return seconds(value)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{path}, line {number}: timestamp {value!r} is no time; write ISO 8601, or seconds since 1970"
