@@ -95,11 +95,14 @@ def write_whole(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_folder(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool, marker: str) -> None:
+def write_folder(
+    folder: Path, contents: Mapping[str, bytes], *, overwrite: bool, marker: str, durable: bool = True
+) -> None:
     """Puts a folder with exactly these files in place in one step: whoever looks sees all of it or none of it.
 
     The files are written and synced in a sibling whose name begins with a dot, then renamed. A folder that is there
-    already is replaced only when it holds the file `marker`.
+    already is replaced only when it holds the file `marker`. durable: wait until the disk has it, so that it outlives a
+    power failure.
 
     Raises:
         FormatError: the folder exists and `overwrite` is false, or it holds something other than an artefact.
@@ -119,8 +122,9 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool
         for name, data in contents.items():
             with open(fresh / name, "xb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
         if exists:
             folder.rename(old)
         try:

@@ -36,14 +36,15 @@ CARD_FILE = "README.md"
 _MOST_COMPARED = 32  # profiles beside a new one that do not state their weights
 
 
-def save_profile(profile: Profile, folder: Path, *, overwrite: bool = False) -> Path:
+def save_profile(profile: Profile, folder: Path, *, overwrite: bool = False, durable: bool = True) -> Path:
     """Writes `profile` to `folder` (which it makes) and returns the folder. Equal profiles give equal bytes.
 
     The folder above it is a registry, which is served with one model: a profile for another model than those that are
     there is refused now and not at the server's start.
 
     Until it is complete it is a hidden sibling, so nobody can load half of it. With `overwrite` a profile that is
-    there already is replaced as a whole, along with anything else that its folder holds.
+    there already is replaced as a whole, along with anything else that its folder holds. durable: wait until the disk
+    has it, so that it outlives a power failure.
 
     Raises:
         FormatError: the folder exists (without `overwrite`, or when it holds no profile), or the profile is too large.
@@ -67,7 +68,7 @@ def save_profile(profile: Profile, folder: Path, *, overwrite: bool = False) -> 
         TENSOR_FILE: tensors,
         CARD_FILE: model_card(profile).encode("utf-8"),
     }
-    write_folder(folder, contents, overwrite=overwrite, marker=MANIFEST_FILE)
+    write_folder(folder, contents, overwrite=overwrite, marker=MANIFEST_FILE, durable=durable)
     return folder
 
 

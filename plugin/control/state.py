@@ -111,7 +111,7 @@ class State:
         """Write a version that was verified, so that every process reads the same."""
         home = self.folder / "versions" / profile.content_digest
         if not home.exists():
-            save_profile(profile, home)
+            save_profile(profile, home, durable=False)  # the next start makes it anew
 
     def load(self, content: str) -> Profile:
         """A version that was kept. Raises ProfileError where it is damaged or gone."""

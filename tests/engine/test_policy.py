@@ -16,7 +16,7 @@ from tests.engine.asking import Ask
 from tests.engine.engine import Engine
 from tests.engine.server import CHAT, MODEL_NAME, Server
 from tests.engine.test_http_doors import LENGTH, QUESTION, TURNS, asked, check_told, fields
-from trimtab.plugin.http.routes import BATCH, COMPLETIONS, INVOCATIONS, MESSAGES, RESPONSES, STEERED
+from trimtab.plugin.http.routes import BATCH, COMPLETIONS, MESSAGES, RESPONSES, STEERED
 from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine
@@ -135,8 +135,7 @@ def test_no_door_gives_more_than_a_key_allows(governed: Server, answers: dict[st
             *((key_of(path), {"steering": wish}) for wish in REFUSED.values()),
             ({}, {"steering": OTHER}),
             ({}, {"steering": "none"}),
-            # On /invocations vLLM takes any name of a model, and the profile in it asks for nothing.
-            *([] if path == INVOCATIONS else [({}, {"model": model})]),
+            ({}, {"model": model}),
             (key_of(path, "of nobody"), {"steering": OTHER}),
             ({"x_consumer": "team-a"}, {"steering": OTHER}),
             ({**key_of(path, GATEWAY), "x_consumer": "somebody"}, {"steering": OTHER}),
@@ -149,6 +148,18 @@ def test_no_door_gives_more_than_a_key_allows(governed: Server, answers: dict[st
             assert not [name for name in reply.headers if name.startswith("x-steering")]
         with carrying(governed, **key_of(path, GATEWAY), x_consumer="team-a"):
             assert governed.http.post(path, json={**body, **more, "steering": OTHER}).status_code == 200
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_all_of_several_answers_get_it(
+    governed: Server, registry: Registry, answers: dict[str, Any], path: str
+) -> None:
+    before = decisions(governed)
+    told = asked(governed, path, answers["plain"].prompt, n=3, temperature=1, top_k=1)  # greedy, and several
+    prompts = len(told.texts) // 3  # completions are asked two
+    assert told.texts == [answers["usual"].text] * 3 * prompts
+    check_told(told, *names(USUAL, HELD), registry)
+    assert changed(before, decisions(governed)) == {("rule-2", "defaulted"): prompts}
 
 
 def test_a_response_after_another_gets_it_too(governed: Server, registry: Registry) -> None:

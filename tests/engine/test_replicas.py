@@ -131,6 +131,12 @@ def resident(server: Server) -> int:
     return sum(int(process.memory_info().rss) for process in server.processes())
 
 
+def prefix_hits(server: Server) -> float:
+    """Tokens of prompts that came from the prefix cache."""
+    lines = server.http.get("/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:prefix_cache_hits_total"))
+
+
 def test_both_engines_steer_and_all_api_processes_count_together(engine: Engine, replicas: Server) -> None:
     engine.forget()
     expected = [answer.text for answer in engine.ask(ASKS)]
@@ -156,6 +162,7 @@ def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
 ) -> None:
     assert len({expected[version.digest, 0] for version in versions}) == len(versions)
     bring(change, folder, versions[-1])  # in place of what the server started with
+    hits = prefix_hits(replicas)
     replies: list[tuple[int, httpx.Response]] = []
     ended = threading.Event()
 
@@ -179,6 +186,8 @@ def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
         for one in asking:
             one.result()
     grown = resident(replicas) - before
+    # The profile steers prompts as well, so that a block of another version would have been another's answer.
+    assert prefix_hits(replicas) > hits
     assert {reply.status_code for _, reply in replies} == {200}
     assert len(replies) > 2 * RELOADS
     mixed = [reply for number, reply in replies if text_of(reply) != expected[digest_of(reply), number]]
