@@ -45,8 +45,14 @@ class SmallDisk:
     @contextmanager
     def read_only(self) -> Iterator[None]:
         """While nothing can be written: files that are opened from now on, as on a disk that failed."""
-        subprocess.run(["mount", "--bind", self.path, self.path], check=True)
-        subprocess.run(["mount", "-o", "remount,bind,ro", self.path], check=True)
+        aside = self.path.with_name(f"{self.path.name}.aside")
+        aside.mkdir()
+        # Made read-only where nobody writes, since it is refused while a file is open for writing there.
+        subprocess.run(["mount", "--bind", self.path, aside], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", aside], check=True)
+        subprocess.run(["mount", "--bind", aside, self.path], check=True)
+        subprocess.run(["umount", aside], check=True)
+        aside.rmdir()
         try:
             yield
         finally:

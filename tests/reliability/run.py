@@ -32,7 +32,7 @@ def main() -> int:
     kept = Kept(out.with_suffix(""), options.share)
     results: dict[str, Any] = {}
     try:
-        with tempfile.TemporaryDirectory() as work:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
             for name in options.part or NAMES:
                 found = None if options.again else kept.read(name)
                 if found is None:

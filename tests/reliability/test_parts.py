@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.reliability.parts import bypass
+from tests.reliability.served import policy, shared
+
 pytestmark = pytest.mark.engine
 
 # By part: the share that takes a few seconds, and what must not be nothing.
@@ -29,3 +32,14 @@ def test_a_share_of_a_part_finds_nothing_wrong(part: str, work: Path) -> None:
     found: dict[str, Any] = import_module(f"tests.reliability.parts.{part}").run(work, share)
     assert found["wrong"] == []
     assert all(found[name] for name in counted)
+
+
+def test_a_policy_that_enforces_nothing_does_not_pass_for_one_that_does(work: Path) -> None:
+    server = shared(work)
+    server.govern(policy(enforced=[]))
+    try:
+        found = bypass.attack(server, 20)
+    finally:
+        server.govern(policy())
+    assert found["bypassed"] > 0
+    assert found["served"] == 0

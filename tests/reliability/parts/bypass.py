@@ -35,9 +35,13 @@ _ALL = list(HealthCheck)
 def run(work: Path, share: float) -> dict[str, Any]:
     server = shared(work)
     server.govern(policy())
+    return attack(server, round(WHOLE * share))
+
+
+def attack(server: Shared, count: int) -> dict[str, Any]:
+    """Make that many attempts at a server, whatever its policy enforces."""
     digest = server.registry[HELD].digest
     tally, by_route, wrong = Counter[str](), Counter[str](), []
-    count = round(WHOLE * share)
     with ThreadPoolExecutor(_AT_ONCE) as pool, tqdm(total=count, desc="bypass", mininterval=5) as bar:
         for some in _made_up(count):
             for attempt, reply in zip(some, pool.map(lambda one: _send(server, one), some), strict=True):
