@@ -163,8 +163,16 @@ class State:
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:
-        """The only one of all processes to make a change."""
-        with open(self.folder / "lock", "ab") as file:
+        """The only one of all processes to make a change.
+
+        Raises:
+            ProfileError: the disk refuses.
+        """
+        try:
+            lock = open(self.folder / "lock", "ab")  # noqa: SIM115  # so that only its own failure is put into words
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        with lock as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

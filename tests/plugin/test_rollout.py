@@ -305,6 +305,15 @@ def test_a_process_reads_the_bytes_that_were_verified_whatever_the_folder_holds_
     assert follower.load(active.content).digest == new.digest == active.digest
 
 
+def test_a_state_folder_in_which_nothing_can_be_opened_is_said_to_be_that(server: Rolling) -> None:
+    before = server.state.read()
+    (server.state.folder / "lock").unlink(missing_ok=True)
+    (server.state.folder / "lock").mkdir()  # what root, too, cannot write
+    with pytest.raises(ProfileError, match="the state folder cannot be written"):
+        run(server.rollout.disable("polite", "no", WHO))
+    assert server.state.read() == before
+
+
 def test_changes_come_one_after_the_other(server: Rolling, model: ModelIdentity) -> None:
     async def both() -> None:
         await asyncio.gather(*(server.rollout.disable(name, "no", WHO) for name in server.registry.names))
