@@ -18,6 +18,7 @@ RUN_BY = {
     "python -m examples.tinyworld.data": ("tests/tinyworld/test_programs.py", "examples.tinyworld.data"),
     "python -m examples.tinyworld.demo": (".ci/run", "make demo"),
     "python -m examples.tinyworld.formats": ("tests/tinyworld/test_programs.py", "examples.tinyworld.formats"),
+    "trimtab ab": ("tests/offline/experiments/test_analysis.py", '["ab", '),
     "trimtab choose-k": ("tests/offline/test_concept_commands.py", '"choose-k"'),
     "trimtab data": ("tests/offline/test_data.py", '"data"'),
     "trimtab dictionary": ("tests/offline/test_concept_commands.py", '"dictionary"'),

@@ -245,8 +245,10 @@ def _show(found: ExperimentFound) -> None:
         typer.echo(f"{name}: {count:,}")
     for sentence in found.hints:
         typer.echo(sentence)
-    typer.echo(f"Verdict: {found.verdict}. {' '.join(found.why)}")
-    typer.echo(found.note)
+    first, *others = found.why
+    typer.echo(f"Verdict: {found.verdict}. {first}")
+    for sentence in (*others, found.note):
+        typer.echo(sentence)
 
 
 def _metrics(title: str, metrics: tuple[MetricFound, ...], shape: dict[str, Any]) -> Table:
