@@ -14,6 +14,7 @@ import torch
 from examples.tinyworld.data import write_split
 from tests.engine import lawbook
 from tests.engine.engine import ROOT, Engine
+from tests.engine.governed import UNIT_SECRET, planned, written
 from tests.engine.reference import Reference
 from tests.engine.server import Server
 from trimtab.offline.concepts import class_means
@@ -21,6 +22,7 @@ from trimtab.offline.states import LastPrompt, LayerStates, load_states, represe
 from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.fine import ConceptWarning
 from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
+from trimtab.vectors.experiments.unit import UNIT_KEY
 from trimtab.vectors.manifest import Positions
 
 MIDDLE, LAST = 2, 5
@@ -128,6 +130,26 @@ def court(model: Path, laws: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def server(model: Path, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("log") / "server.log", model, profiles)
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def governed_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files of `governed` are: policy.yaml, plan.yaml, state, exposures, server.log."""
+    return tmp_path_factory.mktemp("governed")
+
+
+@pytest.fixture(scope="session")
+def governed(model: Path, profiles: Path, governed_home: Path) -> Iterator[Server]:
+    """A server with an access policy and an experiment, which follows the files of both."""
+    home = governed_home
+    (home / "policy.yaml").write_text(written())
+    (home / "plan.yaml").write_text(planned())
+    files = (f"--steering-policy={home}/policy.yaml", f"--steering-experiments={home}/plan.yaml")
+    folders = (f"--steering-state={home}/state", f"--steering-exposures={home}/exposures", "--steering-refresh=0.2")
+    running = Server(home / "server.log", model, profiles, *files, *folders, env={UNIT_KEY: UNIT_SECRET})
     yield running
     if running.process.poll() is None:
         running.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from tests.engine.asking import Answer, Ask, caption
@@ -54,7 +55,14 @@ def fields(path: str, prompt: list[int]) -> dict[str, Any]:
 
 
 def asked(server: Server, path: str, prompt: list[int], **more: Any) -> Reply:
-    reply = server.http.post(path, json={"model": MODEL_NAME, "temperature": 0, **fields(path, prompt), **more})
+    return reply_of(path, server.http.post(path, json=body_of(path, prompt, **more)))
+
+
+def body_of(path: str, prompt: list[int], **more: Any) -> dict[str, Any]:
+    return {"model": MODEL_NAME, "temperature": 0, **fields(path, prompt), **more}
+
+
+def reply_of(path: str, reply: httpx.Response) -> Reply:
     assert reply.status_code == 200, reply.text
     headers = {name: value for name, value in reply.headers.items() if name.startswith("x-steering")}
     if reply.headers["content-type"].startswith("text/event-stream"):

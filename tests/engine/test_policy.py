@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +11,14 @@ import pytest
 
 from tests.engine.asking import Ask
 from tests.engine.engine import Engine
+from tests.engine.governed import GATEWAY, HELD, KEY, OTHER, USUAL, carrying, key_of, until, written
 from tests.engine.server import CHAT, MODEL_NAME, Server
 from tests.engine.test_http_doors import LENGTH, QUESTION, TURNS, asked, check_told, fields
-from trimtab.plugin.http.routes import BATCH, COMPLETIONS, MESSAGES, RESPONSES, STEERED
+from trimtab.plugin.http.routes import BATCH, COMPLETIONS, RESPONSES, STEERED
 from trimtab.vectors import Registry
 
 pytestmark = pytest.mark.engine
 
-KEY = "sk-key-of-team-a-in-a-test"
-GATEWAY = "sk-key-of-a-gateway-in-a-test"
-HELD = {"profile": "coarse-middle-all", "alpha": -2}
-USUAL = {"profile": "coarse-last-all", "alpha": 2}
-OTHER = {"profile": "fine-last-answer", "alpha": 1}
 REFUSED: dict[str, Any] = {
     "another profile": "yes-to-no",
     "a strength out of range": {**OTHER, "alpha": 1.5},
@@ -33,46 +26,6 @@ REFUSED: dict[str, Any] = {
     "the opposite of what is enforced": {**HELD, "alpha": 2},
     "two, one of them another": [OTHER, "coarse-middle-answer"],
 }
-
-
-def digest_of(key: str) -> str:
-    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
-
-
-def written(**more: Any) -> str:
-    """A policy; JSON is YAML."""
-    return json.dumps(
-        {
-            "version": 1,
-            "subjects": {
-                "team-a": {"keys": [digest_of(KEY)]},
-                "gateway": {"keys": [digest_of(GATEWAY)], "subject_from": "X-Consumer"},
-            },
-            "rules": [
-                {"subjects": ["team-a"], "allow": {OTHER["profile"]: {"alpha": [0, 1]}}, "may_opt_out": True},
-                {"subjects": ["*"]},
-            ],
-            "default": USUAL,
-            "enforced": [HELD],
-            "limits": {"against_enforced": 1000},
-            **more,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("governed")
-
-
-@pytest.fixture(scope="module")
-def governed(model: Path, profiles: Path, home: Path) -> Iterator[Server]:
-    (home / "policy.yaml").write_text(written())
-    settings = (f"--steering-policy={home}/policy.yaml", f"--steering-state={home}/state", "--steering-refresh=0.2")
-    running = Server(home / "server.log", model, profiles, *settings)
-    yield running
-    if running.process.poll() is None:
-        running.stop()
 
 
 @pytest.fixture(scope="module")
@@ -83,23 +36,6 @@ def answers(engine: Engine) -> dict[str, Any]:
     told = dict(zip(asks, found, strict=True))
     assert len({told[name].text for name in ("plain", "usual", "held")}) == 3
     return told
-
-
-@contextmanager
-def carrying(server: Server, **headers: str) -> Iterator[None]:
-    """Requests of this server carry headers."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    server.http.headers.update(named)
-    try:
-        yield
-    finally:
-        for name in named:
-            del server.http.headers[name]
-
-
-def key_of(path: str, key: str = KEY) -> dict[str, str]:
-    """As clients of a route send a key."""
-    return {"x_api_key": key} if path == MESSAGES else {"authorization": f"Bearer {key}"}
 
 
 def names(*parts: dict[str, Any]) -> tuple[list[str], list[float]]:
@@ -159,7 +95,7 @@ def test_all_of_several_answers_get_it(
     prompts = len(told.texts) // 3  # completions are asked two
     assert told.texts == [answers["usual"].text] * 3 * prompts
     check_told(told, *names(USUAL, HELD), registry)
-    assert changed(before, decisions(governed)) == {("rule-2", "defaulted"): prompts}
+    assert changed(before, decisions(governed)) == {("rule-3", "defaulted"): prompts}
 
 
 def test_a_response_after_another_gets_it_too(governed: Server, registry: Registry) -> None:
@@ -177,7 +113,7 @@ def test_beam_search_and_scoring_are_no_way_round(governed: Server) -> None:
     scores = {"model": MODEL_NAME, "query": "who?", "items": ["yes"], "label_token_ids": [5, 6]}
     before = decisions(governed)
     assert governed.http.post("/generative_scoring", json=scores).status_code == 200
-    assert changed(before, decisions(governed)) == {("rule-2", "defaulted"): 1}
+    assert changed(before, decisions(governed)) == {("rule-3", "defaulted"): 1}
 
 
 def decisions(server: Server) -> dict[tuple[str, str], float]:
@@ -197,16 +133,16 @@ def changed(before: dict[tuple[str, str], float], after: dict[tuple[str, str], f
 
 
 def test_each_decision_is_counted_and_logged_once_and_no_key_is_anywhere(
-    governed: Server, home: Path, answers: dict[str, Any]
+    governed: Server, governed_home: Path, answers: dict[str, Any]
 ) -> None:
-    before, log = decisions(governed), home / "state" / "decisions.jsonl"
+    before, log = decisions(governed), governed_home / "state" / "decisions.jsonl"
     time.sleep(0.5)  # what was decided before is written
     written_before = len(log.read_text().splitlines())
     asked(governed, COMPLETIONS, answers["plain"].prompt)  # of two prompts
     with carrying(governed, **key_of(CHAT)):
         asked(governed, CHAT, [], steering=OTHER)
         governed.http.post(CHAT, json={"model": MODEL_NAME, "messages": TURNS, "steering": "yes-to-no"})
-    expected = {("rule-2", "defaulted"): 2, ("rule-1", "allowed"): 1, ("rule-1", "refused"): 1}
+    expected = {("rule-3", "defaulted"): 2, ("rule-1", "allowed"): 1, ("rule-1", "refused"): 1}
     assert changed(before, decisions(governed)) == expected
     assert until(lambda: len(log.read_text().splitlines()) >= written_before + 4)
     lines = [json.loads(line) for line in log.read_text().splitlines()][written_before:]
@@ -216,20 +152,13 @@ def test_each_decision_is_counted_and_logged_once_and_no_key_is_anywhere(
         ("team-a", "allowed"),
         ("team-a", "refused"),
     ]
-    seen = log.read_text() + (home / "server.log").read_text() + governed.http.get("/metrics").text
+    seen = log.read_text() + (governed_home / "server.log").read_text() + governed.http.get("/metrics").text
     assert KEY not in seen
     assert GATEWAY not in seen
 
 
-def until(what: Any, seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return bool(what())
-
-
 def test_a_changed_policy_holds_without_a_restart_and_a_bad_one_changes_nothing(
-    governed: Server, home: Path, registry: Registry, answers: dict[str, Any]
+    governed: Server, governed_home: Path, registry: Registry, answers: dict[str, Any]
 ) -> None:
     def ready() -> bool:
         return governed.http.get("/v1/steering/ready").status_code == 200
@@ -239,14 +168,14 @@ def test_a_changed_policy_holds_without_a_restart_and_a_bad_one_changes_nothing(
 
     assert ready()
     first = served_now()
-    (home / "policy.yaml").write_text(written(mode="dream"))
+    (governed_home / "policy.yaml").write_text(written(mode="dream"))
     assert until(lambda: not ready())
-    assert "'enforce' or 'report'" in (home / "server.log").read_text() or until(
-        lambda: "'enforce' or 'report'" in (home / "server.log").read_text()
+    assert "'enforce' or 'report'" in (governed_home / "server.log").read_text() or until(
+        lambda: "'enforce' or 'report'" in (governed_home / "server.log").read_text()
     )
     assert served_now() == first
     assert asked(governed, CHAT, []).texts == [answers["usual"].text]
-    (home / "policy.yaml").write_text(written(mode="report"))
+    (governed_home / "policy.yaml").write_text(written(mode="report"))
     assert until(ready)
     assert served_now() != first
     told = asked(governed, CHAT, [])
@@ -255,7 +184,7 @@ def test_a_changed_policy_holds_without_a_restart_and_a_bad_one_changes_nothing(
     before = decisions(governed)
     told = asked(governed, CHAT, [], steering=USUAL)
     assert told.texts == [answers["usual alone"].text]
-    assert changed(before, decisions(governed)) == {("rule-2", "would_refuse"): 1}
-    (home / "policy.yaml").write_text(written())
+    assert changed(before, decisions(governed)) == {("rule-3", "would_refuse"): 1}
+    (governed_home / "policy.yaml").write_text(written())
     assert until(lambda: ready() and served_now() == first)
     assert asked(governed, CHAT, []).texts == [answers["usual"].text]
