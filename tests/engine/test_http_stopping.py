@@ -8,16 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.server import Server
+from tests.engine.asking import caption
+from tests.engine.server import CHAT, Server, body
 
 pytestmark = pytest.mark.engine
 
 
-def test_sigterm_stops_the_server_and_all_that_it_started(server: Server) -> None:
-    assert server.http.get("/health").status_code == 200
+def test_sigterm_lets_a_running_answer_end_and_stops_all_that_was_started(server: Server) -> None:
     started = server.processes()
     assert server.engines()
-    assert server.stop() == 0
+    long = {**body(caption(5, max_tokens=200)), "ignore_eos": True, "stream": True}
+    with server.http.stream("POST", CHAT, json=long) as reply:
+        lines = reply.iter_lines()
+        next(line for line in lines if line)
+        server.process.send_signal(signal.SIGTERM)
+        rest = [line for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    assert any('"finish_reason":"length"' in line for line in rest)
+    assert server.process.wait(60) == 0
     assert not [process for process in started if process.is_running()]
 
 
