@@ -48,10 +48,20 @@ _SETTINGS = {
 class Engine:
     """A running engine: compiled, in the model's own dtype, or in float32 where the processor emulates bfloat16.
 
-    profiles: folder to steer with; None is plain vLLM, without the plugin. core: where to run once it has started.
+    profiles: folder to steer with; None is plain vLLM, without the plugin. policy: file of an access policy. core:
+    where to run once it has started.
     """
 
-    def __init__(self, name: str, profiles: Path | None, *, work: Path, core: int, model: Model = TINYWORLD) -> None:
+    def __init__(
+        self,
+        name: str,
+        profiles: Path | None,
+        *,
+        work: Path,
+        core: int,
+        model: Model = TINYWORLD,
+        policy: Path | None = None,
+    ) -> None:
         self._log = work / f"{name}.log"
         plugin = {"VLLM_PLUGINS": "trimtab" if profiles or model.brought else ""}
         if model.brought:
@@ -61,6 +71,7 @@ class Engine:
             "model": str(model.folder),
             "limits": dict(model.limits),
             "profiles": None if profiles is None else str(profiles),
+            "policy": None if policy is None or profiles is None else str(policy),
             "core": core,
         }
         with self._log.open("w") as sink:
@@ -106,13 +117,13 @@ class Engine:
 
 @contextlib.contextmanager
 def engines(
-    folders: Mapping[str, Path | None], *, work: Path, core: int, model: Model = TINYWORLD
+    folders: Mapping[str, Path | None], *, work: Path, core: int, model: Model = TINYWORLD, policy: Path | None = None
 ) -> Iterator[dict[str, Engine]]:
     """An engine for each name, started side by side; they end with the block."""
     with contextlib.ExitStack() as stack:
         found: dict[str, Engine] = {}
         for name, folder in folders.items():
-            found[name] = Engine(name, folder, work=work, core=core, model=model)
+            found[name] = Engine(name, folder, work=work, core=core, model=model, policy=policy)
             stack.callback(found[name].close)
         for engine in found.values():
             engine.wait()

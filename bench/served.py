@@ -30,14 +30,16 @@ Steering = dict[str, Any] | None
 class Host:
     """Public methods are the commands."""
 
-    def __init__(self, model: str, profiles: str | None, core: int, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self, model: str, profiles: str | None, policy: str | None, core: int, limits: Mapping[str, int]
+    ) -> None:
         from vllm import LLM
 
         steered: dict[str, Any] = {}
         if profiles is not None:
             from trimtab.plugin import engine_args
 
-            steered = engine_args(profiles, model=model)
+            steered = engine_args(profiles, model=model, policy=policy)
         if limits:
             steered["limit_mm_per_prompt"] = dict(limits)
         self._llm: Any = LLM(model, dtype=served_dtype(), **_LLM, **steered)

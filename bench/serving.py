@@ -34,6 +34,12 @@ STEPS = 4
 
 _TRIAL_TOKENS = 16
 
+POLICY = """
+version: 1
+subjects: {}
+rules: [{subjects: ["*"], allow: {"*": {alpha: [-2, 2]}}}]
+"""
+
 Figures = dict[str, float]
 METRICS = ("throughput", "ttft", "tpot")
 
@@ -170,6 +176,7 @@ def main() -> int:
         metavar="NAME",
         help="of a tiny random model that takes the place of the shipped one; tests/architectures makes it",
     )
+    parser.add_argument("--policy", action="store_true", help="under an access policy that allows everything")
     asked = parser.parse_args()
     began = time.monotonic()
     size = QUICK if asked.quick else FULL
@@ -182,13 +189,17 @@ def main() -> int:
         "few": profiles.write_few(work / "few", model.folder),
         "many": profiles.write_many(work / "many", model.folder),
     }
+    policy = None
+    if asked.policy:
+        policy = work / "policy.yaml"
+        policy.write_text(POLICY)
     console = Console()
     hits: dict[str, float] = {}
     done: dict[Case, list[Pair[Figures]]] = {}
     start = 0
     while start < size.starts:
         console.print(f"starting four engines ({start + 1} of {size.starts})")
-        with engines(folders, work=work, core=max(os.sched_getaffinity(0)), model=model) as found:
+        with engines(folders, work=work, core=max(os.sched_getaffinity(0)), model=model, policy=policy) as found:
             if asked.quick and start == 0:
                 took = time.monotonic() - began
                 size = budget.fitting(budget.SECONDS - took, took, step_seconds(found["plain"]))
