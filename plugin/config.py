@@ -201,8 +201,8 @@ def file_digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise StartupError(
-            f"{path.name} cannot be read ({error.strerror}); name a file that is there with --steering-policy or "
-            "--steering-experiments"
+            f"the access policy or the plan of experiments, {path.name}, cannot be read ({error.strerror}); name its "
+            "file with --steering-policy or --steering-experiments"
         ) from error
 
 

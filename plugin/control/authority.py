@@ -74,7 +74,7 @@ def check(vllm_config: Any, registry: Registry | None) -> None:
         check_file(Path(config.policy), registry or Registry(()))
         policy = policy_in_force(config, None)
         if policy is not None and (said := list(misnamed(policy, None))):
-            raise StartupError("; ".join(said))
+            raise StartupError(f"the access policy names what is not there: {'; '.join(said)}")
 
 
 def governs(vllm_config: Any) -> bool:

@@ -63,7 +63,7 @@ def _plan(
         held = None if before is None or before.experiments is None else read_plan(state.plan(before.experiments))
         data, plan = check_plan(file, registry, policy, held)
     if policy is not None and (said := list(misnamed(policy, plan))):
-        raise StartupError("; ".join(said))
+        raise StartupError(f"the access policy names what is not there: {'; '.join(said)}")
     return data
 
 

@@ -125,7 +125,7 @@ class EndpointPlugin:
         if config is not None:
             await check_workers(engine_client, config.digest)
         if config is not None and config.exposures:
-            exposures = Exposures(Path(config.exposures), metrics.count_exposure)
+            exposures = Exposures(Path(config.exposures))
             expose.admitted[:] = [exposures.admitted]
             finished.listeners.append(exposures.finished)
             decided.ended[:] = [exposures.ended]

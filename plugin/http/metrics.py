@@ -20,7 +20,7 @@ from ..control.authority import Told
 from ..control.finished import About, Finish
 from ..requests.refused import REASONS
 
-__all__ = ["announce", "count", "count_decision", "count_exposure", "count_finish", "count_lost", "count_refusal"]
+__all__ = ["announce", "count", "count_decision", "count_finish", "count_lost", "count_refusal"]
 
 _WHO = ("profile", "experiment", "arm")
 _ENDS = ("stop", "length", "abort", "error")
@@ -81,9 +81,6 @@ def _series(*who: str) -> _Series:
     return _Series(*(metric.labels(*who) for metric in (_PROMPT, _CACHED, _GENERATED, _FIRST, _EACH)))
 
 
-_EXPOSURES = Counter("trimtab_exposures", "Lines of the exposure log; lost: those that the disk refused.", ["event"])
-
-
 def announce(profiles: Iterable[str] | None) -> None:
     """Show every profile with a zero from the start, so that a rate over a rare one is not missing."""
     for reason in REASONS:
@@ -98,11 +95,6 @@ def announce(profiles: Iterable[str] | None) -> None:
 def count(profile: str) -> None:
     """Count one admitted request; one of several prompts counts once per prompt."""
     _REQUESTS.labels(profile).inc()
-
-
-def count_exposure(event: str) -> None:
-    """Count one line of the exposure log: "exposure", "closed" or "lost"."""
-    _EXPOSURES.labels(event).inc()
 
 
 def count_decision(told: Told) -> None:

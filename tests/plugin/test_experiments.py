@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import GracefulHTTPError, VLLMError
@@ -28,7 +30,7 @@ from trimtab.plugin.control.identity import carried_by, carrying
 from trimtab.plugin.control.refresh import Refresh
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.http.told import headers_of, object_of
-from trimtab.plugin.requests import decided
+from trimtab.plugin.requests import decided, fields
 from trimtab.plugin.requests.decided import Chosen, Governed, entered_by
 from trimtab.vectors import ModelIdentity, save_profile
 from trimtab.vectors.asked import Wish
@@ -313,13 +315,12 @@ def test_a_refused_request_is_no_exposure(free: Rolling, log: Exposures) -> None
 def test_a_disk_that_refuses_ends_no_request(
     free: Rolling, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    counted: list[str] = []
-    log = Exposures(home / "log", counted.append)
+    log = Exposures(home / "log")
     monkeypatch.setattr(expose, "admitted", [log.admitted])
     (home / "log" / "exposures.jsonl").mkdir()
     assert given(free, {"experiment": "doses", "unit": "u"}) is not None
     log.flush()
-    assert counted == ["lost"]
+    assert "the exposure log cannot be written" in caplog.text
 
 
 def test_a_changed_plan_holds_from_the_next_request_and_a_bad_one_changes_nothing(home: Path, free: Rolling) -> None:
@@ -444,3 +445,14 @@ def test_where_a_unit_comes_from() -> None:
     assert sourced("X-Session-ID", x_session_id=["u"]) == "u"
     assert sourced("X-Session-ID", x_session_id=["u", "v"]) is None
     assert sourced("user", chat("hello"), Wish(unit="u"), x_session_id=["u"]) is None
+
+
+def test_the_user_of_a_message_is_its_unit() -> None:
+    fields.install()
+    message = AnthropicMessagesRequest.model_validate(
+        {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "metadata": {"user_id": "u"}}
+    )
+    handed: Any = AnthropicServingMessages._build_base_request
+    assert sourced("user", handed(message, [{"role": "user", "content": "x"}])) == "u"
+    message.metadata = None
+    assert sourced("user", handed(message, [{"role": "user", "content": "x"}])) is None

@@ -154,7 +154,7 @@ class Primary(_Metric):
 
 
 class Guardrail(_Metric):
-    """A metric that must not get worse than the control's by more than `margin`."""
+    """A metric that must not get worse than the control's by more than `margin`, in its own unit."""
 
     margin: Annotated[Real, Field(ge=0)]
     better: Literal["higher", "lower"] = "lower"

@@ -47,16 +47,12 @@ class _Open:
 
 
 class Exposures:
-    """Told of admissions, of prompts that have ended, and of HTTP answers that have.
+    """Told of admissions, of prompts that have ended, and of HTTP answers that have."""
 
-    count: told "exposure", "closed" or, for each line that the disk refused, "lost".
-    """
-
-    def __init__(self, folder: Path, count: Callable[[str], None] = lambda event: None) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = JsonLines(folder / LOG_FILE, files=_FILES)
         self._replica = os.environ.get(REPLICA) or socket.gethostname()
-        self._count = count
         self._open: dict[str, _Open] = {}
         self._lock = threading.Lock()
         self._refused = False
@@ -107,10 +103,8 @@ class Exposures:
         try:
             line = fields if fields.get("event") == "exposure" else Closing(timestamp=stamp(), **fields).fields()
             self._lines.put(line)
-            self._count(line["event"])
             self._refused = False
         except OSError as error:
-            self._count("lost")
             if not self._refused:
                 logger.error("trimtab: the exposure log cannot be written (%s); requests go on", error)
             self._refused = True

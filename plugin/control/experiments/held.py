@@ -77,7 +77,7 @@ def unit_key() -> UnitKey:
     try:
         return _key(os.environ.get(UNIT_KEY, ""))
     except TrimtabError as error:
-        raise StartupError(str(error)) from error
+        raise StartupError(f"experiments need a key: {error}") from error
 
 
 @functools.lru_cache(maxsize=2)
