@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trimtab.plugin.control.experiments.assign import assigned
 from trimtab.vectors.experiments import Closing, Exposure, Plan, UnitKey, read_lines, read_plan
 
 __all__ = ["PLAN", "exposures", "simulated"]
@@ -45,14 +46,17 @@ def exposures(requests: int) -> tuple[list[Exposure], Plan, str]:
 
 
 def simulated(plan: Plan, name: str, requests: int, seed: int = 0) -> Sequence[Exposure | Closing]:
-    """The log of a server that had this plan: units that come back some times, in random order, each in one arm."""
+    """The log of a server that had this plan: units that come back some times, in random order.
+
+    Each has the arm that the server gives it.
+    """
     rng, one, key = np.random.default_rng(seed), plan.experiments[name], UnitKey("simulated" * 4)
     units = rng.integers(0, max(1, requests // 4), requests)
-    weights = np.array([arm.weight for arm in one.arms.values()])
-    arm_of = rng.choice(len(weights), int(units.max()) + 1, p=weights / weights.sum())
     lines: list[Exposure | Closing] = []
     for number, unit in enumerate(units.tolist()):
-        arm = list(one.arms)[arm_of[unit]]
+        arm = assigned(plan, name, f"unit-{unit}", key)
+        if arm is None:
+            continue
         asked = one.arms[arm].profiles
         steered = asked[0] if asked else None
         when = datetime.fromtimestamp(_BEGAN + number, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
