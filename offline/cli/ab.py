@@ -93,11 +93,11 @@ def result(
     planned_units: Annotated[
         int | None, typer.Option(min=100, help="Units of all arms that are waited for. Default: the plan's.")
     ] = None,
-    profiles: Annotated[
+    registry: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Registry of profiles, from which relative doses are told.",
+            help="Folder of profiles, from which relative doses are told.",
             callback=a_folder("give the folder of --steering-profiles"),
         ),
     ] = None,
@@ -120,7 +120,7 @@ def result(
         planned_units=planned_units,
         by=decide,
     )
-    found = analysed(shown, closed, read_outcomes(outcomes, _pseudonym(unit_key)), design, _doses(profiles))
+    found = analysed(shown, closed, read_outcomes(outcomes, _pseudonym(unit_key)), design, _doses(registry))
     if run is not None:
         say(f"wrote {write_finding(run, slug(found.experiment), found)}")
         noted(run)
