@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from typer.testing import CliRunner, Result
 
 from tests.reliability.exposed import PLAN, simulated
 from trimtab.offline.cli.app import app
 from trimtab.offline.errors import DataError, SettingError
 from trimtab.offline.experiments import Outcomes, analysed, designed
+from trimtab.offline.experiments.sequence import half_width
 from trimtab.offline.findings import ArmFound, ExperimentFound, read_findings
 from trimtab.vectors.experiments import Closing, Exposure, Plan, UnitKey, read_plan
 
@@ -104,6 +106,28 @@ def test_every_look_narrows_and_the_last_one_is_what_is_said(found: ExperimentFo
     assert looks[-1].units == found.units
 
 
+def test_arms_share_the_false_alarms_at_every_look_and_guardrails_do_not(found: ExperimentFound) -> None:
+    """Two arms of three, so two thirds of the planned units, and half of the false alarms each."""
+    first, guard = arm(found, "a08").metrics[:2]
+    for one, alpha in ((first, 0.025), (guard, 0.05)):
+        assert one.sequence is not None
+        assert one.p is not None
+        assert one.difference is not None
+        error = abs(one.difference) / float(norm.isf(one.p / 2))
+        half = float(half_width(error, sum(one.units), 5000 * 2 / 3, alpha))
+        assert (one.sequence[1] - one.sequence[0]) / 2 == pytest.approx(half, rel=1e-3)
+
+
+def test_several_arms_have_joint_intervals_at_the_planned_size(found: ExperimentFound) -> None:
+    first, guard = arm(found, "a08").metrics[:2]
+    for one, times in ((first, 2.21), (guard, 1.96)):
+        assert one.fixed is not None
+        assert one.p is not None
+        assert one.difference is not None
+        error = abs(one.difference) / float(norm.isf(one.p / 2))
+        assert (one.fixed[1] - one.fixed[0]) / 2 == pytest.approx(times * error, rel=0.03)
+
+
 def test_the_trend_and_the_dose(found: ExperimentFound) -> None:
     assert [(one.alpha, one.dose) for one in found.arms] == [(0.0, 0.0), (0.4, 0.2), (0.8, 0.4)]
     assert found.trend is not None
@@ -180,6 +204,18 @@ def test_the_planned_size_decides_once_and_by_its_first_units(lines: Lines, plan
     again = found_in(more, read_plan(text), outcomes_of(shown(lines)), decide="planned")
     assert again.arms == late.arms
     assert again.counted["exposures logged twice, counted once"] == 10
+
+
+def test_of_two_arms_that_may_ship_the_better_one_is_named(lines: Lines, plan: Plan) -> None:
+    found = found_in(lines, plan, outcomes_of(shown(lines), {"control": 0.5, "a04": 0.1, "a08": 0.2}))
+    assert [arm(found, name).verdict for name in ("a04", "a08")] == ["ship", "ship"]
+    assert found.why[0].startswith("Ship a04.")
+
+
+def test_a_profile_s_own_strength_is_the_one_that_the_log_has(lines: Lines) -> None:
+    plan = read_plan(GUARDED.replace("{profile: weak-a, alpha: 0.8}", "weak-a"))
+    design = designed(shown(lines), plan)
+    assert [one.alpha for one in design.arms] == [0.0, 0.4, 0.8]
 
 
 def test_without_a_plan_the_log_says_which_arms_there_are(lines: Lines) -> None:
