@@ -188,7 +188,7 @@ def _plugins(allowed: str | None, ours: str) -> list[str]:
 def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: Path) -> None:
     from .compat.versions import check_vllm, installed_vllm
     from .config import PLUGIN_NAME, Live, server_args
-    from .control.begin import begin, share_keys, share_metrics
+    from .control.begin import begin, make_log_folder, share_keys, share_metrics
     from .control.sources import local_folder
     from .control.state import State
     from .errors import StartupError
@@ -225,6 +225,8 @@ def _serve(ours: argparse.Namespace, theirs: list[str], serving: Serving, home: 
     )
     state = State(live.state)
     begin(state, registry, live.desired, ours.steering_policy, live.experiments)
+    if live.exposures is not None:
+        make_log_folder(live.exposures)
     args.additional_config = steering["additional_config"]
     from vllm.entrypoints.cli.serve import ServeSubcommand
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from trimtab.vectors import Registry
@@ -18,7 +19,7 @@ from .policy import Policy, parse_policy
 from .policy.held import check_file
 from .state import State
 
-__all__ = ["begin", "share_keys", "share_metrics"]
+__all__ = ["begin", "make_log_folder", "share_keys", "share_metrics"]
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -65,6 +66,23 @@ def _plan(
     if policy is not None and (said := list(misnamed(policy, plan))):
         raise StartupError(f"the access policy names what is not there: {'; '.join(said)}")
     return data
+
+
+def make_log_folder(folder: Path) -> None:
+    """Make the folder of the exposure log, before a model is loaded.
+
+    Raises:
+        StartupError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StartupError(
+            f"the folder of the exposure log {folder.name} cannot be written ({error.strerror}); give "
+            "--steering-exposures a folder that the server's user can write"
+        ) from error
 
 
 def share_keys(file: Path | None) -> bool:

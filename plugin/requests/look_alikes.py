@@ -96,7 +96,7 @@ class Look:
         if self._spilled is not None and self._has_prompt:
             inner = (
                 '{"experiment": "NAME", "unit": "ID"}'
-                if "exp" in self._spilled
+                if "exp" in self._spilled.casefold()
                 else '{"profile": "NAME", "alpha": 0.8}'
             )
             form = f'"steering": {inner}'

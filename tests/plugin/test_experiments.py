@@ -94,7 +94,7 @@ def free(home: Path, model_folder: Path) -> Rolling:
 
 @pytest.fixture
 def governed(home: Path, model_folder: Path) -> Rolling:
-    files = {"experiments": home / "plan.yaml", "policy": home / "policy.yaml"}
+    files: dict[str, Any] = {"experiments": home / "plan.yaml", "policy": home / "policy.yaml"}
     return Rolling(home / "profiles", model_folder, home / "state", **files)
 
 
@@ -227,7 +227,7 @@ def test_who_takes_no_part_gets_the_default_and_is_not_logged(
     home: Path, model_folder: Path, more: dict[str, Any], gets: Any
 ) -> None:
     (home / "plan.yaml").write_text(plan(**more))
-    files = {"experiments": home / "plan.yaml", "policy": home / "policy.yaml"}
+    files: dict[str, Any] = {"experiments": home / "plan.yaml", "policy": home / "policy.yaml"}
     server = Rolling(home / "profiles", model_folder, home / "state", **files)
     for said, key in (({"experiment": "doses", "unit": "u"}, "team-a"), ({"unit": "u"}, "team-b")):
         assert given(server, said, key) == gets
@@ -236,7 +236,7 @@ def test_who_takes_no_part_gets_the_default_and_is_not_logged(
 
 def test_a_holdout_gets_the_default(home: Path, model_folder: Path) -> None:
     (home / "plan.yaml").write_text(plan().replace('{"seed": "l"}', '{"seed": "l", "holdout": 1.0}'))
-    files = {"experiments": home / "plan.yaml", "policy": home / "policy.yaml"}
+    files: dict[str, Any] = {"experiments": home / "plan.yaml", "policy": home / "policy.yaml"}
     server = Rolling(home / "profiles", model_folder, home / "state", **files)
     assert given(server, {"unit": "u"}, "team-b") == [DEFAULT, SAFE]
 
@@ -296,7 +296,7 @@ def test_no_line_holds_a_unit_or_a_text(free: Rolling, log: Exposures) -> None:
         ({"experiment": "doses"}, {"x_session_id": ["unit-of-mine"]}),
         ({"experiment": "doses"}, {"user": "unit-of-mine"}),
     ):
-        with served(free, said, **body):  # type: ignore[arg-type]
+        with served(free, said, **body):
             pass
     log.flush()
     text = log._lines.path.read_text()
@@ -431,10 +431,10 @@ def test_a_conversation_is_one_unit_however_long_it_gets() -> None:
     assert first == sourced("conversation", chat("hello", "hi", "how are you?"))
     assert first != sourced("conversation", chat("hullo", "hi", "how are you?"))
     said = [{"role": "user", "content": [{"type": "input_text", "text": "hello"}]}]
-    response = sourced("conversation", ResponsesRequest(model="m", input=said))
+    response = sourced("conversation", ResponsesRequest.model_validate({"model": "m", "input": said}))
     longer = [*said, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "and?"}]
-    assert response == sourced("conversation", ResponsesRequest(model="m", input=longer))
-    after = ResponsesRequest(model="m", input="and?", previous_response_id="resp_1")
+    assert response == sourced("conversation", ResponsesRequest.model_validate({"model": "m", "input": longer}))
+    after = ResponsesRequest.model_validate({"model": "m", "input": "and?", "previous_response_id": "resp_1"})
     assert sourced("conversation", after) is None
     assert sourced("conversation", SimpleNamespace(prompt="hello")) is None
 

@@ -22,7 +22,7 @@ from trimtab.plugin.http.told import SayWhatWasServed
 from trimtab.plugin.requests import decided
 from trimtab.plugin.requests.request import choose
 from trimtab.vectors import Registry
-from trimtab.vectors.asked import parse
+from trimtab.vectors.asked import parse, wish_of
 
 ANSWER = {"id": "1", "choices": [{"text": "é"}]}
 ASKED: list[tuple[Any, Any, dict[str, str]]] = [
@@ -43,7 +43,7 @@ ASKED: list[tuple[Any, Any, dict[str, str]]] = [
 
 def decide(asked: Any, registry: Registry) -> None:
     """As admission does."""
-    decided.once(parse(asked), lambda: choose(parse(asked), registry))
+    decided.once(wish_of(asked), lambda: choose(parse(asked), registry))
 
 
 @pytest.fixture

@@ -121,10 +121,13 @@ def read_lines(log: Path) -> Iterator[Exposure | Closing]:
 
 def _read_line(line: bytes, where: str) -> Iterator[Exposure | Closing]:
     try:
-        fields = json.loads(line) if len(line) <= _MOST_BYTES else None
-        kind = {"exposure": Exposure, "closed": Closing}.get(fields["event"])
-        if kind is not None:
-            yield kind.model_validate(fields)
+        if len(line) > _MOST_BYTES:
+            raise ValueError
+        fields: dict[str, Any] = json.loads(line)
+        if fields["event"] == "exposure":
+            yield Exposure.model_validate(fields)
+        elif fields["event"] == "closed":
+            yield Closing.model_validate(fields)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FormatError(f"{where}: is no line of an exposure log") from error
 

@@ -19,7 +19,7 @@ from trimtab.vectors.experiments import Experiment, Plan, UnitKey
 
 __all__ = ["arm_of", "assigned", "fraction", "ranges"]
 
-_BITS = 53  # of a float's fraction: each value is exact, and below 1
+_PARTS = 1 << 53  # what a float's fraction holds: each value is exact, and below 1
 
 
 def assigned(plan: Plan, name: str, unit: str, key: UnitKey) -> str | None:
@@ -58,4 +58,4 @@ def fraction(key: UnitKey, word: str, seed: str, unit: str) -> float:
         salt=seed.encode(),
         person=word.encode(),
     ).digest()
-    return (int.from_bytes(digest, "big") >> (64 - _BITS)) / 2**_BITS
+    return (int.from_bytes(digest, "big") >> 11) / _PARTS

@@ -124,7 +124,7 @@ def _print_explanation(policy: Policy, subject: str, found: Explanation, console
         console.print(f"served as asked: {_parts(own)}")
         console.print(f"added by the server: {_parts(found.enforced)}")
     for one in found.unknown:
-        console.print(f"[dim]not told without --profiles: {escape(one)}[/]")
+        console.print(f"[dim]not told here: {escape(one)}[/]")
 
 
 def _parts(parts: Sequence[Part]) -> str:

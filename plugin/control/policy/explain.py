@@ -47,12 +47,14 @@ class _Served:
 
 def explain(policy: Policy, subject: str | None, asks: Asks, registry: Registry | None) -> Explanation:
     """What a request of `subject` gets, None for one that is not known. registry: None where it is not at hand."""
-    name, _ = rule_of(policy, subject)
+    name, rule = rule_of(policy, subject)
     unknown: tuple[str, ...] = ()
     if registry is None:
         unknown = tuple(_untold(policy, asks))
         registry = _stand_ins(policy, subject, asks)
         policy = policy.model_copy(update={"limits": Limits(profiles=policy.limits.profiles, against_enforced=None)})
+    if rule.default is not None:
+        unknown += (f"the arm of experiment {rule.default.experiment!r}, for the units that take part in it",)
     try:
         return Explanation(name, decide(policy, subject, asks, _Served(registry)), unknown)
     except RequestError as error:
