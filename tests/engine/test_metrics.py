@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.engine.counted import grown, numbers
 from tests.engine.server import CHAT, MODEL_NAME, Server
 from tests.plugin.test_ops import EXPRESSIONS, asked
 from trimtab.plugin.requests.refused import REASONS
@@ -20,21 +20,6 @@ pytestmark = pytest.mark.engine
 
 ONE, OTHER = "coarse-last-all", "fine-last-answer"
 TURNS = [{"role": "user", "content": "what color is the car?"}]
-Numbers = dict[tuple[str, ...], float]
-
-
-def numbers(server: Server) -> Numbers:
-    """Every sample by its name and the values of its labels."""
-    return {
-        (sample.name, *(f"{label}={word}" for label, word in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(server.http.get("/metrics").text)
-        for sample in family.samples
-    }
-
-
-def grown(before: Numbers, after: Numbers) -> Numbers:
-    found = {name: value - before.get(name, 0.0) for name, value in after.items()}
-    return {name: value for name, value in found.items() if value}
 
 
 def of(name: str, profile: str, **more: str) -> tuple[str, ...]:

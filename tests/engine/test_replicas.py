@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from examples.tinyworld.study.prepare import write_folders
 from tests.engine.asking import caption, questions, yes_no
 from tests.engine.conftest import BOTH_WAYS, MIDDLE
+from tests.engine.counted import grown, numbers
 from tests.engine.engine import Engine
 from tests.engine.reference import Reference
 from tests.engine.server import CHAT, Server, body
@@ -140,7 +141,7 @@ def prefix_hits(server: Server) -> float:
 def test_both_engines_steer_and_all_api_processes_count_together(engine: Engine, replicas: Server) -> None:
     engine.forget()
     expected = [answer.text for answer in engine.ask(ASKS)]
-    before, counted = _finished_by_engine(replicas), replicas.counted()
+    before, counted, whole = _finished_by_engine(replicas), replicas.counted(), numbers(replicas)
     for rank in (0, 1):
         headers = {"X-data-parallel-rank": str(rank)}
         with ThreadPoolExecutor(len(ASKS)) as pool:
@@ -151,6 +152,11 @@ def test_both_engines_steer_and_all_api_processes_count_together(engine: Engine,
     asked = Counter(str(ask.steering or "none") for ask in ASKS)
     now = replicas.counted()
     assert {name: now[name] - counted.get(name, 0) for name in asked} == {name: 2 * n for name, n in asked.items()}
+    tokens = Counter[str]()
+    for (metric, *_), value in grown(whole, numbers(replicas)).items():
+        tokens[metric] += int(value)
+    assert tokens["trimtab_generated_tokens_total"] == tokens["vllm:generation_tokens_total"] > 0
+    assert tokens["trimtab_prompt_tokens_total"] == tokens["vllm:prompt_tokens_total"] > 0
 
 
 def test_no_request_fails_and_no_answer_mixes_versions_while_profiles_change(
@@ -218,9 +224,14 @@ def test_readiness_says_what_every_process_serves(replicas: Server, change: Call
     found = [httpx.get(replicas.http.base_url.join("/v1/steering/ready"), timeout=60) for _ in range(8)]
     assert {reply.status_code for reply in found} == {200}
     (same,) = {reply.text for reply in found}
-    assert found[0].json()["profiles"][LIVE]["active"] in same
+    active = found[0].json()["profiles"][LIVE]["active"]
+    assert active in same
+    shown = numbers(replicas)
+    assert shown["trimtab_profile_version", f"profile={LIVE}"] == int(active[:12], 16)
+    assert shown["trimtab_generation",] == found[0].json()["counter"]
     disabled = change("disable", reason="it is being looked at")
     assert disabled.status_code == 200
+    assert numbers(replicas)["trimtab_profile_disabled", f"profile={LIVE}"] == 1
     replies = [httpx.post(replicas.http.base_url.join(CHAT), json=body(SHORT[0].steered(LIVE)), timeout=60)
                for _ in range(8)]  # fmt: skip
     assert {reply.status_code for reply in replies} == {503}
@@ -264,7 +275,7 @@ def test_a_tuning_brings_its_candidates_and_takes_them_out_again(
     actions = Counter(
         line.partition("{")[2].rpartition("}")[0]
         for line in replicas.http.get("/metrics").text.splitlines()
-        if line.startswith("trimtab_changes_total")
+        if line.startswith("trimtab_changes_total") and not line.endswith(" 0.0")
     )
     assert 'action="unload",result="done"' in actions
 
