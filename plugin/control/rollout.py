@@ -43,7 +43,7 @@ _PATIENCE = 120.0  # seconds for all workers to load a version
 _PREFIX = re.compile(r"^(Call to \w+ method failed: |Worker failed with error '|\w+Error: )+")
 _SUFFIX = re.compile(r"', please check the stack trace above for the root cause$")
 _CHANGES = Counter("trimtab_changes", "Changes to what is served, by action and result.", ["action", "result"])
-for _action in ("stage", "activate", "serve", "unload", "disable", "enable", "policy"):
+for _action in ("stage", "activate", "serve", "unload", "disable", "enable", "policy", "experiments"):
     for _result in ("done", "nothing to do", "refused"):
         _CHANGES.labels(_action, _result)  # from zero on, so that the first one is an increase
 

@@ -14,8 +14,13 @@ from typing import Any
 
 from prometheus_client import Gauge
 
+from trimtab.vectors.errors import RequestError
+from trimtab.vectors.experiments import Plan
+
 from ..config import SteeringConfig
+from ..control.experiments.held import plan_in_force, unit_key
 from ..control.generation import Generation, Resident
+from ..control.policy import Policy
 from ..control.policy.held import policy_in_force, unmet
 from ..control.served import Served, observers, served
 from ..control.state import State
@@ -40,6 +45,12 @@ _DISABLED = Gauge(
     "trimtab_profile_disabled", "1 for a profile that is disabled.", ["profile"], multiprocess_mode="mostrecent"
 )
 _POLICY = Gauge("trimtab_policy_version", "Digest of the access policy's file.", multiprocess_mode="mostrecent")
+_EXPERIMENTS = Gauge(
+    "trimtab_experiments_version", "Digest of the plan of experiments.", multiprocess_mode="mostrecent"
+)
+_UNIT_KEY = Gauge(
+    "trimtab_unit_key_version", "Fingerprint of the key of the experiments' units.", multiprocess_mode="mostrecent"
+)
 _UNMET = Gauge(
     "trimtab_policy_unmet",
     "Profiles that the access policy adds and that are not served.",
@@ -79,5 +90,15 @@ class Versions:
         _GENERATION.set(generation.counter)
         _SERVED.set(number_of(generation.digest))
         _POLICY.set(number_of(generation.policy))
-        policy = None if self._config is None else policy_in_force(self._config, now.policy)
+        policy, plan = self._held(now)
         _UNMET.set(0 if policy is None else len(unmet(policy, now.registry)))
+        _EXPERIMENTS.set(number_of(plan and plan.digest))
+        _UNIT_KEY.set(number_of(plan and unit_key().fingerprint))
+
+    def _held(self, now: Served) -> tuple[Policy | None, Plan | None]:
+        if self._config is None:
+            return None, None
+        try:
+            return policy_in_force(self._config, now.policy), plan_in_force(self._config, now.experiments)
+        except RequestError:  # each request that needs them is told so; to be shown, they are not there
+            return None, None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,16 +17,23 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.plugin.policies import small_registry
+from tests.plugin.rolling import Rolling, run
+from tests.plugin.test_experiments import POLICY, plan
+from trimtab.plugin.control import served
 from trimtab.plugin.control.finished import About, Finish
 from trimtab.plugin.control.generation import Generation
 from trimtab.plugin.control.served import Served
 from trimtab.plugin.http import metrics
 from trimtab.plugin.http.versions import Versions, number_of
 from trimtab.plugin.requests.refused import REASONS, reason_of
-from trimtab.vectors import Profile
+from trimtab.vectors import ModelIdentity, Profile, save_profile
 from trimtab.vectors.dose import largest_dose
 from trimtab.vectors.errors import AlphaError, RequestError, UnknownProfileError
+from trimtab.vectors.experiments import UnitKey, read_plan
+from trimtab.vectors.experiments.unit import UNIT_KEY
 
+LABELS = {"profile", "experiment", "arm", "reason", "le", "rule", "outcome", "action", "result", "log"}
 FINISH = Finish("stop", 7, 3, 4, queue_s=0.1, first_token_s=0.3, per_token_s=0.02, e2e_s=1.0)
 
 
@@ -143,6 +153,41 @@ def test_what_is_served_is_shown_and_what_is_gone_is_zero(coarse: Profile, fine:
     assert value("trimtab_served_version") == int(both.unloaded("polite").digest[:12], 16)
 
 
+@pytest.fixture
+def _forgotten() -> Iterator[None]:
+    yield
+    served.observers.clear()
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_policy_plan_and_unit_key_are_shown_and_a_policy_that_cannot_be_read_as_none(
+    model: ModelIdentity, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(UNIT_KEY, "a unit key of thirty-two characters")
+    for profile in small_registry(model).values():
+        save_profile(profile, tmp_path / "profiles" / profile.name)
+    files = {name: tmp_path / f"{name}.yaml" for name in ("policy", "experiments")}
+    files["policy"].write_text(POLICY)
+    files["experiments"].write_text(plan())
+    server = Rolling(tmp_path / "profiles", model_folder, tmp_path / "state", **files)
+    Versions(server.vllm_config).begin()
+
+    def shown() -> list[float]:
+        return [value(f"trimtab_{name}") for name in ("policy_version", "experiments_version", "unit_key_version")]
+
+    key = int(UnitKey(os.environ[UNIT_KEY]).fingerprint[:12], 16)
+    policy = int(hashlib.sha256(POLICY.encode()).hexdigest()[:12], 16)
+    assert shown() == [policy, int(read_plan(plan()).digest[:12], 16), key]
+    assert value("trimtab_policy_unmet") == 0
+    run(server.rollout.unload("safe", "me"))
+    served.served(server.vllm_config)
+    assert value("trimtab_policy_unmet") == 1
+    broken = Generation.model_validate({**server.state.read().model_dump(), "counter": 9, "policy": "0" * 64})
+    server.state.publish(broken)
+    assert served.served(server.vllm_config) is not None  # what needs no policy is still told what is served
+    assert shown() == [int("0" * 12, 16), 0, 0]
+
+
 def test_buckets_are_those_of_vllm() -> None:
     if importlib.util.find_spec("vllm.v1.metrics.buckets") is None:
         pytest.skip("this vLLM does not name its buckets")
@@ -155,6 +200,10 @@ def test_buckets_are_those_of_vllm() -> None:
 CHILD = """
 import sys
 from trimtab.plugin.http import metrics, versions
+from tests.plugin.policies import small_registry
+from tests.plugin.rolling import Rolling, run
+from tests.plugin.test_experiments import POLICY, plan
+from trimtab.plugin.control import served
 from trimtab.plugin.control.finished import About, Finish
 metrics.announce([])
 metrics.count_finish(About((), "e", "control"), Finish("stop", 7, 3, 4, first_token_s=0.3))
@@ -204,5 +253,5 @@ def test_metrics_keep_the_customs_of_prometheus(page: str) -> None:
         assert family.name.startswith("trimtab_")
         for sample in family.samples:
             assert family.type != "counter" or sample.name.endswith("_total"), sample.name
-            assert set(sample.labels) <= {"profile", "experiment", "arm", "reason", "le", "rule", "outcome"}
+            assert set(sample.labels) <= LABELS
         assert "timestamp" not in family.name or family.name.endswith("_seconds")
