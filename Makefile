@@ -76,6 +76,8 @@ conformance: install
 	$(BIN)/python -m tests.conformance.run
 
 # It goes on where it was ended, and runs again only what has changed since. PART="fuzz doors" runs some parts alone.
+PART ?=
+
 reliability: install
 	$(BIN)/python -m tests.reliability.run $(foreach name,$(PART),--part $(name))
 

@@ -34,7 +34,7 @@ LIST = "[]"
 """A step of a path: into a list."""
 
 _DEEPEST = 6  # steps that are taken
-_PROMPTS = frozenset({"messages", "prompt", "input"})
+_PROMPTS = frozenset({"messages", "prompt", "input", "query", "items", "state", "token_ids"})  # of all that generate
 _INNER = ("profile", "alpha", "experiment")
 _FIELD_HERE = f"write the top-level field {FIELD!r} of {CHAT_ROUTE}"
 _BEFORE = frozenset({"x", "vllm", "openai"})  # words that a header of a product's own begins with

@@ -80,7 +80,7 @@ def test_a_field_of_one_of_a_list_is_refused(data: Any, place: str, key: str) ->
 
 
 @pytest.mark.parametrize("key", ["profile", "alpha", "Profile", "profiles", "profil", "alhpa", "alphas", "ALPHA"])
-@pytest.mark.parametrize("prompt", ["messages", "prompt", "input"])
+@pytest.mark.parametrize("prompt", ["messages", "prompt", "input", "query", "items", "state", "token_ids"])
 def test_a_part_of_the_field_beside_a_prompt_is_refused(key: str, prompt: str) -> None:
     for data in ({key: "x", prompt: "y"}, {prompt: "y", key: 1}):
         with pytest.raises(RequestError, match=r'write "steering": \{"profile": "NAME", "alpha": 0.8\}') as caught:

@@ -12,7 +12,7 @@ from tests.reliability.served import ADMIN, CONSUMER, KEYS, key_of, question
 from tests.reliability.words import HELD, WEAK, WORDS
 from trimtab.plugin.http.routes import BATCH, CHAT, COMPLETIONS, MESSAGES, RESPONSES, STEERED
 
-_ALPHAS = st.one_of(
+_ALPHAS: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([0, 1, -1, 0.0, -0.0, 0.5, 2, 1e-30, 1e-46, 1.0000001, 1e308, True, "0", None, [], "1.0"]),
     st.floats(allow_nan=False, allow_infinity=False),
 )

@@ -107,7 +107,9 @@ def _forms(digest: str) -> list[tuple[str, dict[str, Any], dict[str, str], str]]
         "spilled": dict(one),
         "a model's name and another": {"model": model, "steering": "say-both"},
     }
-    found = [(name, sent, {}, "") for name, sent in fields.items()]
+    found: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
+        (name, sent, {}, "") for name, sent in fields.items()
+    ]
     return [*found, ("a header", {}, {"X-Steering": _NAME}, ""), ("a query", {}, {}, f"?steering={_NAME}")]
 
 

@@ -129,7 +129,8 @@ def _read_only(server: Shared, disk: SmallDisk, wrong: list[str]) -> dict[str, A
 
 
 def _start_on(state: Path, server: Shared) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "serve.py", MODEL, "--steering-profiles", server.profiles, "--steering-state", state]
+    options = ("--steering-profiles", str(server.profiles), "--steering-state", str(state))
+    command = [sys.executable, "serve.py", str(MODEL), *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 

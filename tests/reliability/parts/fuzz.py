@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from tests.reliability.mutations import MANIFEST, MUTATIONS, TENSORS, Folder
@@ -100,8 +101,11 @@ def _read(folder: Path) -> _Original:
 
 def _profiles() -> list[Profile]:
     model = ModelIdentity(architecture="Llama", hidden_size=4, num_layers=3, fingerprint="sampled-sha256:" + "0f" * 32)
-    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
-    layers = {1: (rows, -rows), 2: (rows[:2], rows[:2] / 3)}
+    rows: npt.NDArray[np.float32] = np.arange(12, dtype=np.float32).reshape(3, 4)
+    layers: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {
+        1: (rows, -rows),
+        2: (rows[:2], rows[:2] / 3),
+    }
     coarse = [SteeringVector(2, np.array([1.0, -2.0, 0.5, 0.0])), SteeringVector(0, np.array([0.0, 0.0, 3.0, 4.0]))]
     range_ = AlphaRange(default=1.0, min=-1.0, max=1.5)
     gate = Gate(limits={1: (1.0, None, 3.0)}, max_distance=2.5)

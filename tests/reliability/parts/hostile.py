@@ -19,7 +19,8 @@ import httpx
 from tqdm import tqdm
 
 from tests.engine.server import CHAT, MODEL_NAME
-from tests.reliability.served import ADMIN, KEY_HEADER, Shared, asking, policy, shared
+from tests.reliability.served import ADMIN, Shared, asking, policy, shared
+from trimtab.plugin.http.admin import KEY_HEADER
 from trimtab.plugin.http.routes import COMPLETIONS, INVOCATIONS, MESSAGES, RESPONSES
 
 _MB64 = 64 << 20

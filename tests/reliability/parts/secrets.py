@@ -17,8 +17,9 @@ import psutil
 from tqdm import tqdm
 
 from tests.engine.server import MODEL_NAME
-from tests.reliability.served import ADMIN, KEY_HEADER, KEYS, Shared, asking, policy, shared, until
+from tests.reliability.served import ADMIN, KEYS, Shared, asking, policy, shared, until
 from tests.reliability.words import HELD, WEAK
+from trimtab.plugin.http.admin import KEY_HEADER
 from trimtab.plugin.http.routes import STEERED
 
 _WRONG = {
