@@ -17,10 +17,13 @@ from trimtab.vectors.errors import RequestError
 
 from ..requests.look_alikes import LIST, Look, looks_in
 
-__all__ = ["MOST_PARTS", "TURN_PARTS", "KeyReader"]
+__all__ = ["MOST_DEPTH", "MOST_PARTS", "TURN_PARTS", "KeyReader"]
 
 MOST_PARTS = 1_000_000
 """Strings, lists and objects that a body may have. Long prompts and pictures are one string each."""
+
+MOST_DEPTH = 500
+"""How deep lists and objects may stand in each other. At about twice that, Python's parser ends a route with a 500."""
 
 TURN_PARTS = 1000
 """After how many of them other requests have their turn: a few milliseconds."""
@@ -61,7 +64,7 @@ class KeyReader:
         """Read the next piece, and yield whenever others should have their turn: every TURN_PARTS parts.
 
         Raises:
-            RequestError: the body has more than MOST_PARTS parts.
+            RequestError: the body has more than MOST_PARTS parts, or more than MOST_DEPTH levels.
         """
         if not self._started:
             self._head += data
@@ -180,6 +183,10 @@ class KeyReader:
         if self._depth == len(self._open) and (inside := self._path_inside(is_list)) is not None:
             self._open.append((inside, is_list))
         self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise RequestError(
+                f"the body has more than {MOST_DEPTH} lists and objects in each other; send a flatter one", param="body"
+            )
         self._key = None
 
     def _path_inside(self, is_list: bool) -> _Path | None:

@@ -59,3 +59,9 @@ def test_a_profile_in_the_header_reaches_the_serving_class(client: TestClient) -
 
 def test_a_header_beside_a_profile_in_the_model_is_refused(client: TestClient) -> None:
     assert model_of(client, "base:polite", "adapter") == "model"  # the field at fault
+
+
+def test_a_body_of_countless_levels_is_refused(client: TestClient) -> None:
+    deep = b'{"model": "base", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    answer = client.post("/invocations", content=deep, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (413, "body")

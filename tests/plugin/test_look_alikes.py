@@ -213,6 +213,14 @@ def test_what_is_not_ours_may_be_written_twice(body: bytes) -> None:
     assert read(body, []) is None
 
 
+def test_a_body_of_countless_levels_is_not_read_on() -> None:
+    for opens, closes in ((b"[", b"]"), (b'{"a":', b"}")):
+        assert read(opens * keys.MOST_DEPTH + b"1" + closes * keys.MOST_DEPTH, []) is None
+        with pytest.raises(RequestError, match="more than 500 lists and objects in each other"):
+            read(opens * (keys.MOST_DEPTH + 1), [])
+    assert read(b'{"messages": [' + b"[[{}]]," * 1000 + b"[]]}", []) is None  # one after the other
+
+
 def test_a_body_of_countless_parts_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "MOST_PARTS", 1000)
     assert read(b'{"a": [' + b"1," * 10_000 + b"1]}", []) is None

@@ -7,6 +7,7 @@ import json
 import random
 import struct
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 Folder = dict[str, bytes]
@@ -90,7 +91,7 @@ def manifest(folder: Folder, rng: random.Random) -> Folder:
     text = json.dumps(value)
     if rng.randrange(12) == 0:  # a key twice
         key = rng.choice(list(value))
-        text = text[:-1] + f", {json.dumps(key)}: {json.dumps(rng.choice(_VALUES))}}}"
+        text = text[:-1] + f", {json.dumps(key)}: {json.dumps(deepcopy(rng.choice(_VALUES)))}}}"
     return {**folder, MANIFEST: text.encode()}
 
 
@@ -141,7 +142,7 @@ def _change(value: Any, rng: random.Random) -> None:
         value = value[rng.choice(inner)]
     kind = rng.randrange(5)
     if not keys or kind == 0:
-        new = rng.choice(_VALUES)
+        new = deepcopy(rng.choice(_VALUES))
         if isinstance(value, dict):
             value[rng.choice(("extra", "alpha", "1", "2", "limits", "shares", "layers.1.vector"))] = new
         else:
@@ -155,4 +156,4 @@ def _change(value: Any, rng: random.Random) -> None:
     elif kind == 3 and isinstance(value, dict):
         value[rng.choice((f"{key} ", str(key).upper(), f"0{key}", "ключ"))] = value.pop(key)
     else:
-        value[key] = rng.choice(_VALUES)
+        value[key] = deepcopy(rng.choice(_VALUES))
