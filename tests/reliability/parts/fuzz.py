@@ -9,6 +9,7 @@ trimtab's own: none.
 from __future__ import annotations
 
 import random
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,19 @@ from trimtab.vectors.errors import ProfileError
 from trimtab.vectors.profile import named_tensors
 
 WHOLE = 100_000
+_MEMORY = Path("/dev/shm")
 _SHOWN = 20
 
 
 def run(work: Path, share: float) -> dict[str, Any]:
-    folder = work / "fuzz"
+    # In memory where that can be: each mutation is written, and a disk would be most of the time.
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else work) as folder:
+        return _run(Path(folder), round(WHOLE * share))
+
+
+def _run(folder: Path, count: int) -> dict[str, Any]:
     originals = [_read(save_profile(profile, folder / "whole" / profile.name)) for profile in _profiles()]
-    count, tally, wrong = round(WHOLE * share), Counter[str](), []
+    tally, wrong = Counter[str](), []
     for number in tqdm(range(count), "fuzz", mininterval=5):
         rng = random.Random(number)
         original = rng.choice(originals)
