@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from trimtab.vectors.experiments import Closing, Exposure
 
 from ..errors import DataError
@@ -144,8 +142,12 @@ def _trend(arms: Sequence[ArmFound], design: Design) -> TrendFound | None:
         return None
     if len({one.profile for one in design.arms if one.profile is not None}) > 1:
         return None
-    columns = [(one.alpha, one.value, one.error, one.measured) for one in arms]
-    found = trend(*(np.array(one, np.float64) for one in zip(*columns, strict=True)))
+    found = trend(
+        [one.alpha or 0.0 for one in arms],
+        [one.value or 0.0 for one in arms],
+        [one.error or 0.0 for one in arms],
+        [one.measured for one in arms],
+    )
     return None if found is None else TrendFound(slope=found.slope, low=found.low, high=found.high, p=found.p)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from .effect import Effect, against_control, effect
 from .metrics import SPEED, Metric, Rows, column_of
 from .sequence import half_width
 from .units import Units
-from .verdict import Interval, guarded, primary
+from .verdict import Interval, State, guarded, primary
 
 __all__ = ["LOOKS", "Compared", "looked"]
 
@@ -136,9 +135,7 @@ def looked(column: Column, arm: npt.NDArray[np.int64], place: int) -> Iterator[t
             yield int(count), one
 
 
-def _state(
-    metric: Metric, interval: Interval | None
-) -> Literal["better", "worse", "open", "safe", "broken", "unclear"]:
+def _state(metric: Metric, interval: Interval | None) -> State:
     if metric.margin is None:
         return primary(interval, metric.better)
     return guarded(interval, metric.better, metric.margin)

@@ -126,19 +126,22 @@ def column_of(metric: Metric, units: Units, outcomes: Rows, log: Rows) -> tuple[
     of = rows.of[given]
     lines = np.bincount(of, minlength=count)
     chosen = lines > 0
-    numerator = np.bincount(of, values[given], count)[chosen]
+    numerator = _sums(of, values[given], count)[chosen]
     before = _before(rows, metric.name, count)
     if below is None:
         return chosen, Column(numerator / lines[chosen], before=None if before is None else before[chosen])
-    below_before = None if metric.denominator == LINES else _before(rows, metric.denominator or "", count)
-    if below_before is None:
-        before = None  # a ratio's pre-period is a ratio too
+    # Of a ratio whose denominator has no pre-period, that of the metric alone explains something as well.
+    below_before = _before(rows, metric.denominator or "", count)
     return chosen, Column(
         numerator,
-        np.bincount(of, below[given], count)[chosen],
+        _sums(of, below[given], count)[chosen],
         None if before is None else before[chosen],
         None if before is None or below_before is None else below_before[chosen],
     )
+
+
+def _sums(of: npt.NDArray[np.int64], values: Float64, count: int) -> Float64:
+    return np.asarray(np.bincount(of, values, count), np.float64)
 
 
 def _named(rows: Rows, name: str, outcomes: Rows, log: Rows) -> Float64:
@@ -156,7 +159,7 @@ def _before(rows: Rows, name: str, count: int) -> Float64 | None:
     given = ~np.isnan(values)
     lines = np.bincount(rows.of[given], minlength=count)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.bincount(rows.of[given], values[given], count) / lines)
+        return _sums(rows.of[given], values[given], count) / lines
 
 
 def _served(name: str, closing: Closing) -> float:

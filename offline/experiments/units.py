@@ -40,7 +40,7 @@ class Units:
     exposures: list[Exposure]
     of: Int64
     closings: Mapping[str, Closing]
-    counted: Mapping[str, int]
+    counted: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,7 +63,8 @@ class Units:
     def per_arm(self, chosen: npt.NDArray[np.bool_] | None = None) -> list[int]:
         """Units by arm; chosen: bool [N], of these only."""
         arm = self.arm if chosen is None else self.arm[chosen]
-        return np.bincount(arm, minlength=len(self.arms)).tolist()
+        counts: list[int] = np.bincount(arm, minlength=len(self.arms)).tolist()
+        return counts
 
 
 def units_of(

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-__all__ = ["Guarded", "Interval", "Primary", "Verdict", "decide", "guarded", "primary", "together"]
+__all__ = ["Guarded", "Interval", "Primary", "State", "Verdict", "decide", "guarded", "primary", "together"]
 
 Interval = tuple[float, float]
 Better = Literal["higher", "lower"]
 Primary = Literal["better", "worse", "open"]
 Guarded = Literal["safe", "broken", "unclear"]
+State = Literal["better", "worse", "open", "safe", "broken", "unclear"]
 Verdict = Literal["ship", "stop", "undecided"]
 
 
@@ -39,7 +40,7 @@ def guarded(interval: Interval | None, better: Better, margin: float) -> Guarded
 
 
 def decide(
-    mismatch: bool, main: Primary, guardrails: Mapping[str, Guarded], full: bool, waiting: bool = False
+    mismatch: bool, main: State, guardrails: Mapping[str, State], full: bool, waiting: bool = False
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict on one arm and its reasons, each a sentence.
 

@@ -154,6 +154,18 @@ def test_lost_exposures_leave_all_undecided_and_say_where(lines: Lines, plan: Pl
     assert any("replica replica-1" in hint for hint in found.hints)
 
 
+def test_lost_exposures_are_seen_where_as_many_outcomes_of_each_arm_came(lines: Lines, plan: Plan) -> None:
+    lost = {one.unit for one in shown(lines) if one.assigned == "a08" and int(one.unit[:2], 16) < 80}
+    kept = [one for one in lines if not isinstance(one, Exposure) or one.unit not in lost]
+    first = {name: {one.unit: None for one in shown(kept) if one.assigned == name} for name in RATE}
+    few = {unit for units in first.values() for unit in list(units)[:300]}
+    found = found_in(kept, plan, outcomes_of([one for one in shown(kept) if one.unit in few]))
+    assert [one.measured for one in found.arms] == [300, 300, 300]
+    assert found.missing > 0.9
+    assert found.mismatch < 0.001
+    assert {one.verdict for one in found.arms[1:]} == {"undecided"}
+
+
 def test_lost_outcomes_leave_all_undecided_too(lines: Lines, plan: Plan) -> None:
     kept = [one for i, one in enumerate(shown(lines)) if one.assigned != "a08" or i % 3]
     kept = [one for one in kept if one.assigned != "a08" or int(one.unit[:2], 16) > 80]

@@ -12,13 +12,16 @@ from trimtab.offline.experiments.columns import Column, per_unit
 from trimtab.offline.experiments.effect import FEWEST, against_control, effect
 
 Float64 = npt.NDArray[np.float64]
+COUNTS = np.arange(1, 101).astype(np.float64)
+CONSTANT = np.asarray(0.1 * COUNTS, np.float64), COUNTS
+"""A ratio that is 0.1 for every unit."""
 Z = 1.959963984540054
 
 
 def drawn(seed: int, units: int = 400, rate: float = 0.3) -> Column:
     """Requests of each unit, how many of them count, and the same rate before, which is like the later one."""
     rng = np.random.default_rng(seed)
-    requests = 1.0 + rng.poisson(4, units)
+    requests = (1 + rng.poisson(4, units)).astype(np.float64)
     own = np.clip(rate + rng.normal(0, 0.1, units), 0, 1)
     return Column(rng.binomial(requests.astype(int), own).astype(float), requests, own, np.ones(units))
 
@@ -150,7 +153,7 @@ def test_where_zero_lies_changes_no_difference(moved: float) -> None:
     [
         Column(np.ones(FEWEST - 1)),
         Column(np.full(100, 7.0)),
-        Column(0.1 * np.arange(1, 101), np.arange(1.0, 101)),
+        Column(*CONSTANT),
         Column(np.zeros(100), np.zeros(100)),
     ],
     ids=["too few", "all the same", "all the same ratio", "nothing to divide by"],

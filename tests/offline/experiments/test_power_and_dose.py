@@ -43,16 +43,16 @@ def test_a_pre_period_saves_units() -> None:
 @pytest.mark.parametrize(
     ("column", "effect", "said"),
     [
-        (Column(np.arange(10.0)), 1.0, "too few"),
+        (Column(np.arange(10).astype(np.float64)), 1.0, "too few"),
         (Column(np.full(100, 2.0)), 1.0, "same value"),
-        (Column(np.arange(100.0)), 0.0, "effect of 0"),
+        (Column(np.arange(100).astype(np.float64)), 0.0, "effect of 0"),
     ],
 )
 def test_what_nothing_can_be_planned_by_is_refused(column: Column, effect: float, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         units_needed(column, effect)
     with pytest.raises(SettingError, match="too few"):
-        smallest_effect(Column(np.arange(100.0)), 50)
+        smallest_effect(Column(np.arange(100).astype(np.float64)), 50)
 
 
 def test_a_trend_is_the_regression_on_all_units() -> None:
