@@ -239,8 +239,8 @@ def _show(found: ExperimentFound) -> None:
     )
     typer.echo(f"Sample ratio: p = {found.mismatch:.2g} of units, {found.missing:.2g} of units with a value.")
     if found.trend is not None:
-        one = found.trend
-        typer.echo(f"Trend per 1 of alpha: {one.slope:.4g} ({one.low:.4g} to {one.high:.4g}), p = {one.p:.2g}.")
+        slope = found.trend
+        typer.echo(f"Trend per 1 of alpha: {slope.slope:.4g} ({slope.low:.4g} to {slope.high:.4g}), p = {slope.p:.2g}.")
     for name, count in found.counted.items():
         typer.echo(f"{name}: {count:,}")
     for sentence in found.hints:

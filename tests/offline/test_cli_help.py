@@ -18,7 +18,7 @@ def trimtab(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def subcommands(command: typer.core.TyperCommand | typer.core.TyperGroup) -> Iterable[tuple[str, Any]]:
+def subcommands(command: Any) -> Iterable[tuple[str, Any]]:
     return command.commands.items() if isinstance(command, typer.core.TyperGroup) else ()
 
 
@@ -51,7 +51,7 @@ def test_an_option_means_the_same_in_every_command() -> None:
     meanings: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     takers: dict[str, list[str]] = defaultdict(list)
     inner = {f"{outer} {name}": command for outer, one in group.commands.items() for name, command in subcommands(one)}
-    for name, command in (group.commands | inner).items():
+    for name, command in {**group.commands, **inner}.items():
         for option in command.params:
             if isinstance(option, typer.core.TyperOption):
                 spelling = option.opts[0]
