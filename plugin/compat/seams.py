@@ -347,6 +347,29 @@ SEAMS = (
         "wrapped",
         "requests.fields",
     ),
+    # Where a request says whose it is.
+    Seam(
+        f"{_CHAT}/protocol.py",
+        "ChatCompletionRequest",
+        "user session_id messages",
+        "read",
+        "control.experiments.units",
+    ),
+    Seam(
+        "entrypoints/openai/responses/protocol.py",
+        "ResponsesRequest",
+        "user session_id input instructions previous_response_id",
+        "read",
+        "control.experiments.units",
+    ),
+    Seam(
+        "entrypoints/openai/completion/protocol.py",
+        "CompletionRequest",
+        "user session_id",
+        "read",
+        "control.experiments.units",
+    ),
+    Seam("entrypoints/anthropic/protocol.py", "AnthropicMessagesRequest", "metadata", "read", "requests.fields"),
     # The first thing that each serving class does with a request, where a profile is read from the model's name.
     Seam("entrypoints/serve/engine/serving.py", "BaseServing", "_check_model", "wrapped", "requests.model_names"),
     Seam("entrypoints/serve/engine/serving.py", "BaseServing", "models", "read", "requests.model_names"),

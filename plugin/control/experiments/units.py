@@ -7,6 +7,9 @@ conversation    the beginning of a chat, up to its first message of a user. It s
                 turns again, and is the same for all who begin alike
 
 None of them is one turn of a conversation: the answers before it would be of other arms.
+
+Leans on the request classes of vllm/entrypoints/openai/{chat_completion, completion, responses}/protocol.py (0.29 to
+0.32).
 """
 
 from __future__ import annotations
