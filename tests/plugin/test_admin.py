@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from tests.plugin.rolling import Rolling, version
@@ -247,6 +248,12 @@ def test_a_line_that_the_disk_refuses_leaves_no_half(tmp_path: Path) -> None:
     log.path.chmod(0o400)
     log.path.rename(tmp_path / "kept")
     log.path.mkdir()
+
+    def failed() -> float:
+        return REGISTRY.get_sample_value("trimtab_log_failures_total", {"log": "x"}) or 0.0
+
+    before_it = failed()
     with pytest.raises(OSError, match="directory"):
         log.write(event="second")
+    assert failed() == before_it + 1
     assert (tmp_path / "kept").read_bytes() == before

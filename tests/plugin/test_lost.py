@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vllm.exceptions import GenerationError
 from vllm.outputs import CompletionOutput, RequestOutput
 
+from trimtab.plugin.requests import lost
 from trimtab.plugin.requests.lost import LOST, raise_if_lost
 from trimtab.plugin.requests.request import Part, Steering
 from trimtab.plugin.steps.decisions import SteeredRequest
@@ -94,12 +95,14 @@ def test_outputs_of_any_other_request_come_as_they_are(reason: tuple[str, str | 
     assert asyncio.run(read(served)) == served.outputs
 
 
-def test_a_lost_request_is_an_error_that_says_so() -> None:
-    served = Served((None, None), ("error", LOST))
+def test_a_lost_request_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    served, told = Served((None, None), ("error", LOST)), []
+    monkeypatch.setattr(lost, "observers", [lambda: told.append(1)])
     with pytest.raises(GenerationError, match="the steering of this request was lost") as raised:
         asyncio.run(read(served))
     assert raised.value.status_code == 500
     assert served.closed
+    assert told == [1]
 
 
 def test_the_engine_hears_at_once_of_a_client_that_leaves() -> None:
