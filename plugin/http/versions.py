@@ -84,16 +84,16 @@ class Versions:
         self._shown.update(generation.profiles, generation.disabled)
         for name in self._shown:
             one = generation.profiles.get(name, _NOBODY)
-            _ACTIVE.labels(name).set(number_of(one.active and one.active.digest))
-            _STAGED.labels(name).set(number_of(one.other and one.other.digest))
+            _ACTIVE.labels(name).set(number_of(one.active.digest if one.active else None))
+            _STAGED.labels(name).set(number_of(one.other.digest if one.other else None))
             _DISABLED.labels(name).set(name in generation.disabled)
         _GENERATION.set(generation.counter)
         _SERVED.set(number_of(generation.digest))
         _POLICY.set(number_of(generation.policy))
         policy, plan = self._held(now)
         _UNMET.set(0 if policy is None else len(unmet(policy, now.registry)))
-        _EXPERIMENTS.set(number_of(plan and plan.digest))
-        _UNIT_KEY.set(number_of(plan and unit_key().fingerprint))
+        _EXPERIMENTS.set(number_of(plan.digest if plan else None))
+        _UNIT_KEY.set(number_of(unit_key().fingerprint if plan else None))
 
     def _held(self, now: Served) -> tuple[Policy | None, Plan | None]:
         if self._config is None:

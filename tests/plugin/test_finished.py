@@ -19,6 +19,7 @@ from trimtab.plugin.control import finished
 from trimtab.plugin.control.finished import About, Finish
 
 PROMPT = 7
+_STATS: Any = IterationStats  # it has no types
 ABOUT = About((), experiment="e", variation="v", exposure_id="exp-1")
 
 
@@ -61,7 +62,7 @@ class Front:
     def step(self, name: str, tokens: int, finish: FinishReason | None = None, at: float = 0.0, **more: Any) -> None:
         """The output of one step of the engine."""
         output = EngineCoreOutput(request_id=name, new_token_ids=[5] * tokens, finish_reason=finish, **more)
-        stats = IterationStats() if self.processor.log_stats else None
+        stats = _STATS() if self.processor.log_stats else None
         self.processor.process_outputs([output], at, stats)
 
     def begin(self, name: str, cached: int = 0) -> None:

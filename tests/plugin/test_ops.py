@@ -36,7 +36,7 @@ def labels_by_metric() -> dict[str, set[str]]:
     """The metrics of trimtab, as queries spell them, with their labels."""
     for module in ("http.metrics", "http.versions", "control.audit", "control.rollout", "control.refresh"):
         importlib.import_module(f"trimtab.plugin.{module}")
-    found = {}
+    found: dict[str, set[str]] = {}
     for metric in {id(metric): metric for metric in REGISTRY._names_to_collectors.values()}.values():
         name, kind = getattr(metric, "_name", ""), getattr(metric, "_type", "")
         if name.startswith("trimtab_"):
