@@ -170,7 +170,7 @@ SEAMS = (
     Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_hash", "read", "engine"),
     Seam("multimodal/inputs.py", "MultiModalFeatureSpec", "mm_position", "read", "requests.admission"),
     Seam("multimodal/inputs.py", "PlaceholderRange", "offset length is_embed", "read", "requests.positions"),
-    Seam("exceptions.py", "VLLMValidationError", "parameter", "called", "requests.admission requests.fields"),
+    Seam("exceptions.py", "VLLMValidationError", "parameter", "called", "requests.admission"),
     Seam("exceptions.py", "GracefulHTTPError", "", "called", "requests.admission"),
     Seam("exceptions.py", "VLLMNotFoundError", "", "called", "http.doors"),
     # The cached blocks that it may share: looked up where it is defined, and imported by name elsewhere.
