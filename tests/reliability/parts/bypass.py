@@ -10,6 +10,7 @@ and headers. bypassed: answers without it: none. errors: 5xx: none.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from tests.reliability.answers import said
 from tests.reliability.attempts import Attempt, attempts
 from tests.reliability.served import Shared, policy, shared
 from tests.reliability.words import HELD, WORDS
+from trimtab.plugin.http.routes import RESPONSES
 
 WHOLE = 10_000
 _AT_ONCE = 12
@@ -85,7 +87,20 @@ def _some(number: int, count: int) -> list[Attempt]:
 def _send(server: Shared, attempt: Attempt) -> httpx.Response:
     headers = [("Content-Type", "application/json"), *attempt.headers]
     sent = [(name.encode(), value.encode()) for name, value in headers]
-    return server.http.post(attempt.path, content=json.dumps(attempt.body), headers=sent)
+    reply = server.http.post(attempt.path, content=json.dumps(attempt.body), headers=sent)
+    if attempt.path == RESPONSES and reply.status_code == 200 and not attempt.body.get("stream"):
+        return _ended(server, reply)
+    return reply
+
+
+def _ended(server: Shared, reply: httpx.Response) -> httpx.Response:
+    """The answer to a request that was to run in the background, with the headers of the first one."""
+    last = reply
+    while last.json()["status"] in ("queued", "in_progress"):
+        time.sleep(0.1)
+        last = server.http.get(f"{RESPONSES}/{reply.json()['id']}")
+        last.headers.update({name: value for name, value in reply.headers.items() if name.startswith("x-steering")})
+    return last
 
 
 def _judge(attempt: Attempt, reply: httpx.Response, digest: str) -> str:

@@ -109,7 +109,7 @@ def _read(folder: Path) -> _Original:
 def _profiles() -> list[Profile]:
     model = ModelIdentity(architecture="Llama", hidden_size=4, num_layers=3, fingerprint="sampled-sha256:" + "0f" * 32)
     rows: npt.NDArray[np.float32] = np.arange(12, dtype=np.float32).reshape(3, 4)
-    layers: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {
+    layers: dict[int, tuple[npt.ArrayLike, npt.ArrayLike]] = {
         1: (rows, -rows),
         2: (rows[:2], rows[:2] / 3),
     }
