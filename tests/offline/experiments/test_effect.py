@@ -86,6 +86,18 @@ def test_a_pre_period_narrows_the_interval_by_what_it_explains_and_moves_no_expe
     assert np.var(differences) / np.var(plain) == pytest.approx(0.36, abs=0.12)
 
 
+def test_a_pre_period_narrows_the_joint_intervals_too() -> None:
+    rng = np.random.default_rng(3)
+    before = rng.normal(size=(3, 500))
+    after = 0.8 * before + 0.6 * rng.normal(size=(3, 500))
+    control, *arms = (Column(y, None, x) for y, x in zip(after, before, strict=True))
+    widths = [
+        [high - low for low, high in against_control(one, dict(zip("ab", others, strict=True))).values()]
+        for one, others in ((control, arms), (control.without_before(), [arm.without_before() for arm in arms]))
+    ]
+    assert np.divide(*widths) == pytest.approx([0.6, 0.6], abs=0.05)
+
+
 def test_units_without_a_pre_period_stay_in() -> None:
     a, b = drawn(0), drawn(1)
     assert a.before is not None
