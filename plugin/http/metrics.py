@@ -78,7 +78,9 @@ class _Series(NamedTuple):
 def _series(*who: str) -> _Series:
     for end in _ENDS:
         _FINISHED.labels(*who, end)  # from zero on, so that the first one is an increase
-    return _Series(*(metric.labels(*who) for metric in (_PROMPT, _CACHED, _GENERATED, _FIRST, _EACH)))
+    return _Series(
+        _PROMPT.labels(*who), _CACHED.labels(*who), _GENERATED.labels(*who), _FIRST.labels(*who), _EACH.labels(*who)
+    )
 
 
 def announce(profiles: Iterable[str] | None) -> None:

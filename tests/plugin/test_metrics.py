@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,7 +170,8 @@ def test_policy_plan_and_unit_key_are_shown_and_a_policy_that_cannot_be_read_as_
     files = {name: tmp_path / f"{name}.yaml" for name in ("policy", "experiments")}
     files["policy"].write_text(POLICY)
     files["experiments"].write_text(plan())
-    server = Rolling(tmp_path / "profiles", model_folder, tmp_path / "state", **files)
+    named: dict[str, Any] = {**files}
+    server = Rolling(tmp_path / "profiles", model_folder, tmp_path / "state", **named)
     Versions(server.vllm_config).begin()
 
     def shown() -> list[float]:
