@@ -354,5 +354,5 @@ def test_a_policy_that_does_not_fit_keeps_an_engine_from_starting(
     policy.write_text(POLICY + "# another\n")
     status, reason = refusal(lambda: process(vllm_config, request_with(None)))
     assert (status, "changed since the engine was configured" in reason) == (503, True)
-    with pytest.raises(StartupError, match=r"none.yaml cannot be read \(No such file"):
+    with pytest.raises(StartupError, match=r"none.yaml, cannot be read \(No such file"):
         engine_args(folder, policy=policy.with_name("none.yaml"))
