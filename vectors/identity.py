@@ -24,7 +24,7 @@ _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte)\.weight$")
 _TOWER = re.compile(r"(?:^|\.)(?:vision\w*|visual|audio\w*|perceiver\w*|connector)\.")
 
 Text = Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=r"^[ -~]+$")]
-Fingerprint = Annotated[str, Field(strict=True, pattern=r"^sampled-sha256:[0-9a-f]{64}$")]
+Fingerprint = Annotated[str, Field(strict=True, pattern=r"^(sampled|adapted)-sha256:[0-9a-f]{64}$")]
 
 
 class ModelIdentity(BaseModel):
