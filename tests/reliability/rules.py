@@ -63,7 +63,7 @@ def _manifest(manifest: dict[str, Any]) -> list[str]:
         "architecture": 1 <= len(model["architecture"]) <= 200 and model["architecture"].isprintable(),
         "hidden_size": _whole(model["hidden_size"]) and 1 <= model["hidden_size"] <= 2**20,
         "num_layers": _whole(model["num_layers"]) and 1 <= model["num_layers"] <= 2**16,
-        "fingerprint": _fits(model.get("fingerprint"), r"sampled-sha256:[0-9a-f]{64}"),
+        "fingerprint": _fits(model.get("fingerprint"), r"(sampled|adapted)-sha256:[0-9a-f]{64}"),
         "kind": kind in ("coarse", "fine"),
         "layers": layers == sorted(set(layers)) and all(_whole(n) and 0 <= n < model["num_layers"] for n in layers),
         "norms": list(map(str, layers)) == sorted(manifest["norms"], key=int) and bool(layers),
