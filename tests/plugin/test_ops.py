@@ -75,11 +75,11 @@ def test_a_query_asks_for_what_there_is(title: str) -> None:
 
 
 def test_each_metric_is_explained_and_watched() -> None:
-    page = (ROOT / "docs" / "operate.md").read_text()
+    page = (ROOT / "docs" / "operating.md").read_text()
     watched = {name for expression in EXPRESSIONS.values() for name, _ in asked(expression)}
     for name in METRICS:
         base = re.sub("_(bucket|sum|count)$", "", name)
-        assert f"`{base}" in page, f"docs/operate.md does not explain {base}"
+        assert f"`{base}" in page, f"docs/operating.md does not explain {base}"
     unwatched = {name for name in METRICS if not name.endswith(("_sum", "_count"))} - watched
     assert f"each of the {len(PANELS)} panels had numbers, and all {len(RULES)}\nrules" in page
     assert unwatched <= {"trimtab_profile_staged_version", "trimtab_served_version", "trimtab_profile_disabled"}
@@ -110,7 +110,7 @@ def test_each_alert_is_tried_firing_and_says_what_to_do() -> None:
     for rule in RULES:
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
         assert set(rule["annotations"]) == {"summary", "description"}
-        assert f"`{rule['alert']}`" in (ROOT / "docs" / "operate.md").read_text()
+        assert f"`{rule['alert']}`" in (ROOT / "docs" / "operating.md").read_text()
 
 
 @pytest.mark.slow
