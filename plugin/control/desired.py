@@ -19,7 +19,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from trimtab.vectors.decode import check_text, sentence
-from trimtab.vectors.errors import FormatError, RequestError
+from trimtab.vectors.errors import FormatError
 from trimtab.vectors.files import read_bytes
 from trimtab.vectors.manifest import check_name
 
@@ -28,7 +28,7 @@ from .generation import Generation, Resident
 if TYPE_CHECKING:
     from .rollout import Rollout  # which counts: see `begin.share_metrics`
 
-__all__ = ["Desired", "Wanted"]
+__all__ = ["Desired", "Wanted", "bring_one"]
 
 WHO = "desired state"
 _MOST_BYTES = 1 << 20
@@ -106,25 +106,17 @@ class Desired(BaseModel):
             if generation.disabled.get(name) != wanted.disabled:
                 yield f"profile {name!r} is {'not ' if wanted.disabled else ''}disabled"
 
-    async def bring(self, rollout: Rollout) -> list[str]:
-        """Change a server to this, as far as its folder has the versions. Returns what went wrong, in sentences."""
-        problems: list[str] = []
-        for name in rollout.state.read().profiles:
-            if name not in self.profiles:
-                await rollout.unload(name, WHO)
-        for name, wanted in self.profiles.items():
-            try:
-                await _bring_one(rollout, name, wanted)
-            except RequestError as error:
-                problems.append(str(error))
-        return problems
 
+async def bring_one(rollout: Rollout, name: str, wanted: Wanted) -> None:
+    """Change one profile of a server to what is wanted, as far as its folder has the version.
 
-async def _bring_one(rollout: Rollout, name: str, wanted: Wanted) -> None:
+    Raises:
+        RequestError: why it cannot be; what was served stays.
+    """
     generation = rollout.state.read()
     one = generation.profiles.get(name, Resident())
-    if wanted.disabled is not None and name in generation.profiles:
-        await rollout.disable(name, wanted.disabled, WHO)  # first: it must be out at once
+    if wanted.disabled is not None:  # first: it must be out at once
+        await _disable(rollout, name, wanted.disabled)
     if wanted.active is None and one.active is not None:
         await rollout.unload(name, WHO)
     elif wanted.active is not None and not (one.active and one.active.digest.startswith(wanted.active)):
@@ -135,11 +127,18 @@ async def _bring_one(rollout: Rollout, name: str, wanted: Wanted) -> None:
     now = rollout.state.read().profiles.get(name, Resident())
     if wanted.staged is not None and not any(v.digest.startswith(wanted.staged) for v in now.versions):
         await rollout.stage(name, WHO, wanted.staged)
-    if name in rollout.state.read().profiles:
-        if wanted.disabled is None:
-            await rollout.enable(name, WHO)
-        else:
-            await rollout.disable(name, wanted.disabled, WHO)
+    await _disable(rollout, name, wanted.disabled)
+
+
+async def _disable(rollout: Rollout, name: str, reason: str | None) -> None:
+    """Disable a profile, or enable it where there is no reason; nothing, and no line in the log, where it is so."""
+    now = rollout.state.read()
+    if name not in now.profiles or now.disabled.get(name) == reason:
+        return
+    if reason is None:
+        await rollout.enable(name, WHO)
+    else:
+        await rollout.disable(name, reason, WHO)
 
 
 class _StrictLoader(yaml.SafeLoader):

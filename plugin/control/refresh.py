@@ -1,7 +1,7 @@
 """Brings a server to what its folder, or its desired state, says: again and again, in one of its API processes.
 
-A version that cannot be loaded leaves the last good one in place, and is tried again when its files have changed, or a
-minute later.
+What is refused, be it a profile, a policy or a plan, leaves the last good one in place. It is tried again when its
+files have changed, or a minute later, so that a mistake does not fill the audit log.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from prometheus_client import Gauge
 
 from trimtab.vectors import Profile
-from trimtab.vectors.errors import RequestError, TrimtabError
+from trimtab.vectors.errors import TrimtabError
 from trimtab.vectors.format import MANIFEST_FILE
 from trimtab.vectors.manifest import TENSOR_FILE, check_name
 
 from ..config import file_digest
-from .desired import Desired
+from .desired import Desired, bring_one
 from .rollout import Rollout
 
 __all__ = ["Refresh"]
@@ -40,6 +40,8 @@ WHO = "rescan"
 _AGAIN = 60.0  # seconds until what failed is tried again
 
 Signature = tuple[tuple[int, int, int], ...]
+Change = Callable[[], Awaitable[object]]
+_POLICY, _PLAN = "the policy", "the plan"  # beside names of profiles, which have no spaces
 
 
 class Refresh:
@@ -66,7 +68,7 @@ class Refresh:
         self._plan = plan
         self._resident = resident
         self._seen: dict[str, Signature] = {}
-        self._failed: dict[str, tuple[Signature, float]] = {}
+        self._failed: dict[str, tuple[object, float]] = {}  # what it was, and when it is tried again
         self._told: list[str] = []
         _PROBLEMS.set(0)
 
@@ -97,7 +99,7 @@ class Refresh:
         """
         problems = await self._rollout.pull()
         if self._desired is not None:
-            problems += await Desired.read(self._desired).bring(self._rollout)
+            problems += await self._follow_desired(Desired.read(self._desired))
         else:
             problems += await self._follow_folder()
         problems += await self._follow_policy()
@@ -106,46 +108,77 @@ class Refresh:
         return problems
 
     async def _follow_policy(self) -> list[str]:
+        file, now = self._policy, self._rollout.state.read()
         try:
-            if self._policy is not None and file_digest(self._policy) != self._rollout.state.read().policy:
-                await self._rollout.govern(self._policy, self._resident(), WHO)
+            digest = now.policy if file is None else file_digest(file)
         except TrimtabError as error:
             return [str(error)]
-        return []
+        if file is None or digest == now.policy:
+            self._failed.pop(_POLICY, None)
+            return []
+        # Whether it fits depends on what is served, which the counter stands for.
+        return await self._try(
+            _POLICY, (digest, now.counter), lambda: self._rollout.govern(file, self._resident(), WHO)
+        )
 
     async def _follow_plan(self) -> list[str]:
+        file, now = self._plan, self._rollout.state.read()
         try:
-            if self._plan is not None and file_digest(self._plan) != self._rollout.state.read().experiments:
-                await self._rollout.experiment(self._plan, self._resident(), WHO)
+            digest = now.experiments if file is None else file_digest(file)
         except TrimtabError as error:
             return [str(error)]
-        return []
+        if file is None or digest == now.experiments:
+            self._failed.pop(_PLAN, None)
+            return []
+        return await self._try(
+            _PLAN, (digest, now.counter), lambda: self._rollout.experiment(file, self._resident(), WHO)
+        )
+
+    async def _follow_desired(self, desired: Desired) -> list[str]:
+        for name in self._rollout.state.read().profiles.keys() - desired.profiles.keys():
+            await self._rollout.unload(name, WHO)
+        self._forget(desired.profiles)
+        problems = []
+        for name, wanted in desired.profiles.items():
+            files = await asyncio.to_thread(_signature, self._rollout.profiles / name)
+            problems += await self._try(
+                name, (wanted, files), lambda name=name, wanted=wanted: bring_one(self._rollout, name, wanted)
+            )
+        return problems
 
     async def _follow_folder(self) -> list[str]:
         found = await asyncio.to_thread(_signatures, self._rollout.profiles)
         if not found:  # a volume that is not mounted for a moment must not take every profile out
             return [f"{self._rollout.profiles.name}: holds no profile, so what was served stays"]
         problems = []
-        self._failed = {name: failed for name, failed in self._failed.items() if name in found}
+        self._forget(found)
         for name, signature in found.items():
-            if self._seen.get(name) == signature or not self._is_due(name, signature):
+            if self._seen.get(name) == signature:
                 continue
-            try:
-                await self._rollout.serve(name, WHO)
-            except RequestError as error:
-                self._failed[name] = (signature, time.monotonic() + _AGAIN)
-                problems.append(str(error))
-            else:
+            problems += await self._try(name, signature, lambda name=name: self._rollout.serve(name, WHO))
+            if name not in self._failed:
                 self._seen[name] = signature
-                self._failed.pop(name, None)
         for name in self._rollout.state.read().profiles.keys() - found.keys():
             await self._rollout.unload(name, WHO)
             self._seen.pop(name, None)
         return problems
 
-    def _is_due(self, name: str, signature: Signature) -> bool:
-        failed, again = self._failed.get(name, (None, 0.0))
-        return failed != signature or time.monotonic() >= again
+    async def _try(self, key: str, signature: object, change: Change) -> list[str]:
+        """Make a change, unless the same one was refused less than a minute ago. Returns why it is refused now."""
+        failed, again = self._failed.get(key, (None, 0.0))
+        if failed == signature and time.monotonic() < again:
+            return []
+        try:
+            await change()
+        except TrimtabError as error:
+            self._failed[key] = (signature, time.monotonic() + _AGAIN)
+            return [str(error)]
+        self._failed.pop(key, None)
+        return []
+
+    def _forget(self, wanted: Mapping[str, object]) -> None:
+        """Of the profiles that were refused, those that nobody wants any more."""
+        self._failed = {key: told for key, told in self._failed.items() if key in wanted or key in (_POLICY, _PLAN)}
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -160,12 +193,15 @@ class Refresh:
 
 def _signatures(folder: Path) -> dict[str, Signature]:
     """What tells one version of each profile folder from the next, without reading it."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        try:
-            check_name(path.name)
-            status = [os.stat(path / name) for name in (MANIFEST_FILE, TENSOR_FILE)]
-        except (ValueError, OSError):
-            continue  # no profile, or one that is only half there: it is looked at again
-        found[path.name] = tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in status)
-    return found
+    found = ((path.name, _signature(path)) for path in sorted(folder.iterdir()))
+    return {name: signature for name, signature in found if signature is not None}
+
+
+def _signature(folder: Path) -> Signature | None:
+    """Of one; None for what is no profile, or only half there: it is looked at again."""
+    try:
+        check_name(folder.name)
+        status = [os.stat(folder / name) for name in (MANIFEST_FILE, TENSOR_FILE)]
+    except (ValueError, OSError):
+        return None
+    return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in status)

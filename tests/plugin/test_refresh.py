@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,15 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tests.plugin.rolling import Rolling, run, version
+from trimtab.plugin.config import file_digest
 from trimtab.plugin.control.desired import Desired
 from trimtab.plugin.control.refresh import Refresh
+from trimtab.plugin.control.rollout import AUDIT_FILE
 from trimtab.plugin.requests.request import choose
 from trimtab.vectors import ModelIdentity, save_profile
 from trimtab.vectors.asked import parse
 from trimtab.vectors.errors import FormatError, RequestError
+from trimtab.vectors.experiments.unit import UNIT_KEY
 
 Made = Callable[..., Rolling]
 
@@ -172,6 +176,89 @@ def test_a_desired_state_that_cannot_be_read_is_refused(tmp_path: Path, text: st
     file.write_text(text)
     with pytest.raises(FormatError, match=rf"^desired\.yaml: .*{message}"):
         Desired.read(file)
+
+
+def tried(server: Rolling, event: str, result: str = "") -> int:
+    """Lines of the audit log of one kind of change."""
+    lines = map(json.loads, (server.state.folder / AUDIT_FILE).read_text().splitlines())
+    return sum(line["event"] == event and line["result"].startswith(result) for line in lines)
+
+
+POLICY = "version: 1\nrules: [{subjects: ['*'], allow: {%s: {}}}]\nenforced: [{profile: %s, alpha: 1}]\n"
+
+
+def test_a_refused_policy_waits_for_a_change_of_its_file_or_of_what_is_served_or_for_a_minute(
+    folder: Path, model_folder: Path, model: ModelIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY % ("polite", "polite"))
+    server = Rolling(folder, model_folder, tmp_path / "state", policy=policy)
+    profiles = {profile.digest: profile for profile in [*server.registry.values(), version(model, 9.0, "late")]}
+    refresh = Refresh(server.rollout, 1, None, policy, lambda: profiles)
+    assert run(refresh.once()) == []
+    good = server.now().policy
+    policy.write_text(POLICY % ("late", "late"))
+    [problem] = run(refresh.once())
+    assert "late" in problem
+    for _ in range(5):
+        assert run(refresh.once()) == []
+        run(refresh.turn())
+        assert REGISTRY.get_sample_value("trimtab_rescan_problems") == 1
+    assert (tried(server, "policy"), server.now().policy) == (1, good)
+    policy.write_text(POLICY % ("later", "late"))
+    assert len(run(refresh.once())) == 1
+    assert run(refresh.once()) == []
+    assert tried(server, "policy") == 2
+    monkeypatch.setattr("trimtab.plugin.control.refresh._AGAIN", 0.0)
+    refresh = Refresh(server.rollout, 1, None, policy, lambda: profiles)
+    assert [len(run(refresh.once())) for _ in range(2)] == [1, 1]
+    monkeypatch.undo()
+    assert run(refresh.once())
+    policy.write_text(POLICY % ("late", "late"))
+    assert run(refresh.once())
+    server.put(version(model, 9.0, "late"))  # what it speaks of has come
+    assert run(refresh.once()) == []
+    assert server.now().policy == file_digest(policy)
+    run(refresh.turn())
+    assert REGISTRY.get_sample_value("trimtab_rescan_problems") == 0
+
+
+def test_a_refused_plan_waits_too(
+    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    monkeypatch.setenv(UNIT_KEY, "a unit key of thirty-two characters")
+    file = tmp_path / "plan.yaml"
+    file.write_text("version: 1\nexperiments: {}\n")
+    server = Rolling(folder, model_folder, tmp_path / "state", experiments=file)
+    refresh = Refresh(server.rollout, 1, None, plan=file)
+    assert run(refresh.once()) == []
+    file.write_text("version: 1\nexperiments: {x: 1}\n")
+    assert len(run(refresh.once())) == 1
+    assert [run(refresh.once()) for _ in range(3)] == [[], [], []]
+    assert tried(server, "experiments") == 1
+    file.write_text("version: 1\nexperiments: {x: 2}\n")
+    assert len(run(refresh.once())) == 1
+    assert tried(server, "experiments") == 2
+
+
+def test_a_desired_version_that_is_refused_waits_for_its_folder_or_its_line(made: Made, model: ModelIdentity) -> None:
+    new = version(model, 7.0)
+    server = made("version: 1\nprofiles:\n  polite: {active: 'sha256:000000000000'}\n")
+    file = Path(server.config.desired)
+    refresh = Refresh(server.rollout, 1, file)
+    assert len(run(refresh.once())) == 1
+    assert [run(refresh.once()) for _ in range(3)] == [[], [], []]
+    assert tried(server, "serve") == 1
+    file.write_text(f"version: 1\nprofiles:\n  polite: {{active: 'sha256:{new.digest}'}}\n")
+    assert len(run(refresh.once())) == 1
+    server.put(new)
+    assert run(refresh.once()) == []
+    assert active(server) == {"polite": new.digest}
+    lines = len((server.state.folder / AUDIT_FILE).read_text().splitlines())
+    assert run(refresh.once()) == []
+    assert len((server.state.folder / AUDIT_FILE).read_text().splitlines()) == lines, "nothing was to be done"
 
 
 def test_a_second_process_leaves_the_rescan_to_the_first(made: Made) -> None:
