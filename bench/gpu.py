@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,22 +31,12 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
 
 from bench import profiles
+from bench.decoder import Shape
 from bench.machine import machine
 from bench.pairs import Run, alternate, estimate, ratios
 
 BATCHES = (1, 8, 64, 256)
 TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Of a Llama."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    vocab_size: int
 
 
 SHAPES = {"7b": Shape(4096, 11008, 32, 32, 32000), "tiny": Shape(64, 128, 2, 2, 512)}
