@@ -194,7 +194,6 @@ class Bench:
     """All that is measured, written to `json` after each case."""
 
     device: str
-    shape: Shape
     pairs: int
     json: Path | None
     deadline: float
@@ -245,8 +244,8 @@ class Bench:
         print(_shown(row), flush=True)
 
 
-def run_batch(bench: Bench, model: Decoder, batch: int, sets: Sequence[Steered]) -> None:
-    """All cases of a batch size."""
+def run_batch(bench: Bench, model: Decoder, batch: int, sets: Sequence[Steered]) -> float:
+    """All cases of a batch size. Returns the seconds that compiling and capturing took."""
     begun = time.monotonic()
     tokens, caches = model.tokens(batch), model.caches(batch)
     plain = Replayed(lambda: model.step(tokens, caches, {}), bench.device)
@@ -258,13 +257,13 @@ def run_batch(bench: Bench, model: Decoder, batch: int, sets: Sequence[Steered])
     trial = bench.turn(plain, 5)
     bench.sync()
     step = between(*trial) / 5
-    print(
-        f"batch {batch}: ready in {time.monotonic() - begun:.1f} s, a plain step takes {step * 1e3:.3f} ms", flush=True
-    )
+    built = time.monotonic() - begun
+    print(f"batch {batch}: ready in {built:.1f} s, a plain step takes {step * 1e3:.3f} ms", flush=True)
     bench.measure({"batch": batch, "case": "plain", "armed": 0}, plain, plain, dict, step)
     for (one, armed), case in itertools.product(zip(sets, graphs, strict=True), CASES):
         row = {"batch": batch, "case": case, "armed": len(one.layers)}
         bench.measure(row, plain, armed, functools.partial(checked, case, batch, one, plain, armed), step)
+    return built
 
 
 def _shown(row: dict[str, Any]) -> str:
@@ -283,7 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python bench/gpu_step.py", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="7b")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
-    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--pairs", type=int, help="30, or 2 of the tiny shape")
     parser.add_argument("--budget", type=float, default=200, metavar="SECONDS", help="skip what does not fit")
     parser.add_argument("--backend", help="of torch.compile; inductor on a GPU, else eager")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured, case by case")
@@ -300,7 +299,7 @@ def main() -> None:
     layers = [(count // 2,), (count // 4, count // 2, count * 5 // 8, count * 3 // 4)]  # of 32: 8, 16, 20, 24
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     facts = {"shape": asdict(shape), "positions": POSITIONS, "machine": {**machine(), "gpu": gpu}}
-    bench = Bench(device, shape, asked.pairs, asked.json, deadline, facts)
+    bench = Bench(device, asked.pairs or (2 if asked.shape == "tiny" else 30), asked.json, deadline, facts)
     building = 0.0
     with torch.inference_mode():
         watched = frozenset(group[0] for group in layers)
@@ -314,9 +313,7 @@ def main() -> None:
             if bench.left() < building:
                 print(f"batch {batch}: skipped, no time left", flush=True)
                 continue
-            begun = bench.left()
-            run_batch(bench, model, batch, sets)
-            building = begun - bench.left()
+            building = run_batch(bench, model, batch, sets)
     held = all(all(row["laws"].values()) for row in bench.rows if "laws" in row)
     print(f"{gpu or 'CPU'}: steps per second over plain (95 %), and by how much longer a step takes (median)")
     for size, found in itertools.groupby(bench.rows, lambda row: row["batch"]):

@@ -56,7 +56,7 @@ def test_another_row_is_found_out(steps: Steps, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_case_for_which_no_time_is_left_is_skipped_and_said_to_be(steps: Steps, tmp_path: Path) -> None:
-    bench = Bench("cpu", SHAPES["tiny"], 1, tmp_path / "found.json", time.monotonic() - 1, {})
+    bench = Bench("cpu", 1, tmp_path / "found.json", time.monotonic() - 1, {})
     bench.measure({"batch": BATCH, "case": "idle", "armed": 2}, steps.plain, steps.armed, dict, 1e-3)
     assert bench.rows == [{"batch": BATCH, "case": "idle", "armed": 2, "skipped": "no time left"}]
     assert '"skipped"' in (tmp_path / "found.json").read_text()
