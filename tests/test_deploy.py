@@ -1,4 +1,4 @@
-"""The container, the compose files and the manifests: linted, and held against what they configure. None of them is run here."""
+"""The container, compose files and manifests: linted, and held against what they configure. None is run here."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((OPS / "compose.yaml").read_text())
 MANIFESTS = sorted((OPS / "kubernetes").glob("*.yaml"))
 RESOURCES: list[dict[str, Any]] = [one for file in MANIFESTS for one in yaml.safe_load_all(file.read_text())]
 KUBERNETES = ("1.30.0", "1.37.0")
-# What compose-lint finds and is meant: digests of images have to be looked up in the registry where they are pulled, and
-# the server may use all CPUs of its machine.
+# What compose-lint finds and is meant: the digest of an image is known where the image is pulled, and the server may
+# use all CPUs of its machine.
 MEANT = {("CL-0019", "trimtab"), ("CL-0019", "prometheus"), ("CL-0019", "grafana"), ("CL-0026", "trimtab")}
 
 
@@ -94,8 +94,10 @@ def test_all_that_the_image_for_cpus_installs_is_pinned() -> None:
 
 def test_compose_lint_finds_nothing_but_what_is_meant() -> None:
     given = {"TRIMTAB_MODEL": "/srv/model", "TRIMTAB_PROFILES": "/srv/profiles", "GRAFANA_PASSWORD": "a password"}
-    told = [sys.executable, "-m", "compose_lint", "--format", "json", "--fail-on", "critical", str(OPS / "compose.yaml")]
-    done = subprocess.run(told, env={**os.environ, **given}, capture_output=True, text=True, check=False)
+    told = [sys.executable, "-m", "compose_lint", "--format", "json", "--fail-on", "critical"]
+    done = subprocess.run(
+        [*told, str(OPS / "compose.yaml")], env={**os.environ, **given}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert {(one["rule_id"], one["service"]) for one in json.loads(done.stdout)["findings"]} <= MEANT
     # Laid over the other, so it may only add what a GPU needs.

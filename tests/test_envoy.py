@@ -1,0 +1,188 @@
+"""Envoy with the configuration that ships, in front of two servers that say what reached them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+
+from tests.routed import ENVOY, envoy, envoy_program
+from trimtab.plugin.http.routes import CHAT, INVOCATIONS, ROUTES, STEERED
+
+READY = "/v1/steering/ready"
+# Beside the routes that steer: those that only tell something.
+TELLING = {
+    "/v1/messages/count_tokens": "POST",
+    "/v1/models": "GET",
+    "/v1/steering/profiles": "GET",
+    "/v1/steering/profiles/{name}": "GET",
+    "/v1/steering/experiments": "GET",
+}
+OPEN = {**dict.fromkeys(STEERED - {INVOCATIONS}, "POST"), **TELLING}
+
+
+class Replica(ThreadingHTTPServer):
+    """Answers each request with its own number, and keeps what it was sent."""
+
+    daemon_threads = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.number, self.ready = number, True
+        self.heard: list[tuple[str, str, bytes, dict[str, str]]] = []
+        Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Replica
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == READY:
+            return self._say(200 if self.server.ready else 503)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.heard.append((self.command, self.path, body, headers))
+        self._say(500 if self.headers.get("X-Fail") else 200)
+
+    do_POST = do_DELETE = do_GET
+
+    def _say(self, status: int) -> None:
+        text = str(self.server.number).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("X-Steering-Profile", "polite")
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[list[Replica]]:
+    made = [Replica(0), Replica(1)]
+    yield made
+    for one in made:
+        one.shutdown()
+        one.server_close()
+
+
+@pytest.fixture(scope="module")
+def way_in(replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    ports = [one.server_port for one in replicas]
+    with envoy(tmp_path_factory.mktemp("envoy"), ports) as url, httpx.Client(base_url=url, timeout=30) as client:
+        until(lambda: client.get("/v1/models").status_code == 200)
+        yield client
+
+
+@pytest.fixture
+def heard(replicas: list[Replica]) -> Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]:
+    for one in replicas:
+        one.heard.clear()
+    return lambda: [request for one in replicas for request in one.heard]
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_envoy_takes_the_configuration() -> None:
+    words = [envoy_program(), "--mode", "validate", "--config-path", str(ENVOY)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_the_listed_routes_and_methods_reach_a_replica(
+    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
+) -> None:
+    passed = set()
+    for path in [*ROUTES, "/", "/v1/chat/completions/", "/V1/models", "/v1/steering/profiles/a/b"]:
+        for method in ("GET", "POST", "DELETE"):
+            spelled = re.sub(r"\{\w+\}", "x-1", path)
+            reply = way_in.request(method, spelled, content=b"{}" if method == "POST" else None)
+            if reply.status_code == 200:
+                passed.add((method, path))
+            else:
+                assert (reply.status_code, reply.json()["error"]["code"]) == (404, 404), (method, path)
+    named = {("GET", path) for path in ROUTES if re.fullmatch("/v1/steering/profiles/[a-z]+", path)}
+    assert passed - named == {(method, path) for path, method in OPEN.items()}
+    assert len(heard()) == len(passed)  # what was refused reached nobody
+
+
+def test_odd_spellings_of_a_closed_route_do_not_reach_it(
+    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
+) -> None:
+    for path in (
+        "/invocations?x=/v1/completions",
+        "/v1/completions/../../invocations",
+        "/v1/completions/..%2f..%2finvocations",
+        "//invocations",
+        "/v1/models%2f..%2f..%2fmetrics",
+        "/v1/steering/profiles/stage/",
+    ):
+        raw = httpx.URL(way_in.base_url, raw_path=path.encode())
+        assert way_in.post(raw, content=b"{}").status_code in (400, 404), path
+    assert not heard()
+
+
+def test_a_request_arrives_as_it_was_sent_but_without_an_admin_key(
+    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
+) -> None:
+    body = b'{"steering": {"profile": "polite", "alpha": 0.1000000000000000055},  "a": 1, "a": 2}'
+    sent = {"Authorization": "Bearer k", "X-Session-ID": "u 1", "X-Consumer": "team-a", "X-Steering-Admin-Key": "k"}
+    reply = way_in.post(CHAT, content=body, headers={**sent, "Content-Type": "application/json"})
+    assert reply.headers["X-Steering-Profile"] == "polite"
+    ((method, path, arrived, headers),) = heard()
+    assert (method, path, arrived) == ("POST", CHAT, body)
+    assert {name: headers.get(name.lower()) for name in sent} == {**sent, "X-Steering-Admin-Key": None}
+
+
+def test_a_session_stays_with_a_replica_and_sessions_are_spread(way_in: httpx.Client) -> None:
+    def asked(session: int) -> str:
+        return way_in.post(CHAT, content=b"{}", headers={"X-Session-ID": f"unit-{session}"}).text
+
+    first = [asked(session) for session in range(40)]
+    assert [asked(session) for session in range(40)] == first
+    assert set(first) == {"0", "1"}
+
+
+def test_what_a_replica_has_begun_is_not_sent_again(
+    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
+) -> None:
+    assert way_in.post(CHAT, content=b"{}", headers={"X-Fail": "1"}).status_code == 500
+    assert len(heard()) == 1
+
+
+def test_an_unready_replica_gets_nothing_and_no_replica_at_all_is_an_error(
+    way_in: httpx.Client, replicas: list[Replica]
+) -> None:
+    def asked() -> set[str]:
+        replies = [way_in.post(CHAT, content=json.dumps({"n": number}).encode()) for number in range(20)]
+        return {reply.text if reply.status_code == 200 else str(reply.status_code) for reply in replies}
+
+    try:
+        replicas[0].ready = False
+        until(lambda: asked() == {"1"})
+        replicas[1].ready = False
+        until(lambda: asked() == {"503"})
+    finally:
+        for one in replicas:
+            one.ready = True
+    until(lambda: asked() == {"0", "1"})
+
+
+def test_the_page_lists_the_open_routes() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "routers.md").read_text()
+    assert all(f"`{path}`" in page for path in OPEN)
