@@ -1,21 +1,25 @@
-"""The CUDA form of the op: one program per token, static in shape, free of synchronisation, fit for CUDA graphs.
+"""The CUDA form of the op: two kernels, static in shape, free of synchronisation, fit for CUDA graphs.
 
-An unsteered token costs its zeros. A steered one reads its stream row once per tile of centroids, keeps the best score
-and its index in registers, and adds up one row per part. Centroids of a profile are shared by its tokens through the
-cache. A decision is never read in the step that makes it (see `decisions`), so programs need not wait for each other.
+`_score` takes a block of tokens and a slice of the width. For each fine profile that decides on one of these tokens it
+adds up, over its slice, the scores of all centroids against all of these tokens at once, so that a centroid is read
+once per block. `_add` takes a token: it adds the slices up, always in the same order, chooses a row for each part, and
+writes the sum. An unsteered token costs its zeros. A decision is never read in the step that makes it (see
+`decisions`), so programs need not wait for each other; on devices that can, `_add` starts while `_score` ends.
 
-A gate decides in float64, which most GPUs compute slowly. So a pass in float32 comes first, measured from the profile's
-first centroid o, in which what h and all centroids have in common cancels exactly:
+A gate decides in float64, which most GPUs compute slowly. So `_score` computes in float32, on tensor cores, three TF32
+products to each. It measures from the profile's first centroid o, so that what h and all centroids have in common
+cancels:
 
-    score_k − score_o = (c_k − o)·((h − o) − ½(c_k − o))
+    score_k − score_o = (c_k − o)·(h − o) − ½‖c_k − o‖²
 
-Each term is off by at most four roundings of |c_k − o| (|h − o| + |c_k − o|), and a sum by at most one rounding per
-addition that a number passes through, here fewer than 124: 2⁻¹⁷ of the terms' sizes. Where the best score leads the
-second by more than twice that, it is the exact one; only tokens where it does not take the pass in float64.
+Its error is at most a few roundings of ‖c_k − o‖ (‖h − o‖ + ½‖c_k − o‖), see `_DOUBT`. Where the best score leads
+another by more than twice that, it is higher in exact numbers too. Those that it does not lead by so much are computed
+again, in float64.
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -31,80 +35,170 @@ from .fields import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE
 
 __all__ = ["check_cache", "launch"]
 
-_BLOCK_K = 8
-_BLOCK_D = 512
+_BLOCK_K, _BLOCK_D, _WARPS = 64, 32, 4
+_ROW = 4096
+_MOST_SCORED = 256
 
 # What a kernel reads of the module must be marked as constant.
 _SLOT, _ALPHA, _DECISION = tl.constexpr(SLOT), tl.constexpr(ALPHA), tl.constexpr(DECISION)
 _FIRST, _COUNT, _LIMIT = tl.constexpr(FIRST), tl.constexpr(COUNT), tl.constexpr(LIMIT)
 _EUCLIDEAN, _COSINE, _NOT_HERE = tl.constexpr(EUCLIDEAN), tl.constexpr(COSINE), tl.constexpr(NOT_HERE)
 _PARTS = tl.constexpr(MOST_PROFILES)
-_DOUBT = tl.constexpr(2.0**-16)
+
+# Twice the error of a score, in units of ‖c − o‖ (‖h − o‖ + ½‖c − o‖). A product made of three is off by 2⁻²⁰, and a
+# sum by 2⁻²³ per addition that a number passes through: 3/8 of the numbers of a chunk of a slice (below 200), then the
+# chunks and the slices (below 64). That is below 2⁻¹⁵; the rest is margin.
+_DOUBT = tl.constexpr(2.0**-13)
+_CHUNK = tl.constexpr(512)
 
 
 @triton.jit
 def _stream(hidden, residual, read, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
-    """`read`: D where the residual is a part of the stream, else 0: then it is not loaded, whatever is in it."""
+    """`read`: not 0 where the residual is a part of the stream; else it is not loaded, whatever is in it."""
     h = tl.load(hidden + d, mask=d < D, other=0.0).to(tl.float32)
-    return h + tl.load(residual + d, mask=d < read, other=0.0).to(tl.float32)
+    return h + tl.load(residual + d, mask=tl.where(d < D, read, 0) != 0, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _is_read(summed, HAS_RESIDUAL: tl.constexpr):  # type: ignore[no-untyped-def]
+    read = 0
+    if HAS_RESIDUAL:
+        read = tl.load(summed).to(tl.int32)
+    return read
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _score(  # type: ignore[no-untyped-def]
+    hidden, residual, summed, entries, slots, rows, scores, sizes, tokens, slice_size, hidden_stride, residual_stride,
+    HAS_RESIDUAL: tl.constexpr, EARLY: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """scores: float32 [T, P, SPLITS, MOST]. sizes: float32 [T, P, SPLITS, 2], of the slices ‖h − o‖² and the largest
+    ‖c − o‖². EARLY: let the next kernel start as soon as it can."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+    start = tl.program_id(0).to(tl.int64) * BLOCK_T
+    split = tl.program_id(1)
+    token = tl.arange(0, BLOCK_T)
+    here = start + token < tokens
+    part = tl.arange(0, _PARTS)
+    mine = entries + start * (3 * _PARTS) + (token[:, None] * (3 * _PARTS) + part[None, :])
+    slot = tl.load(mine + _SLOT * _PARTS, mask=here[:, None], other=0)
+    decision = tl.load(mine + _DECISION * _PARTS, mask=here[:, None], other=0)
+    count = tl.load(slots + slot * 3 + _COUNT, mask=slot != 0, other=0)
+    waiting = tl.where((count > 0) & (count <= MOST) & (decision <= 0), slot, 0)
+    now = tl.max(waiting)
+    if now > 0:
+        read = _is_read(summed, HAS_RESIDUAL)
+        hidden += start * hidden_stride
+        residual += start * residual_stride
+        scores += (start * (_PARTS * SPLITS) + split) * MOST
+        sizes += (start * (_PARTS * SPLITS) + split) * 2
+        while now > 0:
+            asks = waiting == now
+            _score_profile(
+                hidden, residual, read, slots + now * 3, rows, scores, sizes, asks, split * slice_size, slice_size,
+                hidden_stride, residual_stride, D, SPLITS, MOST, BLOCK_T, BLOCK_K, BLOCK_D,
+            )  # fmt: skip
+            waiting = tl.where(asks, 0, waiting)
+            now = tl.max(waiting)
+
+
+@triton.jit
+def _score_profile(  # type: ignore[no-untyped-def]
+    hidden, residual, read, profile, rows, scores, sizes, asks, begin, slice_size, hidden_stride, residual_stride,
+    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """asks: [BLOCK_T, P], which parts of the block's tokens decide by this profile."""
+    count = tl.load(profile + _COUNT)
+    origin = rows + tl.load(profile + _FIRST).to(tl.int64) * D
+    end = tl.minimum(begin + slice_size, D)
+    token = tl.arange(0, BLOCK_T)[:, None]
+    part = tl.arange(0, _PARTS)[None, :]
+    mine = (tl.max(asks.to(tl.int32), axis=1) > 0)[:, None]
+    largest = 0.0
+    hh = tl.zeros((BLOCK_T,), tl.float32)
+    for k0 in range(0, count, BLOCK_K):
+        k = tl.arange(0, BLOCK_K)
+        known = k0 + k < count
+        centroids = origin + k0 * D
+        score = tl.zeros((BLOCK_T, BLOCK_K), tl.float32)
+        cc = tl.zeros((BLOCK_K,), tl.float32)
+        hh = tl.zeros((BLOCK_T,), tl.float32)
+        for chunk in range(begin, end, _CHUNK):
+            summed = tl.zeros((BLOCK_T, BLOCK_K), tl.float32)
+            for d0 in range(chunk, tl.minimum(chunk + _CHUNK, end), BLOCK_D):
+                d = d0 + tl.arange(0, BLOCK_D)
+                inside = mine & (d < end)[None, :]
+                h = tl.load(hidden + (token * hidden_stride + d[None, :]), mask=inside, other=0.0).to(tl.float32)
+                also = tl.where(inside, read, 0) != 0
+                h += tl.load(residual + (token * residual_stride + d[None, :]), mask=also, other=0.0).to(tl.float32)
+                o = tl.load(origin + d, mask=d < end, other=0.0)[None, :]
+                h -= o
+                there = known[:, None] & (d < end)[None, :]
+                c = tl.load(centroids + (k[:, None] * D + d[None, :]), mask=there, other=0.0)
+                c = tl.where(there, c - o, 0.0)
+                summed = tl.dot(h, tl.trans(c), summed, input_precision="tf32x3")
+                cc += tl.sum(c * c, axis=1)
+                hh += tl.sum(h * h, axis=1)
+            score += summed
+        score -= 0.5 * cc[None, :]
+        largest = tl.maximum(largest, tl.max(cc, axis=0))
+        for number in tl.static_range(_PARTS):
+            wants = tl.max((asks & (part == number)).to(tl.int32), axis=1) > 0
+            place = (token * _PARTS + number) * (SPLITS * MOST) + k0 + k[None, :]
+            tl.store(scores + place, score, mask=wants[:, None] & known[None, :])
+    place = (token * _PARTS + part) * (SPLITS * 2)
+    tl.store(sizes + place, tl.broadcast_to(hh[:, None], BLOCK_T, _PARTS), mask=asks)
+    tl.store(sizes + place + 1, tl.full((BLOCK_T, _PARTS), 0.0, tl.float32) + largest, mask=asks)
 
 
 @triton.jit
 def _nearest(  # type: ignore[no-untyped-def]
-    hidden, residual, read, rows, bias, first, count, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
-):
-    """The row of the nearest centroid, the lowest of equals."""
-    row, lead, size = _best(hidden, residual, read, rows, bias, first, count, False, D, BLOCK_K, BLOCK_D)
-    if not (lead > _DOUBT * size):  # also where one of them is NaN
-        # Names of their own: the compiler keeps one dtype per name, and these are float64.
-        row, _lead, _size = _best(hidden, residual, read, rows, bias, first, count, True, D, BLOCK_K, BLOCK_D)
-    return row
+    hidden, residual, read, scores, sizes, rows, bias, first, count, at,
+    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The row of the nearest centroid, the lowest of equals. at: the number of the token's part."""
+    split = at * SPLITS + tl.arange(0, SPLITS)
+    lane = tl.arange(0, MOST)
+    best_row = first
+    best = tl.full((), float("-inf"), tl.float64)
+    for k0 in range(0, count, MOST):
+        possible = k0 + lane < count
+        scored = count <= MOST
+        if scored:
+            partial = tl.load(scores + split[:, None] * MOST + lane[None, :], mask=possible[None, :], other=0.0)
+            score = tl.sum(partial, axis=0)
+            h = tl.sqrt(tl.sum(tl.load(sizes + split * 2), axis=0))
+            c = tl.sqrt(tl.sum(tl.load(sizes + split * 2 + 1), axis=0))
+            highest = tl.max(tl.where(possible & (score == score), score, float("-inf")), axis=0)
+            # Not the other way round: where something is NaN or infinite, all are possible.
+            possible = possible & ~(score < highest - _DOUBT * (c * (h + 0.5 * c)))
+        left = tl.sum(possible.to(tl.int32), axis=0)
+        if scored & (left == 1):
+            best_row = first + tl.min(tl.where(possible, lane, MOST), axis=0)
+            left = 0
+        while left > 0:
+            k = tl.min(tl.where(possible, lane, MOST), axis=0)
+            row = first + k0 + k
+            exact = _exact(hidden, residual, read, rows + row.to(tl.int64) * D, D, BLOCK_D) - tl.load(bias + row)
+            best_row = tl.where(exact > best, row, best_row)  # strictly: the lowest index wins a tie
+            best = tl.where(exact > best, exact, best)  # not NaN, which an infinite h makes of scores
+            possible = possible & (lane != k)
+            left -= 1
+    return best_row
 
 
 @triton.jit
-def _best(  # type: ignore[no-untyped-def]
-    hidden, residual, read, rows, bias, first, count,
-    EXACT: tl.constexpr, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """The row of the highest score, by how much it leads the second, and the largest sum of the sizes of the terms.
-
-    EXACT: the scores themselves in float64, else their differences from the first one's in float32.
-    """
-    dtype: tl.constexpr = tl.float64 if EXACT else tl.float32
-    origin = rows + first.to(tl.int64) * D
-    low = tl.full((), float("-inf"), dtype)
-    best, second, largest = low, low, low
-    best_row = first
-    for k0 in range(0, count, BLOCK_K):
-        k = k0 + tl.arange(0, BLOCK_K)
-        row = (first + k).to(tl.int64)
-        score = tl.zeros((BLOCK_K,), dtype)
-        size = tl.zeros((BLOCK_K,), dtype)
-        for d0 in range(0, D, BLOCK_D):
-            d = d0 + tl.arange(0, BLOCK_D)
-            h = _stream(hidden, residual, read, d, D)
-            inside = (k < count)[:, None] & (d < D)[None, :]
-            c = tl.load(rows + row[:, None] * D + d[None, :], mask=inside, other=0.0)
-            if EXACT:
-                score += tl.sum(h.to(dtype)[None, :] * c.to(dtype), axis=1)
-            else:
-                o = tl.load(origin + d, mask=d < D, other=0.0)
-                h = (h - o)[None, :]
-                c -= o[None, :]
-                score += tl.sum(c * (h - 0.5 * c), axis=1)
-                size += tl.sum(tl.abs(c) * (tl.abs(h) + tl.abs(c)), axis=1)
-        if EXACT:
-            score -= tl.load(bias + row, mask=k < count, other=0.0)
-        # An infinite h makes NaN of scores, which win nowhere.
-        score = tl.where((k < count) & (score == score), score, low)
-        largest = tl.maximum(largest, tl.max(tl.where(k < count, size, low), axis=0))
-        at = tl.argmax(score, axis=0, tie_break_left=True)
-        tile_best = tl.max(score, axis=0)
-        tile_second = tl.max(tl.where(tl.arange(0, BLOCK_K) == at, low, score), axis=0)
-        second = tl.maximum(tl.maximum(second, tile_second), tl.minimum(best, tile_best))
-        best_row = tl.where(tile_best > best, first + k0 + at, best_row)  # strictly: the lowest index wins a tie
-        best = tl.maximum(best, tile_best)
-    return best_row, best - second, largest
+def _exact(hidden, residual, read, centroid, D: tl.constexpr, BLOCK_D: tl.constexpr):  # type: ignore[no-untyped-def]
+    """h·c in float64."""
+    product = tl.zeros((BLOCK_D,), tl.float64)
+    for d0 in range(0, D, BLOCK_D):
+        d = d0 + tl.arange(0, BLOCK_D)
+        c = tl.load(centroid + d, mask=d < D, other=0.0)
+        product += _stream(hidden, residual, read, d, D).to(tl.float64) * c.to(tl.float64)
+    return tl.sum(product, axis=0)
 
 
 @triton.jit
@@ -112,41 +206,55 @@ def _distance(  # type: ignore[no-untyped-def]
     hidden, residual, read, centroid, metric, D: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     """In float64; squared if Euclidean. Infinite, which is inside no limit, for the cosine of a zero vector."""
-    apart = tl.zeros((BLOCK_D,), tl.float64)
-    hh = tl.zeros((BLOCK_D,), tl.float64)
-    cc = tl.zeros((BLOCK_D,), tl.float64)
-    hc = tl.zeros((BLOCK_D,), tl.float64)
-    for d0 in range(0, D, BLOCK_D):
-        d = d0 + tl.arange(0, BLOCK_D)
-        h = _stream(hidden, residual, read, d, D).to(tl.float64)
-        c = tl.load(centroid + d, mask=d < D, other=0.0).to(tl.float64)
-        apart += (h - c) * (h - c)
-        hh += h * h
-        cc += c * c
-        hc += h * c
-    squares = tl.sum(hh, axis=0) * tl.sum(cc, axis=0)
-    cosine = tl.where(squares > 0, 1 - tl.sum(hc, axis=0) / tl.sqrt(squares), float("inf"))
-    return tl.where(metric == _COSINE, cosine, tl.sum(apart, axis=0))
+    found = tl.full((), float("inf"), tl.float64)
+    if metric == _COSINE:
+        hh = tl.zeros((BLOCK_D,), tl.float64)
+        cc = tl.zeros((BLOCK_D,), tl.float64)
+        for d0 in range(0, D, BLOCK_D):
+            d = d0 + tl.arange(0, BLOCK_D)
+            h = _stream(hidden, residual, read, d, D).to(tl.float64)
+            c = tl.load(centroid + d, mask=d < D, other=0.0).to(tl.float64)
+            hh += h * h
+            cc += c * c
+        squares = tl.sum(hh, axis=0) * tl.sum(cc, axis=0)
+        product = _exact(hidden, residual, read, centroid, D, BLOCK_D)
+        found = tl.where(squares > 0, 1 - product / tl.sqrt(squares), float("inf"))
+    else:
+        apart = tl.zeros((BLOCK_D,), tl.float64)
+        for d0 in range(0, D, BLOCK_D):
+            d = d0 + tl.arange(0, BLOCK_D)
+            c = tl.load(centroid + d, mask=d < D, other=0.0).to(tl.float64)
+            difference = _stream(hidden, residual, read, d, D).to(tl.float64) - c
+            apart += difference * difference
+        found = tl.sum(apart, axis=0)
+    return found
+
+
+@triton.jit
+def _entry(token, part: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Slot, strength and decision of a token's part."""
+    alpha = tl.load(token + _ALPHA * _PARTS + part).to(tl.float32, bitcast=True)
+    return tl.load(token + _SLOT * _PARTS + part), alpha, tl.load(token + _DECISION * _PARTS + part)
 
 
 @triton.jit
 def _row(  # type: ignore[no-untyped-def]
-    part, token, hidden, residual, read, slots, limits, bias, rows, decided,
-    D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+    at, slot, decision, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
+    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The row that a part adds to a token, or NOT_HERE."""
+    """The row that a part adds to a token, or NOT_HERE. at: the number of the token's part."""
     row = _NOT_HERE
-    slot = tl.load(token + _SLOT * _PARTS + part)
     if slot != 0:
         first = tl.load(slots + slot * 3 + _FIRST)
         count = tl.load(slots + slot * 3 + _COUNT)
         row = first
         if count > 0:
-            decision = tl.load(token + _DECISION * _PARTS + part)
             if decision > 0:
                 row = tl.load(decided + decision)
             else:
-                nearest = _nearest(hidden, residual, read, rows, bias, first, count, D, BLOCK_K, BLOCK_D)
+                nearest = _nearest(
+                    hidden, residual, read, scores, sizes, rows, bias, first, count, at, D, SPLITS, MOST, BLOCK_D
+                )
                 row = nearest + count
                 metric = tl.load(slots + slot * 3 + _LIMIT)
                 if metric != 0:
@@ -159,30 +267,55 @@ def _row(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _steer(  # type: ignore[no-untyped-def]
-    hidden, residual, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens,
+def _scaled(alpha, row, rows, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
+    here = tl.where(d < D, row, _NOT_HERE) != _NOT_HERE
+    return alpha * tl.load(rows + row.to(tl.int64) * D + d, mask=here, other=0.0)
+
+
+@triton.jit
+def _add(  # type: ignore[no-untyped-def]
+    hidden, residual, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
     hidden_stride, residual_stride,
-    HAS_RESIDUAL: tl.constexpr, D: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr, EARLY: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):  # fmt: skip
+    """EARLY: this was started before `_score` has ended."""
     token = tl.program_id(0).to(tl.int64)
     mine = entries + token * 3 * _PARTS
+    slot_0, alpha_0, decision_0 = _entry(mine, 0)
+    slot_1, alpha_1, decision_1 = _entry(mine, 1)
+    slot_2, alpha_2, decision_2 = _entry(mine, 2)
+    slot_3, alpha_3, decision_3 = _entry(mine, 3)
+    read = _is_read(summed, HAS_RESIDUAL)
     hidden += token * hidden_stride
     residual += token * residual_stride
     delta += token * D
-    read = 0
-    if HAS_RESIDUAL:
-        read = tl.where(tl.load(summed) != 0, D, 0)
-    row_0 = _row(0, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
-    row_1 = _row(1, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
-    row_2 = _row(2, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
-    row_3 = _row(3, mine, hidden, residual, read, slots, limits, bias, rows, decided, D, BLOCK_K, BLOCK_D)
+    at = token * _PARTS
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+    row_0 = _row(
+        at, slot_0, decision_0, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
+        D, SPLITS, MOST, BLOCK_D,
+    )  # fmt: skip
+    row_1 = _row(
+        at + 1, slot_1, decision_1, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
+        D, SPLITS, MOST, BLOCK_D,
+    )  # fmt: skip
+    row_2 = _row(
+        at + 2, slot_2, decision_2, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
+        D, SPLITS, MOST, BLOCK_D,
+    )  # fmt: skip
+    row_3 = _row(
+        at + 3, slot_3, decision_3, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
+        D, SPLITS, MOST, BLOCK_D,
+    )  # fmt: skip
     wrong = tl.zeros((BLOCK_D,), tl.int32)
     for d0 in range(0, D, BLOCK_D):
         d = d0 + tl.arange(0, BLOCK_D)
-        added = _added(mine, 0, row_0, rows, d, D)
-        added += _added(mine, 1, row_1, rows, d, D)
-        added += _added(mine, 2, row_2, rows, d, D)
-        added += _added(mine, 3, row_3, rows, d, D)
+        added = _scaled(alpha_0, row_0, rows, d, D)
+        added += _scaled(alpha_1, row_1, rows, d, D)
+        added += _scaled(alpha_2, row_2, rows, d, D)
+        added += _scaled(alpha_3, row_3, rows, d, D)
         rounded = added.to(delta.dtype.element_ty)
         tl.store(delta + d, rounded, mask=d < D)
         wide = rounded.to(tl.float32)
@@ -194,13 +327,6 @@ def _steer(  # type: ignore[no-untyped-def]
         for d0 in range(0, D, BLOCK_D):
             d = d0 + tl.arange(0, BLOCK_D)
             tl.store(delta + d, tl.zeros((BLOCK_D,), delta.dtype.element_ty), mask=d < D)
-
-
-@triton.jit
-def _added(token, part, row, rows, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
-    alpha = tl.load(token + _ALPHA * _PARTS + part).to(tl.float32, bitcast=True)
-    end = tl.where(row == _NOT_HERE, 0, D)
-    return alpha * tl.load(rows + row.to(tl.int64) * D + d, mask=d < end, other=0.0)
 
 
 def check_cache() -> None:
@@ -221,6 +347,27 @@ def check_cache() -> None:
         ) from error
 
 
+@functools.cache
+def _processors(device: torch.device) -> tuple[int, bool]:
+    """How many multiprocessors a device has, and whether it can start a kernel before the last one has ended."""
+    if device.type != "cuda":
+        return 8, False  # the interpreter
+    found = torch.cuda.get_device_properties(device)
+    return found.multi_processor_count, found.major >= 9
+
+
+def _plan(tokens: int, size: int, processors: int) -> tuple[int, int]:
+    """How many tokens a block has, and into how many slices the width is cut (a power of two): about as many programs
+    as multiprocessors."""
+    block = 16 if tokens <= 64 else 32 if tokens <= 512 else 64
+    each = max(processors // triton.cdiv(tokens, block), 1)
+    return block, min(1 << each.bit_length() - 1, triton.next_power_of_2(triton.cdiv(size, _BLOCK_D)))
+
+
+def _slice_size(size: int, splits: int) -> int:
+    return int(triton.cdiv(triton.cdiv(size, _BLOCK_D), splits) * _BLOCK_D)
+
+
 def launch(
     hidden: torch.Tensor,
     residual: torch.Tensor | None,
@@ -236,14 +383,26 @@ def launch(
     opens: bool = True,
 ) -> torch.Tensor:
     """As `op.steer`, whose arguments these are; the last dimension of every tensor is contiguous."""
-    size = hidden.shape[-1]
+    tokens, size = hidden.shape
     delta = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+    if not tokens:
+        return delta
     other = hidden if residual is None else residual  # a kernel wants a pointer, and reads none where there is none
-    if len(hidden):
-        _steer[(len(hidden),)](
-            hidden, other, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens,
-            hidden.stride(0), other.stride(0),
-            HAS_RESIDUAL=residual is not None, D=size, BLOCK_K=_BLOCK_K,
-            BLOCK_D=min(_BLOCK_D, triton.next_power_of_2(size)),
-        )  # fmt: skip
+    processors, early = _processors(hidden.device)
+    block, splits = _plan(tokens, size, processors)
+    # A table of R rows has no profile of more than R / 2 concepts. Scores of more than that are computed by `_add`.
+    most = max(16, min(triton.next_power_of_2(len(rows) // 2), _MOST_SCORED))
+    scores = torch.empty((tokens, MOST_PROFILES, splits, most), dtype=torch.float32, device=hidden.device)
+    sizes = torch.empty((tokens, MOST_PROFILES, splits, 2), dtype=torch.float32, device=hidden.device)
+    strides = hidden.stride(0), other.stride(0)
+    forms = {"HAS_RESIDUAL": residual is not None, "EARLY": early, "D": size, "SPLITS": splits, "MOST": most}
+    _score[(triton.cdiv(tokens, block), splits)](
+        hidden, other, summed, entries, slots, rows, scores, sizes, tokens, _slice_size(size, splits),
+        *strides, **forms, BLOCK_T=block, BLOCK_K=_BLOCK_K, BLOCK_D=_BLOCK_D, num_warps=_WARPS,
+    )  # fmt: skip
+    _add[(tokens,)](
+        hidden, other, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
+        *strides, **forms, BLOCK_D=min(_ROW, triton.next_power_of_2(size)), num_warps=8, enable_fp_fusion=False,
+        **({"launch_pdl": True} if early else {}),
+    )  # fmt: skip
     return delta

@@ -56,7 +56,7 @@ def case(seed: int, tokens: int, size: int, *slots: Slot, dtype: torch.dtype = t
 
 CASES = {
     f"K of {k}, {str(dtype).removeprefix('torch.')}": case(k, 6, 24, Slot(k), Slot(), Slot(None), dtype=dtype)
-    for k in (1, 2, 7, 8, 9, 64, 256)
+    for k in (1, 2, 7, 8, 9, 64, 65, 256, 257)
     for dtype in (torch.float32, torch.bfloat16, torch.float16)
 } | {
     "wider than a tile": case(1, 4, 700, Slot(3), Slot(9, EUCLIDEAN, (2600.0, 2400.0)), dtype=torch.bfloat16),

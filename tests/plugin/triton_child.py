@@ -17,19 +17,26 @@ def answer(given: str, answered: str) -> None:
     torch.save([(op_triton.launch(*case, opens=opens), *case[-2:]) for case, opens in torch.load(given)], answered)
 
 
+_TYPES = {
+    **dict.fromkeys(("entries", "slots", "decided"), "*i32"),
+    **dict.fromkeys(("lost", "summed"), "*u8"),
+    **dict.fromkeys(("limits", "bias"), "*fp64"),
+    **dict.fromkeys(("rows", "scores", "sizes"), "*fp32"),
+    **dict.fromkeys(("tokens", "slice_size", "hidden_stride", "residual_stride"), "i32"),
+    "opens": "u1",
+}
+
+
 def build(stream: str, size: int, *, has_residual: bool) -> None:
-    """Compiles the kernel down to machine code, which needs no GPU."""
-    types = dict.fromkeys(("entries", "slots", "decided"), "*i32")
-    types |= {"lost": "*u8", "summed": "*u8", "opens": "u1"}
-    types |= dict.fromkeys(("hidden", "residual", "delta"), stream)
-    types |= dict.fromkeys(("limits", "bias"), "*fp64")
-    types["rows"] = "*fp32"
-    types |= {"hidden_stride": "i32", "residual_stride": "i32"}
-    constants = {"HAS_RESIDUAL": has_residual, "D": size, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
-    signature = types | dict.fromkeys(constants, "constexpr")
-    ordered = {name: signature[name] for name in op_triton._steer.arg_names}
-    built = triton.compile(ASTSource(op_triton._steer, ordered, constants), target=GPUTarget("cuda", 90, 32))
-    assert built.asm["cubin"]
+    """Compiles the kernels down to machine code, which needs no GPU."""
+    types = _TYPES | dict.fromkeys(("hidden", "residual", "delta"), stream)
+    forms = {"HAS_RESIDUAL": has_residual, "EARLY": True, "D": size, "SPLITS": 4, "MOST": 64}
+    blocks = {"BLOCK_T": 16, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
+    for kernel, constants in ((op_triton._score, forms | blocks), (op_triton._add, forms | {"BLOCK_D": 1024})):
+        signature = types | dict.fromkeys(constants, "constexpr")
+        ordered = {name: signature[name] for name in kernel.arg_names}
+        built = triton.compile(ASTSource(kernel, ordered, constants), target=GPUTarget("cuda", 90, 32))
+        assert built.asm["cubin"]
 
 
 if __name__ == "__main__":
