@@ -58,7 +58,7 @@ def vllm_router(home: Path, urls: Sequence[str], *options: str) -> Iterator[str]
     port = free_port()
     words = [sys.executable, "-m", "vllm_router.launch_router", f"--port={port}", f"--prometheus-port={free_port()}"]
     health = ("--health-check-endpoint=/v1/steering/ready", "--health-check-interval-secs=1")
-    steady = ("--health-failure-threshold=1", "--health-success-threshold=1")
+    steady = ("--health-failure-threshold=3", "--health-success-threshold=1")
     all_words = [*words, *health, *steady, *options, "--worker-urls", *urls]
     with _running(all_words, home / "router.log", f"http://127.0.0.1:{port}") as url:
         yield url

@@ -138,6 +138,17 @@ def test_a_server_has_the_time_to_drain(options: list[str], grace: float) -> Non
     assert grace >= seconds(options, "--steering-drain") + seconds(options, "--shutdown-timeout") + GRACE
 
 
+def test_a_rolling_update_is_over_before_a_router_looks_elsewhere_and_a_drain_is_not() -> None:
+    options = POD["containers"][0]["args"]
+    refresh, drain = seconds(options, "--steering-refresh"), seconds(options, "--steering-drain")
+    probe = POD["containers"][0]["readinessProbe"]
+    (cluster,) = yaml.safe_load((OPS / "envoy" / "envoy.yaml").read_text())["static_resources"]["clusters"]
+    (check,) = cluster["health_checks"]
+    assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 2 * refresh
+    assert 2 * refresh <= float(check["interval"][:-1]) * (check["unhealthy_threshold"] - 1)
+    assert float(check["interval"][:-1]) * check["unhealthy_threshold"] + float(check["timeout"][:-1]) < drain
+
+
 def test_probes_ask_for_life_and_for_steering() -> None:
     (server,) = POD["containers"]
     paths = {kind: server[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}

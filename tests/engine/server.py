@@ -41,7 +41,7 @@ class Server:
     """A running server and two clients of it.
 
     settings: further arguments of `trimtab-serve`. program: how it is started, folder: where. env: further variables.
-    wait: False returns at once.
+    wait: False returns at once. port: 0 for a free one.
     """
 
     def __init__(
@@ -54,9 +54,10 @@ class Server:
         folder: Path = ROOT,
         env: Mapping[str, str] | None = None,
         wait: bool = True,
+        port: int = 0,
     ) -> None:
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind(("127.0.0.1", port))
             port = free.getsockname()[1]
         command = [*program, str(model), "--steering-profiles", str(profiles), *_SETTINGS, *settings]
         small = {name: value for name, value in SMALL.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
