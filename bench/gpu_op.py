@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -38,17 +39,23 @@ _COLD = 96 << 20  # bytes; more than the cache of any of these devices
 Calls = list[Callable[[], Any]]
 
 
-def check(device: str, small: bool) -> list[str]:
-    """What was wrong, by case; [] where nothing was."""
-    wrong = []
-    for number, kind in enumerate(cases(small)):
-        case = make(kind, device, number)
-        problems = _differences(case, op_triton.launch)
-        if device == "cuda" and kind.tokens <= 512:
-            problems += [f"{problem}, replayed" for problem in _replayed(case, kind)]
-        wrong += [f"{kind}: {problem}" for problem in problems]
-        torch.cuda.empty_cache()
-    return wrong
+def check(device: str, small: bool, jobs: int) -> list[str]:
+    """What was wrong, by case; [] where nothing was. jobs: processes, since most of the time goes into compiling."""
+    checked = [(number, kind, device) for number, kind in enumerate(cases(small))]
+    if jobs == 1:
+        return [line for one in checked for line in _checked(one)]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        return [line for lines in pool.imap_unordered(_checked, checked) for line in lines]
+
+
+def _checked(one: tuple[int, Kind, str]) -> list[str]:
+    number, kind, device = one
+    case = make(kind, device, number)
+    problems = _differences(case, op_triton.launch)
+    if device == "cuda" and kind.tokens <= 512:
+        problems += [f"{problem}, replayed" for problem in _replayed(case, kind)]
+    torch.cuda.empty_cache()
+    return [f"{kind}: {problem}" for problem in problems]
 
 
 def _differences(case: Case, call: Callable[..., torch.Tensor]) -> list[str]:
@@ -185,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python bench/gpu_op.py", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured")
     parser.add_argument("--check", choices=["all", "small", "none"], default="all", help="which cases are checked")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that check (each compiles for itself)")
     parser.add_argument("--no-times", action="store_true")
     asked = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -197,7 +205,7 @@ def main() -> None:
 
     if asked.check != "none":
         began = time.perf_counter()
-        found["wrong"] = check(device, small=asked.check == "small" or device == "cpu")
+        found["wrong"] = check(device, small=asked.check == "small" or device == "cpu", jobs=asked.jobs)
         print("\n".join(found["wrong"]) or "every case is right", f"({time.perf_counter() - began:.0f} s)", flush=True)
         keep()
     if device == "cuda" and not asked.no_times:

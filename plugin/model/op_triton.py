@@ -36,8 +36,8 @@ from .fields import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE
 __all__ = ["check_cache", "launch"]
 
 _BLOCK_K, _BLOCK_D, _WARPS = 64, 32, 4
-_ROW = 4096
-_MOST_SCORED = 256
+_LANES = 64
+_MOST_SCORED, _MOST_SPLITS = 256, 32
 
 # What a kernel reads of the module must be marked as constant.
 _SLOT, _ALPHA, _DECISION = tl.constexpr(SLOT), tl.constexpr(ALPHA), tl.constexpr(DECISION)
@@ -53,14 +53,8 @@ _CHUNK = tl.constexpr(512)
 
 
 @triton.jit
-def _stream(hidden, residual, read, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
-    """`read`: not 0 where the residual is a part of the stream; else it is not loaded, whatever is in it."""
-    h = tl.load(hidden + d, mask=d < D, other=0.0).to(tl.float32)
-    return h + tl.load(residual + d, mask=tl.where(d < D, read, 0) != 0, other=0.0).to(tl.float32)
-
-
-@triton.jit
 def _is_read(summed, HAS_RESIDUAL: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Not 0 where the residual is a part of the stream; else it is not loaded, whatever is in it."""
     read = 0
     if HAS_RESIDUAL:
         read = tl.load(summed).to(tl.int32)
@@ -81,195 +75,140 @@ def _score(  # type: ignore[no-untyped-def]
     split = tl.program_id(1)
     token = tl.arange(0, BLOCK_T)
     here = start + token < tokens
-    part = tl.arange(0, _PARTS)
-    mine = entries + start * (3 * _PARTS) + (token[:, None] * (3 * _PARTS) + part[None, :])
-    slot = tl.load(mine + _SLOT * _PARTS, mask=here[:, None], other=0)
-    decision = tl.load(mine + _DECISION * _PARTS, mask=here[:, None], other=0)
-    count = tl.load(slots + slot * 3 + _COUNT, mask=slot != 0, other=0)
-    waiting = tl.where((count > 0) & (count <= MOST) & (decision <= 0), slot, 0)
-    now = tl.max(waiting)
-    if now > 0:
-        read = _is_read(summed, HAS_RESIDUAL)
-        hidden += start * hidden_stride
-        residual += start * residual_stride
-        scores += (start * (_PARTS * SPLITS) + split) * MOST
-        sizes += (start * (_PARTS * SPLITS) + split) * 2
+    for part in range(_PARTS):
+        mine = entries + start * (3 * _PARTS) + (token * (3 * _PARTS) + part)
+        slot = tl.load(mine + _SLOT * _PARTS, mask=here, other=0)
+        decision = tl.load(mine + _DECISION * _PARTS, mask=here, other=0)
+        count = tl.load(slots + slot * 3 + _COUNT, mask=slot != 0, other=0)
+        waiting = tl.where((count > 0) & (count <= MOST) & (decision <= 0), slot, 0)
+        now = tl.max(waiting, axis=0)
         while now > 0:
             asks = waiting == now
+            place = (start * _PARTS + part) * SPLITS + split
             _score_profile(
-                hidden, residual, read, slots + now * 3, rows, scores, sizes, asks, split * slice_size, slice_size,
-                hidden_stride, residual_stride, D, SPLITS, MOST, BLOCK_T, BLOCK_K, BLOCK_D,
+                hidden + start * hidden_stride, residual + start * residual_stride, _is_read(summed, HAS_RESIDUAL),
+                rows + tl.load(slots + now * 3 + _FIRST).to(tl.int64) * D, tl.load(slots + now * 3 + _COUNT),
+                scores + place * MOST, sizes + place * 2, asks, tl.minimum(tokens - start, BLOCK_T).to(tl.int32),
+                split * slice_size, slice_size, hidden_stride, residual_stride, D, SPLITS, MOST, BLOCK_T, BLOCK_K,
+                BLOCK_D,
             )  # fmt: skip
             waiting = tl.where(asks, 0, waiting)
-            now = tl.max(waiting)
+            now = tl.max(waiting, axis=0)
 
 
 @triton.jit
 def _score_profile(  # type: ignore[no-untyped-def]
-    hidden, residual, read, profile, rows, scores, sizes, asks, begin, slice_size, hidden_stride, residual_stride,
-    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr,
+    hidden, residual, read, origin, count, scores, sizes, asks, tokens, begin, slice_size, hidden_stride,
+    residual_stride, D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """asks: [BLOCK_T, P], which parts of the block's tokens decide by this profile."""
-    count = tl.load(profile + _COUNT)
-    origin = rows + tl.load(profile + _FIRST).to(tl.int64) * D
+    """asks: [BLOCK_T], the tokens that decide by this profile. The others' scores, and those of more centroids than
+    there are, are computed as well, of rows that exist, and thrown away: a mask costs more."""
+    token = tl.arange(0, BLOCK_T)
+    lane = tl.arange(0, BLOCK_K)
+    column = tl.arange(0, BLOCK_D)
     end = tl.minimum(begin + slice_size, D)
-    token = tl.arange(0, BLOCK_T)[:, None]
-    part = tl.arange(0, _PARTS)[None, :]
-    mine = (tl.max(asks.to(tl.int32), axis=1) > 0)[:, None]
+    EVEN: tl.constexpr = D % BLOCK_D == 0
+    at = tl.minimum(token, tokens - 1)[:, None]
     largest = 0.0
-    hh = tl.zeros((BLOCK_T,), tl.float32)
+    hh = tl.zeros((BLOCK_T, BLOCK_D), tl.float32)
     for k0 in range(0, count, BLOCK_K):
-        k = tl.arange(0, BLOCK_K)
-        known = k0 + k < count
-        centroids = origin + k0 * D
+        k = tl.minimum(k0 + lane, count - 1)[:, None]
         score = tl.zeros((BLOCK_T, BLOCK_K), tl.float32)
-        cc = tl.zeros((BLOCK_K,), tl.float32)
-        hh = tl.zeros((BLOCK_T,), tl.float32)
+        cc = tl.zeros((BLOCK_K, BLOCK_D), tl.float32)
+        hh = tl.zeros((BLOCK_T, BLOCK_D), tl.float32)
         for chunk in range(begin, end, _CHUNK):
             summed = tl.zeros((BLOCK_T, BLOCK_K), tl.float32)
             for d0 in range(chunk, tl.minimum(chunk + _CHUNK, end), BLOCK_D):
-                d = d0 + tl.arange(0, BLOCK_D)
-                inside = mine & (d < end)[None, :]
-                h = tl.load(hidden + (token * hidden_stride + d[None, :]), mask=inside, other=0.0).to(tl.float32)
-                also = tl.where(inside, read, 0) != 0
-                h += tl.load(residual + (token * residual_stride + d[None, :]), mask=also, other=0.0).to(tl.float32)
-                o = tl.load(origin + d, mask=d < end, other=0.0)[None, :]
+                d = d0 + column
+                inside = (tl.zeros((BLOCK_D,), tl.int32) == 0) if EVEN else d < end
+                o = tl.load(origin + d, mask=inside, other=0.0)[None, :]
+                c = tl.load(origin + (k * D + d[None, :]), mask=inside[None, :], other=0.0) - o
+                h = tl.load(hidden + (at * hidden_stride + d[None, :]), mask=inside[None, :], other=0.0).to(tl.float32)
+                also = tl.where(inside, read, 0)[None, :] != 0
+                h += tl.load(residual + (at * residual_stride + d[None, :]), mask=also, other=0.0).to(tl.float32)
                 h -= o
-                there = known[:, None] & (d < end)[None, :]
-                c = tl.load(centroids + (k[:, None] * D + d[None, :]), mask=there, other=0.0)
-                c = tl.where(there, c - o, 0.0)
                 summed = tl.dot(h, tl.trans(c), summed, input_precision="tf32x3")
-                cc += tl.sum(c * c, axis=1)
-                hh += tl.sum(h * h, axis=1)
+                cc += c * c
+                hh += h * h
             score += summed
-        score -= 0.5 * cc[None, :]
-        largest = tl.maximum(largest, tl.max(cc, axis=0))
-        for number in tl.static_range(_PARTS):
-            wants = tl.max((asks & (part == number)).to(tl.int32), axis=1) > 0
-            place = (token * _PARTS + number) * (SPLITS * MOST) + k0 + k[None, :]
-            tl.store(scores + place, score, mask=wants[:, None] & known[None, :])
-    place = (token * _PARTS + part) * (SPLITS * 2)
-    tl.store(sizes + place, tl.broadcast_to(hh[:, None], BLOCK_T, _PARTS), mask=asks)
-    tl.store(sizes + place + 1, tl.full((BLOCK_T, _PARTS), 0.0, tl.float32) + largest, mask=asks)
+        sizes_of_c = tl.sum(cc, axis=1)
+        score -= 0.5 * sizes_of_c[None, :]
+        largest = tl.maximum(largest, tl.max(sizes_of_c, axis=0))
+        place = token[:, None] * (_PARTS * SPLITS * MOST) + (k0 + lane)[None, :]
+        tl.store(scores + place, score, mask=asks[:, None] & (k0 + lane < count)[None, :])
+    place = sizes + token * (_PARTS * SPLITS * 2)
+    tl.store(place, tl.sum(hh, axis=1), mask=asks)
+    tl.store(place + 1, tl.zeros((BLOCK_T,), tl.float32) + largest, mask=asks)
+
+
+@triton.jit
+def _stream(hidden, residual, read, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
+    h = tl.load(hidden + d, mask=d < D, other=0.0).to(tl.float32)
+    return h + tl.load(residual + d, mask=tl.where(d < D, read, 0) != 0, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def _nearest(  # type: ignore[no-untyped-def]
-    hidden, residual, read, scores, sizes, rows, bias, first, count, at,
-    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr, BLOCK_D: tl.constexpr,
+    h, d, scores, sizes, rows, bias, first, count,
+    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """The row of the nearest centroid, the lowest of equals. at: the number of the token's part."""
-    split = at * SPLITS + tl.arange(0, SPLITS)
-    lane = tl.arange(0, MOST)
+    """The row of the nearest centroid, the lowest of equals. h: the stream in float64. scores, sizes: of this part."""
+    split = tl.arange(0, SPLITS)
+    lane = tl.arange(0, LANES)
+    low = float("-inf")
+    highest = tl.full((), low, tl.float32)
+    scored = count <= MOST
+    least = tl.full((), low, tl.float32)
+    if scored:
+        h_size = tl.sqrt(tl.sum(tl.load(sizes + split * 2), axis=0))
+        c_size = tl.sqrt(tl.sum(tl.load(sizes + split * 2 + 1), axis=0))
+        for k0 in range(0, count, LANES):
+            score = _scores(scores, split, k0 + lane, count, MOST)
+            highest = tl.maximum(highest, tl.max(tl.where(score == score, score, low), axis=0))
+        least = highest - _DOUBT * (c_size * (h_size + 0.5 * c_size))
+    best = tl.full((), low, tl.float64)
     best_row = first
-    best = tl.full((), float("-inf"), tl.float64)
-    for k0 in range(0, count, MOST):
+    found = 0
+    for k0 in range(0, count, LANES):
         possible = k0 + lane < count
-        scored = count <= MOST
         if scored:
-            partial = tl.load(scores + split[:, None] * MOST + lane[None, :], mask=possible[None, :], other=0.0)
-            score = tl.sum(partial, axis=0)
-            h = tl.sqrt(tl.sum(tl.load(sizes + split * 2), axis=0))
-            c = tl.sqrt(tl.sum(tl.load(sizes + split * 2 + 1), axis=0))
-            highest = tl.max(tl.where(possible & (score == score), score, float("-inf")), axis=0)
             # Not the other way round: where something is NaN or infinite, all are possible.
-            possible = possible & ~(score < highest - _DOUBT * (c * (h + 0.5 * c)))
-        left = tl.sum(possible.to(tl.int32), axis=0)
-        if scored & (left == 1):
-            best_row = first + tl.min(tl.where(possible, lane, MOST), axis=0)
-            left = 0
-        while left > 0:
-            k = tl.min(tl.where(possible, lane, MOST), axis=0)
+            possible = possible & ~(_scores(scores, split, k0 + lane, count, MOST) < least)
+        k = tl.min(tl.where(possible, lane, LANES), axis=0)
+        while k < LANES:
             row = first + k0 + k
-            exact = _exact(hidden, residual, read, rows + row.to(tl.int64) * D, D, BLOCK_D) - tl.load(bias + row)
-            best_row = tl.where(exact > best, row, best_row)  # strictly: the lowest index wins a tie
-            best = tl.where(exact > best, exact, best)  # not NaN, which an infinite h makes of scores
             possible = possible & (lane != k)
-            left -= 1
+            k = tl.min(tl.where(possible, lane, LANES), axis=0)
+            found += 1
+            if (found == 1) & (k == LANES) & (count <= LANES) & scored:  # the only one
+                best_row = row
+            else:
+                c = tl.load(rows + row.to(tl.int64) * D + d, mask=d < D, other=0.0)
+                exact = tl.sum(h * c.to(tl.float64), axis=0) - tl.load(bias + row)
+                best_row = tl.where(exact > best, row, best_row)  # strictly: the lowest index wins a tie
+                best = tl.where(exact > best, exact, best)  # never NaN, which an infinite h makes of scores
     return best_row
 
 
 @triton.jit
-def _exact(hidden, residual, read, centroid, D: tl.constexpr, BLOCK_D: tl.constexpr):  # type: ignore[no-untyped-def]
-    """h·c in float64."""
-    product = tl.zeros((BLOCK_D,), tl.float64)
-    for d0 in range(0, D, BLOCK_D):
-        d = d0 + tl.arange(0, BLOCK_D)
-        c = tl.load(centroid + d, mask=d < D, other=0.0)
-        product += _stream(hidden, residual, read, d, D).to(tl.float64) * c.to(tl.float64)
-    return tl.sum(product, axis=0)
+def _scores(scores, split, k, count, MOST: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The slices of some centroids' scores added up; those of more than there are are the lowest."""
+    known = k < count
+    slices = tl.load(scores + (split[:, None] * MOST + k[None, :]), mask=known[None, :], other=0.0)
+    return tl.where(known, tl.sum(slices, axis=0), float("-inf"))
 
 
 @triton.jit
-def _distance(  # type: ignore[no-untyped-def]
-    hidden, residual, read, centroid, metric, D: tl.constexpr, BLOCK_D: tl.constexpr
-):
+def _distance(h, c, metric):  # type: ignore[no-untyped-def]
     """In float64; squared if Euclidean. Infinite, which is inside no limit, for the cosine of a zero vector."""
-    found = tl.full((), float("inf"), tl.float64)
+    distance = tl.full((), float("inf"), tl.float64)
     if metric == _COSINE:
-        hh = tl.zeros((BLOCK_D,), tl.float64)
-        cc = tl.zeros((BLOCK_D,), tl.float64)
-        for d0 in range(0, D, BLOCK_D):
-            d = d0 + tl.arange(0, BLOCK_D)
-            h = _stream(hidden, residual, read, d, D).to(tl.float64)
-            c = tl.load(centroid + d, mask=d < D, other=0.0).to(tl.float64)
-            hh += h * h
-            cc += c * c
-        squares = tl.sum(hh, axis=0) * tl.sum(cc, axis=0)
-        product = _exact(hidden, residual, read, centroid, D, BLOCK_D)
-        found = tl.where(squares > 0, 1 - product / tl.sqrt(squares), float("inf"))
+        squares = tl.sum(h * h, axis=0) * tl.sum(c * c, axis=0)
+        distance = tl.where(squares > 0, 1 - tl.sum(h * c, axis=0) / tl.sqrt(squares), float("inf"))
     else:
-        apart = tl.zeros((BLOCK_D,), tl.float64)
-        for d0 in range(0, D, BLOCK_D):
-            d = d0 + tl.arange(0, BLOCK_D)
-            c = tl.load(centroid + d, mask=d < D, other=0.0).to(tl.float64)
-            difference = _stream(hidden, residual, read, d, D).to(tl.float64) - c
-            apart += difference * difference
-        found = tl.sum(apart, axis=0)
-    return found
-
-
-@triton.jit
-def _entry(token, part: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Slot, strength and decision of a token's part."""
-    alpha = tl.load(token + _ALPHA * _PARTS + part).to(tl.float32, bitcast=True)
-    return tl.load(token + _SLOT * _PARTS + part), alpha, tl.load(token + _DECISION * _PARTS + part)
-
-
-@triton.jit
-def _row(  # type: ignore[no-untyped-def]
-    at, slot, decision, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
-    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """The row that a part adds to a token, or NOT_HERE. at: the number of the token's part."""
-    row = _NOT_HERE
-    if slot != 0:
-        first = tl.load(slots + slot * 3 + _FIRST)
-        count = tl.load(slots + slot * 3 + _COUNT)
-        row = first
-        if count > 0:
-            if decision > 0:
-                row = tl.load(decided + decision)
-            else:
-                nearest = _nearest(
-                    hidden, residual, read, scores, sizes, rows, bias, first, count, at, D, SPLITS, MOST, BLOCK_D
-                )
-                row = nearest + count
-                metric = tl.load(slots + slot * 3 + _LIMIT)
-                if metric != 0:
-                    centroid = rows + nearest.to(tl.int64) * D
-                    distance = _distance(hidden, residual, read, centroid, metric, D, BLOCK_D)
-                    row = tl.where(distance <= tl.load(limits + nearest), row, _NOT_HERE)
-                if decision < 0:
-                    tl.store(decided - decision, row)
-    return row
-
-
-@triton.jit
-def _scaled(alpha, row, rows, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
-    here = tl.where(d < D, row, _NOT_HERE) != _NOT_HERE
-    return alpha * tl.load(rows + row.to(tl.int64) * D + d, mask=here, other=0.0)
+        distance = tl.sum((h - c) * (h - c), axis=0)
+    return distance
 
 
 @triton.jit
@@ -277,56 +216,53 @@ def _add(  # type: ignore[no-untyped-def]
     hidden, residual, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
     hidden_stride, residual_stride,
     HAS_RESIDUAL: tl.constexpr, EARLY: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK_D: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """EARLY: this was started before `_score` has ended."""
+    """BLOCK_D: at least D. EARLY: this was started before `_score` has ended."""
     token = tl.program_id(0).to(tl.int64)
     mine = entries + token * 3 * _PARTS
-    slot_0, alpha_0, decision_0 = _entry(mine, 0)
-    slot_1, alpha_1, decision_1 = _entry(mine, 1)
-    slot_2, alpha_2, decision_2 = _entry(mine, 2)
-    slot_3, alpha_3, decision_3 = _entry(mine, 3)
-    read = _is_read(summed, HAS_RESIDUAL)
     hidden += token * hidden_stride
     residual += token * residual_stride
-    delta += token * D
-    at = token * _PARTS
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
-    row_0 = _row(
-        at, slot_0, decision_0, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
-        D, SPLITS, MOST, BLOCK_D,
-    )  # fmt: skip
-    row_1 = _row(
-        at + 1, slot_1, decision_1, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
-        D, SPLITS, MOST, BLOCK_D,
-    )  # fmt: skip
-    row_2 = _row(
-        at + 2, slot_2, decision_2, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
-        D, SPLITS, MOST, BLOCK_D,
-    )  # fmt: skip
-    row_3 = _row(
-        at + 3, slot_3, decision_3, hidden, residual, read, scores, sizes, slots, limits, bias, rows, decided,
-        D, SPLITS, MOST, BLOCK_D,
-    )  # fmt: skip
-    wrong = tl.zeros((BLOCK_D,), tl.int32)
-    for d0 in range(0, D, BLOCK_D):
-        d = d0 + tl.arange(0, BLOCK_D)
-        added = _scaled(alpha_0, row_0, rows, d, D)
-        added += _scaled(alpha_1, row_1, rows, d, D)
-        added += _scaled(alpha_2, row_2, rows, d, D)
-        added += _scaled(alpha_3, row_3, rows, d, D)
-        rounded = added.to(delta.dtype.element_ty)
-        tl.store(delta + d, rounded, mask=d < D)
-        wide = rounded.to(tl.float32)
-        wrong += (wide - wide != 0).to(tl.int32)  # NaN where a number is not finite
-    is_lost = tl.sum(wrong, axis=0) > 0
+    d = tl.arange(0, BLOCK_D)
+    added = tl.zeros((BLOCK_D,), tl.float32)
+    for part in range(_PARTS):
+        slot = tl.load(mine + _SLOT * _PARTS + part)
+        if slot != 0:
+            alpha = tl.load(mine + _ALPHA * _PARTS + part).to(tl.float32, bitcast=True)
+            decision = tl.load(mine + _DECISION * _PARTS + part)
+            first = tl.load(slots + slot * 3 + _FIRST)
+            count = tl.load(slots + slot * 3 + _COUNT)
+            row = first
+            if count > 0:
+                if decision > 0:
+                    row = tl.load(decided + decision)
+                else:
+                    if EARLY:
+                        tl.extra.cuda.gdc_wait()
+                    at = (token * _PARTS + part) * SPLITS
+                    h = _stream(hidden, residual, _is_read(summed, HAS_RESIDUAL), d, D).to(tl.float64)
+                    nearest = _nearest(
+                        h, d, scores + at * MOST, sizes + at * 2, rows, bias, first, count, D, SPLITS, MOST, LANES
+                    )
+                    row = nearest + count
+                    metric = tl.load(slots + slot * 3 + _LIMIT)
+                    if metric != 0:
+                        centroid = tl.load(rows + nearest.to(tl.int64) * D + d, mask=d < D, other=0.0)
+                        distance = _distance(h, centroid.to(tl.float64), metric)
+                        row = tl.where(distance <= tl.load(limits + nearest), row, _NOT_HERE)
+                    if decision < 0:
+                        tl.store(decided - decision, row)
+            if row != _NOT_HERE:
+                added += alpha * tl.load(rows + row.to(tl.int64) * D + d, mask=d < D, other=0.0)
+    rounded = added.to(delta.dtype.element_ty)
+    delta += token * D + d
+    tl.store(delta, rounded, mask=d < D)
+    wide = rounded.to(tl.float32)
+    is_lost = tl.max((wide - wide != 0).to(tl.int32), axis=0) > 0  # NaN where a number is not finite
     if opens | is_lost:
         tl.store(lost + token, is_lost.to(tl.uint8))
     if is_lost:
-        for d0 in range(0, D, BLOCK_D):
-            d = d0 + tl.arange(0, BLOCK_D)
-            tl.store(delta + d, tl.zeros((BLOCK_D,), delta.dtype.element_ty), mask=d < D)
+        tl.store(delta, tl.zeros_like(rounded), mask=d < D)
 
 
 def check_cache() -> None:
@@ -361,7 +297,7 @@ def _plan(tokens: int, size: int, processors: int) -> tuple[int, int]:
     as multiprocessors."""
     block = 16 if tokens <= 64 else 32 if tokens <= 512 else 64
     each = max(processors // triton.cdiv(tokens, block), 1)
-    return block, min(1 << each.bit_length() - 1, triton.next_power_of_2(triton.cdiv(size, _BLOCK_D)))
+    return block, min(1 << each.bit_length() - 1, triton.next_power_of_2(triton.cdiv(size, _BLOCK_D)), _MOST_SPLITS)
 
 
 def _slice_size(size: int, splits: int) -> int:
@@ -402,7 +338,7 @@ def launch(
     )  # fmt: skip
     _add[(tokens,)](
         hidden, other, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
-        *strides, **forms, BLOCK_D=min(_ROW, triton.next_power_of_2(size)), num_warps=8, enable_fp_fusion=False,
+        *strides, **forms, BLOCK_D=triton.next_power_of_2(size), LANES=_LANES, num_warps=8, enable_fp_fusion=False,
         **({"launch_pdl": True} if early else {}),
     )  # fmt: skip
     return delta

@@ -32,7 +32,8 @@ def build(stream: str, size: int, *, has_residual: bool) -> None:
     types = _TYPES | dict.fromkeys(("hidden", "residual", "delta"), stream)
     forms = {"HAS_RESIDUAL": has_residual, "EARLY": True, "D": size, "SPLITS": 4, "MOST": 64}
     blocks = {"BLOCK_T": 16, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
-    for kernel, constants in ((op_triton._score, forms | blocks), (op_triton._add, forms | {"BLOCK_D": 1024})):
+    row = {"BLOCK_D": 1024, "LANES": op_triton._LANES}
+    for kernel, constants in ((op_triton._score, forms | blocks), (op_triton._add, forms | row)):
         signature = types | dict.fromkeys(constants, "constexpr")
         ordered = {name: signature[name] for name in kernel.arg_names}
         built = triton.compile(ASTSource(kernel, ordered, constants), target=GPUTarget("cuda", 90, 32))
