@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 from trimtab.vectors import Registry
-from trimtab.vectors.experiments import read_plan
+from trimtab.vectors.experiments import Plan, read_plan
 
 from ..errors import StartupError
 from .desired import Desired
 from .experiments.fits import misnamed
-from .experiments.held import check_plan, unit_key
+from .experiments.held import check_plan, keep_plan, unit_key
 from .generation import Generation
 from .keys import ADMIN_KEYS, read_keys
 from .policy import Policy, parse_policy
@@ -50,22 +50,22 @@ def begin(
     governs = None if policy is None else check_file(policy, registry)
     generation = generation.with_policy(None if governs is None else state.keep_policy(governs))
     plan = _plan(state, registry, before, experiments, None if governs is None else parse_policy(governs))
-    generation = generation.with_experiments(None if plan is None else state.keep_plan(plan))
+    generation = generation.with_experiments(None if plan is None else keep_plan(state, *plan))
     state.publish(generation)
     return generation
 
 
 def _plan(
     state: State, registry: Registry, before: Generation | None, file: Path | None, policy: Policy | None
-) -> bytes | None:
-    data, plan = None, None
+) -> tuple[bytes, Plan] | None:
+    found = None
     if file is not None:
         unit_key()
         held = None if before is None or before.experiments is None else read_plan(state.plan(before.experiments))
-        data, plan = check_plan(file, registry, policy, held)
-    if policy is not None and (said := list(misnamed(policy, plan))):
+        found = check_plan(file, registry, policy, held, state)
+    if policy is not None and (said := list(misnamed(policy, None if found is None else found[1]))):
         raise StartupError(f"the access policy names what is not there: {'; '.join(said)}")
-    return data
+    return found
 
 
 def make_log_folder(folder: Path) -> None:

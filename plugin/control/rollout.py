@@ -23,7 +23,7 @@ from trimtab.vectors.experiments import Plan, read_plan
 from ..errors import StartupError
 from .audit import JsonLines
 from .experiments.fits import misnamed
-from .experiments.held import check_plan
+from .experiments.held import check_plan, keep_plan
 from .generation import Generation, Resident, Version
 from .policy import parse_policy
 from .policy.held import check_file
@@ -133,10 +133,10 @@ class Rollout:
             before = change.before
             policy = None if before.policy is None else parse_policy(self.state.policy(before.policy))
             registry = _active(before, resident)
-            data, plan = await asyncio.to_thread(check_plan, file, registry, policy, self._plan(before))
+            data, plan = await asyncio.to_thread(check_plan, file, registry, policy, self._plan(before), self.state)
             if policy is not None and (said := list(misnamed(policy, plan))):
                 raise StartupError(f"the plan of experiments {file.name} cannot be used: {'; '.join(said)}")
-            return change.publish(before.with_experiments(self.state.keep_plan(data)))
+            return change.publish(before.with_experiments(keep_plan(self.state, data, plan)))
 
     def _plan(self, generation: Generation) -> Plan | None:
         return None if generation.experiments is None else read_plan(self.state.plan(generation.experiments))

@@ -4,6 +4,7 @@
     versions/CONTENT   the files of each resident version, so that every process reads the bytes that were verified
     policies/SHA256    the last access policies, likewise
     plans/SHA256       the last plans of experiments, likewise
+    phases.json        what every plan has run, by seed
     draining           there while the server is about to end
     lock               held by the one process that makes a change; `server.lock` by the server that uses the folder
 
@@ -30,6 +31,7 @@ from .generation import Generation
 __all__ = ["Stamp", "State"]
 
 GENERATION_FILE = "generation.json"
+PHASES_FILE = "phases.json"
 _MOST_BYTES = 1 << 20
 _KEPT = 4  # files of a kind that stay: one that follows late may still ask for the last one
 _PAUSE = 0.005  # seconds between two tries for the lock
@@ -141,6 +143,19 @@ class State:
     def plan(self, digest: str) -> bytes:
         """The file of a plan of experiments that was kept, as `policy`."""
         return self._kept_file("plans", digest)
+
+    def keep_phases(self, data: bytes) -> None:
+        """Raises ProfileError where the disk refuses."""
+        try:
+            write_whole(self.folder / PHASES_FILE, data)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def phases(self) -> bytes | None:
+        """What `keep_phases` has kept; None for nothing. Raises FormatError where it cannot be read."""
+        if not os.path.lexists(self.folder / PHASES_FILE):
+            return None
+        return read_bytes(self.folder, PHASES_FILE, _MOST_BYTES)
 
     def _keep_file(self, kind: str, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()

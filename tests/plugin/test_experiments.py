@@ -28,12 +28,14 @@ from trimtab.plugin.control.experiments.units import unit_of
 from trimtab.plugin.control.finished import About, Finish
 from trimtab.plugin.control.identity import carried_by, carrying
 from trimtab.plugin.control.refresh import Refresh
+from trimtab.plugin.control.state import PHASES_FILE
 from trimtab.plugin.errors import StartupError
 from trimtab.plugin.http.told import headers_of, object_of
 from trimtab.plugin.requests import decided, fields
 from trimtab.plugin.requests.decided import Chosen, Governed, entered_by
 from trimtab.vectors import ModelIdentity, save_profile
 from trimtab.vectors.asked import Wish
+from trimtab.vectors.errors import FormatError
 from trimtab.vectors.experiments import Closing, Experiment, Exposure, UnitKey, read_lines, read_plan
 from trimtab.vectors.experiments.unit import UNIT_KEY
 
@@ -355,6 +357,40 @@ def test_a_restart_holds_the_plan_to_the_one_before(home: Path, free: Rolling, m
     free.state.release()
     (home / "plan.yaml").write_text(plan(coverage=0.5))
     with pytest.raises(StartupError, match="the coverage may only grow"):
+        Rolling(home / "profiles", model_folder, home / "free", experiments=home / "plan.yaml")
+
+
+def test_an_earlier_seed_is_noticed_also_after_the_plan_and_the_server_were_gone(
+    home: Path, free: Rolling, model_folder: Path
+) -> None:
+    file = home / "plan.yaml"
+
+    def follow(text: str) -> list[str]:
+        file.write_text(text)
+        return run(Refresh(free.rollout, 1, None, None, lambda: free.now().staged, file)._follow_plan())
+
+    assert follow(plan(seed="s-7")) == []
+    assert "may not go on under the seed 's-1'" in follow(plan())[0]
+    assert follow(plan(seed="s-7", status="stopped")) == []
+    without = json.dumps({"version": 1, "layers": {"l": {"seed": "l"}}})
+    assert follow(without) == []
+    for seed in ("s-1", "s-7"):
+        assert f"may not go on under the seed '{seed}'" in follow(plan(seed=seed))[0]
+    free.state.release()
+    Rolling(home / "profiles", model_folder, home / "free").state.release()  # without experiments
+    for seed in ("s-1", "s-7"):
+        file.write_text(plan(seed=seed))
+        with pytest.raises(StartupError, match=f"may not go on under the seed '{seed}'"):
+            Rolling(home / "profiles", model_folder, home / "free", experiments=file)
+    file.write_text(plan(seed="s-8"))
+    again = Rolling(home / "profiles", model_folder, home / "free", experiments=file)
+    assert again.now().experiments is not None
+
+
+def test_a_record_of_phases_that_cannot_be_read_stops_the_start(home: Path, free: Rolling, model_folder: Path) -> None:
+    free.state.release()
+    (home / "free" / PHASES_FILE).write_text("{}")
+    with pytest.raises(FormatError, match=r"^phases\.json: has format version None"):
         Rolling(home / "profiles", model_folder, home / "free", experiments=home / "plan.yaml")
 
 

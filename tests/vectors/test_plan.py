@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from trimtab.vectors.experiments import Plan, PlanError, changes, read_plan
+from trimtab.vectors.experiments import Phases, Plan, PlanError, changes, read_plan
 
 WHOLE = """\
 version: 1
@@ -159,3 +159,46 @@ def test_a_running_experiment_stays_in_the_file_and_a_stopped_one_stays_stopped(
     assert changes(stopped, without) == []
     assert "may not go on" in changes(stopped, plan)[0]
     assert changes(stopped, read_plan(WHOLE.replace("ga-1", "ga-2"))) == []
+
+
+def run_through(*texts: str) -> Phases:
+    """What a server knows that has had these plans in force, one after the other."""
+    phases = Phases()
+    for text in texts:
+        phases = phases.after(read_plan(text))
+    return Phases.parse(phases.dump(), "phases.json")
+
+
+def test_a_seed_that_was_left_may_not_come_back() -> None:
+    old, new = read_plan(WHOLE), read_plan(WHOLE.replace("ga-1", "ga-2"))
+    phases = run_through(WHOLE, WHOLE.replace("ga-1", "ga-2"))
+    assert changes(new, old) == []  # the plan in force alone does not tell
+    assert "may not go on under the seed 'ga-1'" in phases.refused(old, new)[0]
+    assert phases.refused(new, new) == []
+    assert phases.refused(read_plan(WHOLE.replace("ga-1", "ga-3")), new) == []
+    stopped = read_plan(WHOLE.replace("status: running", "status: stopped"))
+    assert phases.refused(stopped, new) == []  # nobody is assigned
+    assert "was that of 'gender-alpha'" in phases.refused(read_plan(WHOLE.replace("gender-alpha", "gender")), None)[0]
+
+
+def test_a_stopped_experiment_that_was_taken_out_may_not_come_back_under_its_seed() -> None:
+    plan = read_plan(WHOLE)
+    stopped = WHOLE.replace("status: running", "status: stopped")
+    without = Plan.model_validate({**plan.model_dump(), "experiments": {}})
+    phases = run_through(WHOLE, stopped).after(without)
+    assert "may not go on" in phases.refused(plan, without)[0]
+    assert phases.refused(read_plan(WHOLE.replace("ga-1", "ga-2")), without) == []
+
+
+def test_a_server_that_was_without_experiments_for_a_while_goes_on_with_the_same_ones_only() -> None:
+    phases = run_through(WHOLE + "    status: running\n")
+    assert phases.refused(read_plan(WHOLE + "    status: running\n"), None) == []
+    assert phases.refused(read_plan(WHOLE.replace("coverage: 0.10", "coverage: 0.5")), None) == []
+    [said] = phases.refused(read_plan(WHOLE.replace("alpha: 0.8", "alpha: 0.9")), None)
+    assert "the steering of arm 'a08' may not change under the seed 'ga-1'" in said
+
+
+def test_a_draft_uses_up_no_seed() -> None:
+    phases = run_through(WHOLE.replace("status: running", "status: draft"))
+    assert "ga-1" not in phases.phases
+    assert phases.refused(read_plan(WHOLE), None) == []

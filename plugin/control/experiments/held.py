@@ -9,16 +9,16 @@ from pathlib import Path
 from trimtab.vectors import Registry
 from trimtab.vectors.document import MOST_BYTES
 from trimtab.vectors.errors import RequestError, TrimtabError
-from trimtab.vectors.experiments import Plan, PlanError, UnitKey, changes, read_plan
+from trimtab.vectors.experiments import Phases, Plan, PlanError, UnitKey, changes, read_plan
 from trimtab.vectors.experiments.unit import UNIT_KEY
 
 from ...config import SteeringConfig
 from ...errors import StartupError
 from ..policy import Policy
-from ..state import State
+from ..state import PHASES_FILE, State
 from .fits import faults
 
-__all__ = ["check_plan", "plan_in_force", "read_file", "unit_key"]
+__all__ = ["check_plan", "keep_plan", "plan_in_force", "read_file", "unit_key"]
 
 
 def plan_in_force(config: SteeringConfig, published: str | None) -> Plan | None:
@@ -55,17 +55,38 @@ def read_file(path: Path) -> tuple[bytes, Plan]:
         raise StartupError(f"the plan of experiments {path.name} cannot be used: {error}") from error
 
 
-def check_plan(path: Path, registry: Registry, policy: Policy | None, before: Plan | None) -> tuple[bytes, Plan]:
-    """`read_file`, for a plan that fits these profiles, this policy, and the plan that was held before.
+def check_plan(
+    path: Path, registry: Registry, policy: Policy | None, before: Plan | None, state: State
+) -> tuple[bytes, Plan]:
+    """`read_file`, for a plan that fits these profiles, this policy, the plan that was held before, and earlier ones.
 
     Raises:
         StartupError: also with all that does not fit.
+        FormatError: what is known of earlier plans cannot be read.
     """
     data, plan = read_file(path)
-    said = [*(changes(before, plan) if before is not None else ()), *faults(plan, registry, policy)]
+    said = changes(before, plan) if before is not None else []
+    said += [*_phases(state).refused(plan, before), *faults(plan, registry, policy)]
     if said:
         raise StartupError(f"the plan of experiments {path.name} cannot be used: {'; '.join(said)}")
     return data, plan
+
+
+def keep_plan(state: State, data: bytes, plan: Plan) -> str:
+    """Keep a plan that is about to be in force, and what runs under which seed; returns the sha256 (hex) of its file.
+
+    Raises:
+        ProfileError: the disk refuses.
+    """
+    before = _phases(state)
+    if (after := before.after(plan)) != before:  # first: a seed that is known too early does no harm
+        state.keep_phases(after.dump())
+    return state.keep_plan(data)
+
+
+def _phases(state: State) -> Phases:
+    data = state.phases()
+    return Phases() if data is None else Phases.parse(data, PHASES_FILE)
 
 
 def unit_key() -> UnitKey:
