@@ -31,7 +31,7 @@ from .capture import runners as capture_runners
 from .compat.versions import check_vllm, installed_vllm
 from .compat.wrapping import wrap
 from .config import SteeringConfig
-from .control import authority, finished
+from .control import authority, finished, spans
 from .control.experiments import expose
 from .control.served import registry_now
 from .http import attached
@@ -95,6 +95,7 @@ def _start(make: Callable[..., None], self: Any, vllm_config: VllmConfig, *args:
         front.install()
         attached.install()
         finished.install()
+        spans.install()
         # Now, not at the first request: by then the folder may have changed, and every request would fail.
         authority.check(vllm_config, admission.registry_of(vllm_config))
         if authority.governs(vllm_config):

@@ -243,6 +243,11 @@ SEAMS = (
         "control.finished",
     ),
     Seam("v1/engine/output_processor.py", "OutputProcessor", "request_states", "read", "control.finished"),
+    Seam("v1/engine/output_processor.py", "OutputProcessor", "do_tracing", "wrapped", "control.spans"),
+    Seam("v1/engine/output_processor.py", "RequestState", "stats external_req_id", "read", "control.spans"),
+    Seam("v1/engine", "EngineCoreOutput", "trace_headers", "read", "control.spans"),
+    Seam("tracing", "instrument_manual", "", "called", "control.spans"),
+    Seam("tracing", "extract_trace_context", "", "called", "control.spans"),
     Seam(
         "v1/engine/output_processor.py",
         "RequestState",

@@ -27,13 +27,14 @@ from typing import Any
 from ..compat.wrapping import wrap
 from ..requests.decided import Chosen
 
-__all__ = ["About", "Finish", "follow", "install", "listeners"]
+__all__ = ["About", "Finish", "follow", "given", "install", "listeners"]
 
 logger = logging.getLogger("vllm.trimtab")
 
 ABORTED = "abort"
 _MARK = "trimtab_followed"
-"""The attribute of vLLM's objects that holds what is known of a request."""
+"""The attribute of vLLM's objects that holds what is known of a request that has not ended."""
+_GIVEN = "trimtab_given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,12 @@ def follow(params: Any, about: About) -> None:
         setattr(params, _MARK, _Followed(about))  # an attribute that is no field is not sent to the engine
 
 
+def given(state: Any) -> About | None:
+    """What the request of one of vLLM's `RequestState` was given, also once it has ended; None for one not followed."""
+    found: About | None = getattr(state, _GIVEN, None)
+    return found
+
+
 def _add(
     add: Callable[..., None], self: Any, request: Any, prompt: Any, parent_req: Any = None, *args: Any, **kwargs: Any
 ) -> None:
@@ -106,6 +113,7 @@ def _add(
     state = self.request_states.get(request.request_id)
     if followed is not None and state is not None and not hasattr(state, _MARK):
         setattr(state, _MARK, followed)
+        setattr(state, _GIVEN, followed.about)
         followed.running += 1
 
 
