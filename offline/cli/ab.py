@@ -25,6 +25,8 @@ __all__ = ["ab"]
 _WIDTH = 140
 """Columns of tables that go to a file."""
 _RESULT = "result"
+ALARM = 3
+"""The exit code of a check that found an alarm, as of a watch."""
 
 
 class _ResultUnlessNamed(typer.core.TyperGroup):
@@ -131,6 +133,35 @@ def result(
         typer.echo(found.model_dump_json(indent=1))
         return
     _show(found)
+
+
+@ab.command("check")
+def check(
+    exposures: Exposures,
+    plan: PlanFile = None,
+    experiment: ExperimentName = None,
+    textfile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write metrics for node-exporter's textfile collector, whose folder takes files that end in .prom.",
+        ),
+    ] = None,
+) -> None:
+    """Tell from the log alone whether units follow the weights. Exits with 3 where they do not."""
+    from .. import experiments
+    from ..files import write_whole
+
+    found = experiments.checked(_log(exposures)[0], _plan(plan), experiment)
+    if textfile is not None:
+        write_whole(textfile, experiments.textfile(found).encode())
+        say(f"wrote {textfile}")
+    for one in found:
+        units = ", ".join(f"{name} {count:,}" for name, count in one.units.items())
+        told = "do not follow the weights (SRM); trimtab ab says where" if one.alarm else "follow the weights"
+        typer.echo(f"{one.experiment}, seed {one.seed}: units ({units}) {told}, p = {one.p:.2g}")
+    if any(one.alarm for one in found):
+        raise typer.Exit(ALARM)
 
 
 @ab.command("power")

@@ -167,7 +167,8 @@ Example, from a model to a profile that turns "yes" into "no":
   trimtab-serve MODEL --steering-profiles profiles
 
 Exit codes: 0 done. 1 it cannot be done, and one sentence on stderr says why. 2 the command line cannot be read, or a \
-package is not installed. 3 a watched checkpoint is past its threshold.
+package is not installed. 3 a watched checkpoint is past its threshold, or \
+units of an experiment do not follow its weights.
 """
 
 _COMMANDS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {

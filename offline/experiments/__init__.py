@@ -7,6 +7,7 @@ srm, hints, served         whether units follow the weights, and what else may b
 dose                       the trend over strengths
 verdict                    ship, stop or undecided, and why
 analysis                   all of it
+ratios                     whether units follow the weights, from the log alone
 power                      how many units an experiment needs
 """
 
@@ -16,15 +17,19 @@ from .analysis import analysed, earlier
 from .design import Design, designed
 from .outcomes import Outcomes, read_outcomes
 from .power import Power, smallest_effect, units_needed
+from .ratios import Checked, checked, textfile
 
 __all__ = [
+    "Checked",
     "Design",
     "Outcomes",
     "Power",
     "analysed",
+    "checked",
     "designed",
     "earlier",
     "read_outcomes",
     "smallest_effect",
+    "textfile",
     "units_needed",
 ]

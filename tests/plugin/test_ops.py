@@ -19,6 +19,8 @@ import yaml
 from prometheus_client import REGISTRY
 from vllm.v1.metrics import loggers
 
+from trimtab.offline.experiments.ratios import METRICS as OF_LOGS
+
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "ops" / "prometheus"
 BOARD: dict[str, Any] = json.loads((ROOT / "ops/grafana/trimtab.json").read_text())
@@ -46,7 +48,7 @@ def labels_by_metric() -> dict[str, set[str]]:
     return found
 
 
-METRICS = labels_by_metric()
+METRICS = labels_by_metric() | {name: set(labels) for name, (labels, _) in OF_LOGS.items()}
 
 
 def asked(expression: str) -> Iterator[tuple[str, set[str]]]:
@@ -82,7 +84,8 @@ def test_each_metric_is_explained_and_watched() -> None:
         assert f"`{base}" in page, f"docs/operating.md does not explain {base}"
     unwatched = {name for name in METRICS if not name.endswith(("_sum", "_count"))} - watched
     assert f"each of the {len(PANELS)} panels had numbers, and all {len(RULES)}\nrules" in page
-    assert unwatched <= {"trimtab_profile_staged_version", "trimtab_served_version", "trimtab_profile_disabled"}
+    quiet = {"trimtab_profile_staged_version", "trimtab_served_version", "trimtab_profile_disabled"}
+    assert unwatched <= quiet | {"trimtab_experiment_units"}
 
 
 def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:
