@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import Gauge
@@ -141,9 +142,7 @@ class Refresh:
         problems = []
         for name, wanted in desired.profiles.items():
             files = await asyncio.to_thread(_signature, self._rollout.profiles / name)
-            problems += await self._try(
-                name, (wanted, files), lambda name=name, wanted=wanted: bring_one(self._rollout, name, wanted)
-            )
+            problems += await self._try(name, (wanted, files), partial(bring_one, self._rollout, name, wanted))
         return problems
 
     async def _follow_folder(self) -> list[str]:
@@ -155,7 +154,7 @@ class Refresh:
         for name, signature in found.items():
             if self._seen.get(name) == signature:
                 continue
-            problems += await self._try(name, signature, lambda name=name: self._rollout.serve(name, WHO))
+            problems += await self._try(name, signature, partial(self._rollout.serve, name, WHO))
             if name not in self._failed:
                 self._seen[name] = signature
         for name in self._rollout.state.read().profiles.keys() - found.keys():
