@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.architectures.parts import HIDDEN, LAYERS
 from tests.architectures.table import build
+from trimtab.plugin import asking
+from trimtab.plugin.doctor import command
 from trimtab.plugin.doctor.verdict import judge
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +25,8 @@ SIZE = 32
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     environment.pop("VLLM_PLUGINS", None)
-    command = [sys.executable, "-m", "trimtab.plugin.serve", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    program = [sys.executable, "-m", "trimtab.plugin.serve", "doctor", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, env=environment, cwd=ROOT)
 
 
 def test_without_an_engine_it_finds_layers_sizes_and_template(tmp_path: Path) -> None:
@@ -39,12 +41,16 @@ def test_without_an_engine_it_finds_layers_sizes_and_template(tmp_path: Path) ->
     assert f"trimtab-serve {folder} --steering-profiles DIR" in said
 
 
-def test_a_folder_that_holds_no_model_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    found = doctor(str(tmp_path))
-    assert found.returncode == 1
-    assert found.stdout.startswith("cannot be steered: ")
-    assert "config.json" in found.stdout
-    assert "Traceback" not in found.stdout + found.stderr
+def test_a_folder_that_holds_no_model_is_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**command._USUAL, asking.SWITCH: "1"}.items():
+        monkeypatch.setenv(name, value)  # the doctor sets them for its process
+    assert command.main([str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("cannot be steered: ")
+    assert "config.json" in said.out
+    assert "Traceback" not in said.out + said.err
 
 
 @pytest.mark.engine

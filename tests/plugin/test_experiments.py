@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -380,8 +381,9 @@ def test_an_earlier_seed_is_noticed_also_after_the_plan_and_the_server_were_gone
     Rolling(home / "profiles", model_folder, home / "free").state.release()  # without experiments
     for seed in ("s-1", "s-7"):
         file.write_text(plan(seed=seed))
+        state = shutil.copytree(home / "free", home / f"free-{seed}")  # one that has failed is taken until it ends
         with pytest.raises(StartupError, match=f"may not go on under the seed '{seed}'"):
-            Rolling(home / "profiles", model_folder, home / "free", experiments=file)
+            Rolling(home / "profiles", model_folder, state, experiments=file)
     file.write_text(plan(seed="s-8"))
     again = Rolling(home / "profiles", model_folder, home / "free", experiments=file)
     assert again.now().experiments is not None

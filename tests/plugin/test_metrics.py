@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -199,17 +200,21 @@ def test_buckets_are_those_of_vllm() -> None:
     assert metrics.PER_TOKEN_BUCKETS == buckets.INTER_TOKEN_LATENCY_BUCKETS
 
 
-CHILD = """
-import sys
+COUNT = """
+import os, sys
 from trimtab.plugin.http import metrics, versions
 from tests.plugin.policies import small_registry
 from tests.plugin.rolling import Rolling, run
 from tests.plugin.test_experiments import POLICY, plan
 from trimtab.plugin.control import served
 from trimtab.plugin.control.finished import About, Finish
-metrics.announce([])
-metrics.count_finish(About((), "e", "control"), Finish("stop", 7, 3, 4, first_token_s=0.3))
-versions._GENERATION.set(int(sys.argv[1]))
+for generation in map(int, sys.argv[1:]):
+    if not (child := os.fork()):
+        metrics.announce([])
+        metrics.count_finish(About((), "e", "control"), Finish("stop", 7, 3, 4, first_token_s=0.3))
+        versions._GENERATION.set(generation)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 SHOW = """
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
@@ -229,8 +234,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run(CHILD, "9")
-    run(CHILD, "8")
+    run(COUNT, "9", "8")
     return run(SHOW)
 
 
@@ -244,6 +248,12 @@ def test_processes_add_up_and_the_last_word_on_what_is_served_holds(page: str) -
     assert samples["trimtab_finished_total", (*who, ("reason", "stop"))] == 2
     assert samples["trimtab_time_to_first_token_seconds_sum", who] == pytest.approx(0.6)
     assert samples["trimtab_generation", ()] == 8
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, which comes with Prometheus, is not installed")
+def test_promtool_takes_the_page(page: str) -> None:
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_metrics_keep_the_customs_of_prometheus(page: str) -> None:
