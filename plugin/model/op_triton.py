@@ -36,7 +36,8 @@ from .fields import COSINE, COUNT, EUCLIDEAN, FIRST, LIMIT, NOT_HERE
 __all__ = ["check_cache", "launch"]
 
 _BLOCK_K, _BLOCK_D, _WARPS = 64, 32, 4
-_LANES = 64
+_LANES, _EXACT, _ADD_WARPS = 64, 1024, 4
+_FEW, _SHARES, _TILE = 16, 16, 1 << 14
 _MOST_SCORED, _MOST_SPLITS = 256, 32
 
 # What a kernel reads of the module must be marked as constant.
@@ -59,6 +60,49 @@ def _is_read(summed, HAS_RESIDUAL: tl.constexpr):  # type: ignore[no-untyped-def
     if HAS_RESIDUAL:
         read = tl.load(summed).to(tl.int32)
     return read
+
+
+@triton.jit
+def _stream(hidden, residual, read, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
+    h = tl.load(hidden + d, mask=d < D, other=0.0).to(tl.float32)
+    return h + tl.load(residual + d, mask=tl.where(d < D, read, 0) != 0, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _score_few(  # type: ignore[no-untyped-def]
+    hidden, residual, summed, entries, slots, rows, scores, sizes, hidden_stride, residual_stride,
+    HAS_RESIDUAL: tl.constexpr, EARLY: tl.constexpr, D: tl.constexpr, SHARES: tl.constexpr, MOST: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """scores: float32 [T, P, 1, MOST]. sizes: float32 [T, P, SHARES, 2], ‖h − o‖² and the largest ‖c − o‖² of each
+    share of the centroids. BLOCK_D: at least D."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+    token = tl.program_id(0).to(tl.int64)
+    share = tl.program_id(1)
+    mine = entries + token * 3 * _PARTS
+    d = tl.arange(0, BLOCK_D)
+    lane = tl.arange(0, BLOCK_K)
+    for part in range(_PARTS):
+        slot = tl.load(mine + _SLOT * _PARTS + part)
+        if slot != 0:
+            count = tl.load(slots + slot * 3 + _COUNT)
+            decision = tl.load(mine + _DECISION * _PARTS + part)
+            if (share * BLOCK_K < count) & (count <= MOST) & (decision <= 0):
+                origin = rows + tl.load(slots + slot * 3 + _FIRST).to(tl.int64) * D
+                o = tl.load(origin + d, mask=d < D, other=0.0)
+                read = _is_read(summed, HAS_RESIDUAL)
+                h = _stream(hidden + token * hidden_stride, residual + token * residual_stride, read, d, D) - o
+                at = token * _PARTS + part
+                largest = 0.0
+                for k0 in range(share * BLOCK_K, count, SHARES * BLOCK_K):
+                    k = tl.minimum(k0 + lane, count - 1)  # one twice is no harm
+                    c = tl.load(origin + (k[:, None] * D + d[None, :]), mask=(d < D)[None, :], other=0.0) - o[None, :]
+                    tl.store(scores + at * MOST + k, tl.sum(c * (h[None, :] - 0.5 * c), axis=1))
+                    largest = tl.maximum(largest, tl.max(tl.sum(c * c, axis=1), axis=0))
+                place = sizes + (at * SHARES + share) * 2
+                tl.store(place, tl.sum(h * h, axis=0))
+                tl.store(place + 1, largest)
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -143,71 +187,109 @@ def _score_profile(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _stream(hidden, residual, read, d, D: tl.constexpr):  # type: ignore[no-untyped-def]
-    h = tl.load(hidden + d, mask=d < D, other=0.0).to(tl.float32)
-    return h + tl.load(residual + d, mask=tl.where(d < D, read, 0) != 0, other=0.0).to(tl.float32)
+def _possible(  # type: ignore[no-untyped-def]
+    scores,
+    sizes,
+    count,
+    SPLITS: tl.constexpr,
+    SIZES: tl.constexpr,
+    SHARE: tl.constexpr,
+    MOST: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """bool [LANES], which centroids may have the highest score. Of one token's part."""
+    lane = tl.arange(0, LANES)
+    split = tl.arange(0, SPLITS)
+    known = lane < count
+    slices = tl.load(scores + (split[:, None] * MOST + lane[None, :]), mask=known[None, :], other=0.0)
+    score = tl.sum(slices, axis=0)
+    # Of slices of the width, or of shares of so many centroids each.
+    size = tl.arange(0, SIZES)
+    h = tl.load(sizes + size * 2, mask=size * SHARE < count, other=0.0)
+    c = tl.load(sizes + size * 2 + 1, mask=size * SHARE < count, other=0.0)
+    h_size = tl.sqrt(tl.max(h, axis=0) if SPLITS == 1 else tl.sum(h, axis=0))
+    c_size = tl.sqrt(tl.max(c, axis=0) if SPLITS == 1 else tl.sum(c, axis=0))
+    highest = tl.max(tl.where(known & (score == score), score, float("-inf")), axis=0)
+    # Not the other way round: where something is NaN or infinite, all are possible.
+    return known & ~(score < highest - _DOUBT * (c_size * (h_size + 0.5 * c_size)))
+
+
+@triton.jit
+def _best(  # type: ignore[no-untyped-def]
+    hidden, residual, read, rows, bias, first, start, possible,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """The row of the highest score in float64 among the possible ones from start on, the lowest of equals; and it."""
+    lane = tl.arange(0, LANES)
+    best = tl.full((), float("-inf"), tl.float64)
+    best_row = first
+    k = tl.min(tl.where(possible, lane, LANES), axis=0)
+    while k < LANES:
+        row = first + start + k
+        product = tl.zeros((BLOCK_D,), tl.float64)
+        for d0 in range(0, D, BLOCK_D):
+            d = d0 + tl.arange(0, BLOCK_D)
+            c = tl.load(rows + row.to(tl.int64) * D + d, mask=d < D, other=0.0)
+            product += _stream(hidden, residual, read, d, D).to(tl.float64) * c.to(tl.float64)
+        score = tl.sum(product, axis=0) - tl.load(bias + row)
+        best_row = tl.where(score > best, row, best_row)  # strictly: the lowest index wins a tie
+        best = tl.where(score > best, score, best)  # never NaN, which an infinite h makes of scores
+        possible = possible & (lane != k)
+        k = tl.min(tl.where(possible, lane, LANES), axis=0)
+    return best_row, best
 
 
 @triton.jit
 def _nearest(  # type: ignore[no-untyped-def]
-    h, d, scores, sizes, rows, bias, first, count,
-    D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr, LANES: tl.constexpr,
+    hidden, residual, read, scores, sizes, rows, bias, first, count,
+    D: tl.constexpr, SPLITS: tl.constexpr, SIZES: tl.constexpr, SHARE: tl.constexpr, MOST: tl.constexpr,
+    BLOCK_D: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """The row of the nearest centroid, the lowest of equals. h: the stream in float64. scores, sizes: of this part."""
-    split = tl.arange(0, SPLITS)
-    lane = tl.arange(0, LANES)
-    low = float("-inf")
-    highest = tl.full((), low, tl.float32)
-    scored = count <= MOST
-    least = tl.full((), low, tl.float32)
-    if scored:
-        h_size = tl.sqrt(tl.sum(tl.load(sizes + split * 2), axis=0))
-        c_size = tl.sqrt(tl.sum(tl.load(sizes + split * 2 + 1), axis=0))
-        for k0 in range(0, count, LANES):
-            score = _scores(scores, split, k0 + lane, count, MOST)
-            highest = tl.maximum(highest, tl.max(tl.where(score == score, score, low), axis=0))
-        least = highest - _DOUBT * (c_size * (h_size + 0.5 * c_size))
-    best = tl.full((), low, tl.float64)
+    """The row of the nearest centroid, the lowest of equals. scores, sizes: of this part."""
     best_row = first
-    found = 0
-    for k0 in range(0, count, LANES):
-        possible = k0 + lane < count
-        if scored:
-            # Not the other way round: where something is NaN or infinite, all are possible.
-            possible = possible & ~(_scores(scores, split, k0 + lane, count, MOST) < least)
-        k = tl.min(tl.where(possible, lane, LANES), axis=0)
-        while k < LANES:
-            row = first + k0 + k
-            possible = possible & (lane != k)
-            k = tl.min(tl.where(possible, lane, LANES), axis=0)
-            found += 1
-            if (found == 1) & (k == LANES) & (count <= LANES) & scored:  # the only one
-                best_row = row
-            else:
-                c = tl.load(rows + row.to(tl.int64) * D + d, mask=d < D, other=0.0)
-                exact = tl.sum(h * c.to(tl.float64), axis=0) - tl.load(bias + row)
-                best_row = tl.where(exact > best, row, best_row)  # strictly: the lowest index wins a tie
-                best = tl.where(exact > best, exact, best)  # never NaN, which an infinite h makes of scores
+    if count <= LANES:
+        possible = _possible(scores, sizes, count, SPLITS, SIZES, SHARE, MOST, LANES)
+        best_row = first + tl.min(tl.where(possible, tl.arange(0, LANES), LANES), axis=0)
+        if tl.sum(possible.to(tl.int32), axis=0) > 1:
+            best_row, _score = _best(hidden, residual, read, rows, bias, first, 0, possible, D, BLOCK_D, LANES)
+    elif count <= MOST:
+        possible = _possible(scores, sizes, count, SPLITS, SIZES, SHARE, MOST, MOST)
+        best_row = first + tl.min(tl.where(possible, tl.arange(0, MOST), MOST), axis=0)
+        if tl.sum(possible.to(tl.int32), axis=0) > 1:
+            best_row, _score = _best(hidden, residual, read, rows, bias, first, 0, possible, D, BLOCK_D, MOST)
+    else:  # nothing was scored
+        best = tl.full((), float("-inf"), tl.float64)
+        for start in range(0, count, LANES):
+            row, score = _best(
+                hidden, residual, read, rows, bias, first, start, start + tl.arange(0, LANES) < count, D, BLOCK_D, LANES
+            )
+            best_row = tl.where(score > best, row, best_row)
+            best = tl.where(score > best, score, best)
     return best_row
 
 
 @triton.jit
-def _scores(scores, split, k, count, MOST: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The slices of some centroids' scores added up; those of more than there are are the lowest."""
-    known = k < count
-    slices = tl.load(scores + (split[:, None] * MOST + k[None, :]), mask=known[None, :], other=0.0)
-    return tl.where(known, tl.sum(slices, axis=0), float("-inf"))
-
-
-@triton.jit
-def _distance(h, c, metric):  # type: ignore[no-untyped-def]
+def _distance(  # type: ignore[no-untyped-def]
+    hidden, residual, read, centroid, metric, D: tl.constexpr, BLOCK_D: tl.constexpr
+):
     """In float64; squared if Euclidean. Infinite, which is inside no limit, for the cosine of a zero vector."""
-    distance = tl.full((), float("inf"), tl.float64)
+    apart = tl.zeros((BLOCK_D,), tl.float64)  # or the product of the two
+    hh = tl.zeros((BLOCK_D,), tl.float64)
+    cc = tl.zeros((BLOCK_D,), tl.float64)
+    for d0 in range(0, D, BLOCK_D):
+        d = d0 + tl.arange(0, BLOCK_D)
+        h = _stream(hidden, residual, read, d, D).to(tl.float64)
+        c = tl.load(centroid + d, mask=d < D, other=0.0).to(tl.float64)
+        if metric == _COSINE:
+            apart += h * c
+            hh += h * h
+            cc += c * c
+        else:
+            apart += (h - c) * (h - c)
+    distance = tl.sum(apart, axis=0)
     if metric == _COSINE:
-        squares = tl.sum(h * h, axis=0) * tl.sum(c * c, axis=0)
-        distance = tl.where(squares > 0, 1 - tl.sum(h * c, axis=0) / tl.sqrt(squares), float("inf"))
-    else:
-        distance = tl.sum((h - c) * (h - c), axis=0)
+        squares = tl.sum(hh, axis=0) * tl.sum(cc, axis=0)
+        distance = tl.where(squares > 0, 1 - distance / tl.sqrt(squares), float("inf"))
     return distance
 
 
@@ -215,10 +297,10 @@ def _distance(h, c, metric):  # type: ignore[no-untyped-def]
 def _add(  # type: ignore[no-untyped-def]
     hidden, residual, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
     hidden_stride, residual_stride,
-    HAS_RESIDUAL: tl.constexpr, EARLY: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, MOST: tl.constexpr,
-    BLOCK_D: tl.constexpr, LANES: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr, EARLY: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SIZES: tl.constexpr,
+    SHARE: tl.constexpr, MOST: tl.constexpr, BLOCK_D: tl.constexpr, EXACT_D: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_D: at least D. EARLY: this was started before `_score` has ended."""
+    """BLOCK_D: at least D. EXACT_D: numbers at a time in float64. EARLY: this was started before `_score` has ended."""
     token = tl.program_id(0).to(tl.int64)
     mine = entries + token * 3 * _PARTS
     hidden += token * hidden_stride
@@ -239,16 +321,17 @@ def _add(  # type: ignore[no-untyped-def]
                 else:
                     if EARLY:
                         tl.extra.cuda.gdc_wait()
-                    at = (token * _PARTS + part) * SPLITS
-                    h = _stream(hidden, residual, _is_read(summed, HAS_RESIDUAL), d, D).to(tl.float64)
+                    at = token * _PARTS + part
+                    read = _is_read(summed, HAS_RESIDUAL)
                     nearest = _nearest(
-                        h, d, scores + at * MOST, sizes + at * 2, rows, bias, first, count, D, SPLITS, MOST, LANES
-                    )
+                        hidden, residual, read, scores + at * (SPLITS * MOST), sizes + at * (SIZES * 2), rows, bias,
+                        first, count, D, SPLITS, SIZES, SHARE, MOST, EXACT_D, LANES,
+                    )  # fmt: skip
                     row = nearest + count
                     metric = tl.load(slots + slot * 3 + _LIMIT)
                     if metric != 0:
-                        centroid = tl.load(rows + nearest.to(tl.int64) * D + d, mask=d < D, other=0.0)
-                        distance = _distance(h, centroid.to(tl.float64), metric)
+                        centroid = rows + nearest.to(tl.int64) * D
+                        distance = _distance(hidden, residual, read, centroid, metric, D, EXACT_D)
                         row = tl.where(distance <= tl.load(limits + nearest), row, _NOT_HERE)
                     if decision < 0:
                         tl.store(decided - decision, row)
@@ -325,20 +408,33 @@ def launch(
         return delta
     other = hidden if residual is None else residual  # a kernel wants a pointer, and reads none where there is none
     processors, early = _processors(hidden.device)
-    block, splits = _plan(tokens, size, processors)
     # A table of R rows has no profile of more than R / 2 concepts. Scores of more than that are computed by `_add`.
-    most = max(16, min(triton.next_power_of_2(len(rows) // 2), _MOST_SCORED))
-    scores = torch.empty((tokens, MOST_PROFILES, splits, most), dtype=torch.float32, device=hidden.device)
-    sizes = torch.empty((tokens, MOST_PROFILES, splits, 2), dtype=torch.float32, device=hidden.device)
+    most = max(_LANES, min(triton.next_power_of_2(len(rows) // 2), _MOST_SCORED))
     strides = hidden.stride(0), other.stride(0)
-    forms = {"HAS_RESIDUAL": residual is not None, "EARLY": early, "D": size, "SPLITS": splits, "MOST": most}
-    _score[(triton.cdiv(tokens, block), splits)](
-        hidden, other, summed, entries, slots, rows, scores, sizes, tokens, _slice_size(size, splits),
-        *strides, **forms, BLOCK_T=block, BLOCK_K=_BLOCK_K, BLOCK_D=_BLOCK_D, num_warps=_WARPS,
-    )  # fmt: skip
+    given = hidden, other, summed, entries, slots, rows
+    forms = {"HAS_RESIDUAL": residual is not None, "EARLY": early, "D": size, "MOST": most}
+    row = triton.next_power_of_2(size)
+    if tokens <= _FEW:
+        block, splits, shares, share = 1, 1, _SHARES, max(1, _TILE // row)
+    else:
+        block, splits = _plan(tokens, size, processors)
+        shares, share = splits, 0
+    scores = torch.empty((tokens, MOST_PROFILES, splits, most), dtype=torch.float32, device=hidden.device)
+    sizes = torch.empty((tokens, MOST_PROFILES, shares, 2), dtype=torch.float32, device=hidden.device)
+    if tokens <= _FEW:
+        _score_few[(tokens, shares)](
+            *given, scores, sizes, *strides, **forms, SHARES=shares, BLOCK_K=share, BLOCK_D=row,
+            num_warps=8,
+        )  # fmt: skip
+    else:
+        _score[(triton.cdiv(tokens, block), splits)](
+            *given, scores, sizes, tokens, _slice_size(size, splits), *strides, **forms, SPLITS=splits,
+            BLOCK_T=block, BLOCK_K=_BLOCK_K, BLOCK_D=_BLOCK_D, num_warps=_WARPS,
+        )  # fmt: skip
     _add[(tokens,)](
         hidden, other, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
-        *strides, **forms, BLOCK_D=triton.next_power_of_2(size), LANES=_LANES, num_warps=8, enable_fp_fusion=False,
+        *strides, **forms, SPLITS=splits, SIZES=shares, SHARE=share, BLOCK_D=row, EXACT_D=min(row, _EXACT),
+        LANES=_LANES, num_warps=_ADD_WARPS, enable_fp_fusion=False,
         **({"launch_pdl": True} if early else {}),
     )  # fmt: skip
     return delta

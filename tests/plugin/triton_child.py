@@ -30,10 +30,12 @@ _TYPES = {
 def build(stream: str, size: int, *, has_residual: bool) -> None:
     """Compiles the kernels down to machine code, which needs no GPU."""
     types = _TYPES | dict.fromkeys(("hidden", "residual", "delta"), stream)
-    forms = {"HAS_RESIDUAL": has_residual, "EARLY": True, "D": size, "SPLITS": 4, "MOST": 64}
-    blocks = {"BLOCK_T": 16, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
-    row = {"BLOCK_D": 1024, "LANES": op_triton._LANES}
-    for kernel, constants in ((op_triton._score, forms | blocks), (op_triton._add, forms | row)):
+    forms = {"HAS_RESIDUAL": has_residual, "EARLY": True, "D": size, "MOST": 64}
+    few = {"SHARES": 16, "BLOCK_K": 4, "BLOCK_D": 1024}
+    many = {"SPLITS": 4, "BLOCK_T": 16, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
+    add = {"SPLITS": 4, "SIZES": 4, "SHARE": 0, "BLOCK_D": 1024, "EXACT_D": 512, "LANES": op_triton._LANES}
+    for kernel, own in ((op_triton._score_few, few), (op_triton._score, many), (op_triton._add, add)):
+        constants = forms | own
         signature = types | dict.fromkeys(constants, "constexpr")
         ordered = {name: signature[name] for name in kernel.arg_names}
         built = triton.compile(ASTSource(kernel, ordered, constants), target=GPUTarget("cuda", 90, 32))
