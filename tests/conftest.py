@@ -1,4 +1,4 @@
-"""For all tests: no deadline, and which of them share a worker when several run at once (`make test` takes two)."""
+"""For all tests: no deadline, their order, and which share a worker when several run at once."""
 
 from __future__ import annotations
 
@@ -24,3 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             files[file] = shared
     for item in items:
         item.add_marker(pytest.mark.xdist_group(files[item.nodeid.partition("::")[0]]))
+    # What takes minutes comes first, so that no worker waits for another's at the end.
+    engines = {item.nodeid.partition("::")[0] for item in items if item.get_closest_marker("engine")}
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in engines)

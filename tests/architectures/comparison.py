@@ -95,7 +95,7 @@ def compare(row: Row, folder: Path, *, compiled: bool = False, by: Implementatio
     if by is not None:
         settings["model_impl"] = "vllm" if by == "native" else by
     # A graph of yesterday's code would answer for today's.
-    env = {"VLLM_CACHE_ROOT": str(folder / "cache"), "TESTS_INSPECT_HERE": "1"}
+    env = {"VLLM_CACHE_ROOT": str(folder / "cache")}
     log = folder / "engine.log"
     try:
         with Engine(log, model, folder / "profiles", env=env, enforce_eager=not compiled, **settings) as engine:

@@ -17,7 +17,7 @@ from tests.engine.engine import ROOT, Engine
 
 pytestmark = pytest.mark.engine
 
-SEED, POOL = 1, 60
+SEED, POOL = 1, 40
 
 
 @pytest.fixture(scope="module")

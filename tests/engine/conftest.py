@@ -17,6 +17,7 @@ from tests.engine.engine import ROOT, Engine
 from tests.engine.governed import UNIT_SECRET, planned, written
 from tests.engine.reference import Reference
 from tests.engine.server import Server
+from tests.hub import COMMIT, in_cache
 from trimtab.offline.concepts import class_means
 from trimtab.offline.states import LastPrompt, LayerStates, load_states, represent
 from trimtab.offline.steering import coarse_profile, fine_profile
@@ -129,7 +130,12 @@ def court(model: Path, laws: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def server(model: Path, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("log") / "server.log", model, profiles)
+    """Its profiles come from a repository of the Hub, at a commit. It reads tool calls out of answers."""
+    home = tmp_path_factory.mktemp("server")
+    in_cache(profiles, home / "hub" / "models--tests--profiles")
+    hub = {"HF_HUB_CACHE": str(home / "hub")}
+    tools = ("--enable-auto-tool-choice", "--tool-call-parser=pythonic")
+    running = Server(home / "server.log", model, f"hf://tests/profiles@{COMMIT}", *tools, env=hub)
     yield running
     if running.process.poll() is None:
         running.stop()
@@ -137,19 +143,24 @@ def server(model: Path, profiles: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def governed_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the files of `governed` are: policy.yaml, plan.yaml, state, exposures, server.log."""
+    """Where the files of `governed` are: policy.yaml, plan.yaml, shelf, state, exposures, server.log."""
     return tmp_path_factory.mktemp("governed")
 
 
 @pytest.fixture(scope="session")
 def governed(model: Path, profiles: Path, governed_home: Path) -> Iterator[Server]:
-    """A server with an access policy and an experiment, which follows the files of both."""
+    """A server with an access policy and an experiment, which follows the files of both, and its profiles at a URL.
+
+    A reasoning parser reads its answers.
+    """
     home = governed_home
+    shelf = shutil.copytree(profiles, home / "shelf")
     (home / "policy.yaml").write_text(written())
     (home / "plan.yaml").write_text(planned())
     files = (f"--steering-policy={home}/policy.yaml", f"--steering-experiments={home}/plan.yaml")
     folders = (f"--steering-state={home}/state", f"--steering-exposures={home}/exposures", "--steering-refresh=0.2")
-    running = Server(home / "server.log", model, profiles, *files, *folders, env={UNIT_KEY: UNIT_SECRET})
+    settings = (*files, *folders, "--reasoning-parser=granite")
+    running = Server(home / "server.log", model, f"file://{shelf}", *settings, env={UNIT_KEY: UNIT_SECRET})
     yield running
     if running.process.poll() is None:
         running.stop()

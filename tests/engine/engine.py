@@ -69,7 +69,8 @@ class Engine:
             "llm": {**defaults, **llm},
         }
         self._log = log
-        other = {**({} if plugin else {"VLLM_PLUGINS": ""}), **(env or {})}
+        here = {} if profiles is None else {"TESTS_INSPECT_HERE": "1"}  # servers let vLLM do it in a process of its own
+        other = {**({} if plugin else {"VLLM_PLUGINS": ""}), **here, **(env or {})}
         self._process, self._commands = processes.start(options, log, SMALL, other)
         try:
             self._reply()

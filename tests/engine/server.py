@@ -40,19 +40,22 @@ _SETTINGS = (
 class Server:
     """A running server and two clients of it.
 
-    settings: further arguments of `trimtab-serve`. program: how it is started, folder: where. env: further variables.
-    wait: False returns at once. port: 0 for a free one.
+    profiles: their folder, or its URL. settings: further arguments of `trimtab-serve`. program: how it is started,
+    folder: where. env: further variables.
+    fork: its engine's process is forked from the one that has imported vLLM. False imports vLLM anew, which takes 13 s:
+    as an operator's server does it. wait: False returns at once. port: 0 for a free one.
     """
 
     def __init__(
         self,
         log: Path,
         model: Path,
-        profiles: Path,
+        profiles: Path | str,
         *settings: str,
         program: Sequence[str] = (sys.executable, "serve.py"),
         folder: Path = ROOT,
         env: Mapping[str, str] | None = None,
+        fork: bool = True,
         wait: bool = True,
         port: int = 0,
     ) -> None:
@@ -62,6 +65,7 @@ class Server:
         command = [*program, str(model), "--steering-profiles", str(profiles), *_SETTINGS, *settings]
         small = {name: value for name, value in SMALL.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
         small["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
+        small["VLLM_WORKER_MULTIPROC_METHOD"] = "fork" if fork else "spawn"
         self._log = log
         with log.open("w") as sink:
             self.process = subprocess.Popen(

@@ -97,7 +97,7 @@ def test_null_asks_for_nothing(server: Server) -> None:
 
 
 @pytest.mark.smoke
-def test_profiles_are_listed(server: Server, registry: Registry) -> None:
+def test_profiles_of_the_hub_are_listed(server: Server, registry: Registry) -> None:
     found = server.http.get("/v1/steering/profiles").json()
     assert found["object"] == "list"
     assert [card["id"] for card in found["data"]] == list(registry.names)

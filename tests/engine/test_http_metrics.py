@@ -12,7 +12,7 @@ import pytest
 
 from tests.engine.counted import grown, numbers
 from tests.engine.server import CHAT, MODEL_NAME, Server
-from tests.plugin.test_ops import EXPRESSIONS, asked
+from tests.plugin.test_ops import EXPRESSIONS, OF_LOGS, asked
 from trimtab.plugin.requests.refused import REASONS
 from trimtab.vectors import Registry
 
@@ -134,6 +134,6 @@ def test_versions_are_digests(server: Server, registry: Registry) -> None:
 
 def test_the_server_has_each_metric_that_the_board_and_the_alerts_ask_for(server: Server) -> None:
     there = {name for name, *_ in numbers(server)}
-    wanted = {name for expression in EXPRESSIONS.values() for name, _ in asked(expression)}
+    wanted = {name for expression in EXPRESSIONS.values() for name, _ in asked(expression)} - OF_LOGS.keys()
     # Of a server with an access policy, and of one that rescans: see test_policy.py and tests/plugin/test_refresh.py.
     assert wanted - there == {"trimtab_decisions_total", "trimtab_rescan_problems"}

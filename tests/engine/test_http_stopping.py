@@ -31,7 +31,7 @@ def test_sigterm_lets_a_running_answer_end_and_stops_all_that_was_started(server
 
 
 def test_sigterm_ends_a_server_whose_engine_never_gets_up(model: Path, profiles: Path, tmp_path: Path) -> None:
-    starting = Server(tmp_path / "log", model, profiles, wait=False)
+    starting = Server(tmp_path / "log", model, profiles, "--shutdown-timeout=1", wait=False)
     try:
         deadline = time.monotonic() + 300
         while not starting.engines():

@@ -31,7 +31,8 @@ def outside(
     programs: Path, model: Path, profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Server]:
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    running = Server(tmp_path / "log", model, profiles, program=[str(programs / "trimtab-serve")], folder=tmp_path)
+    program = [str(programs / "trimtab-serve")]
+    running = Server(tmp_path / "log", model, profiles, program=program, folder=tmp_path, fork=False)
     yield running
     if running.process.poll() is None:
         running.stop()

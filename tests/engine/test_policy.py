@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 
 from tests.engine.asking import Ask
+from tests.engine.conftest import LAST
 from tests.engine.engine import Engine
 from tests.engine.governed import GATEWAY, HELD, KEY, OTHER, USUAL, carrying, key_of, until, written
 from tests.engine.server import CHAT, MODEL_NAME, Server
 from tests.engine.test_http_doors import LENGTH, QUESTION, TURNS, asked, check_told, fields
 from trimtab.plugin.http.routes import BATCH, COMPLETIONS, RESPONSES, STEERED
-from trimtab.vectors import Registry
+from trimtab.vectors import Profile, Registry, SteeringVector, save_profile
 
 pytestmark = pytest.mark.engine
 
@@ -188,3 +190,23 @@ def test_a_changed_policy_holds_without_a_restart_and_a_bad_one_changes_nothing(
     (governed_home / "policy.yaml").write_text(written())
     assert until(lambda: ready() and served_now() == first)
     assert asked(governed, CHAT, []).texts == [answers["usual"].text]
+
+
+def test_profiles_at_a_url_are_followed(governed: Server, governed_home: Path, registry: Registry) -> None:
+    shelf, name = governed_home / "shelf", "yes-to-no"
+
+    def served_now() -> dict[str, str]:
+        cards = governed.http.get("/v1/steering/profiles").json()["data"]
+        return {card["id"]: card["digest"] for card in cards}
+
+    before = {profile.name: profile.digest for profile in registry.values()}
+    assert served_now() == before
+    vector = registry["coarse-last-answer"].tensors[LAST].named["vector"]
+    new = Profile.coarse(name, [SteeringVector(LAST, -vector)], model=registry[name].manifest.base_model)
+    save_profile(new, shelf / name, overwrite=True)
+    assert until(lambda: served_now() == {**before, name: new.digest})
+    shutil.rmtree(shelf / name)
+    assert until(lambda: name not in served_now())
+    save_profile(registry[name], shelf / name)
+    assert until(lambda: served_now() == before)
+    assert str(shelf) not in governed.http.get("/v1/models").text

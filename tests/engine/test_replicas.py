@@ -35,7 +35,7 @@ KEY = "an-admin-key-of-a-test"
 LIVE = "coarse-middle-all"
 VERSIONS = 6
 STRONG = 6.0  # times the length of the stream: each version must change what is said
-RELOADS = 30
+RELOADS = 12  # twice each version; thousands of them are a part of `make reliability`
 STEERINGS = (None, "coarse-last-answer", LIVE, "fine-last-answer", "yes-to-no")
 ASKS = [
     *(caption(seed, max_tokens=8, steering=steering) for seed, steering in enumerate(STEERINGS)),

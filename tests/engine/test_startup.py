@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.engine.engine import ROOT, Engine, RefusedError
+from tests.engine.engine import Engine, RefusedError
 from trimtab.plugin import engine_args
 from trimtab.plugin.errors import StartupError
 from trimtab.vectors import Registry, save_profile
@@ -85,24 +82,3 @@ def test_an_allow_list_without_trimtab_is_refused(
 def test_a_feature_that_could_make_an_answer_wrong_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="StartupError: trimtab cannot steer with weights that are offloaded"):
         Engine(tmp_path / "log", model, folder, cpu_offload_gb=0.001)
-
-
-def _serve(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "serve.py", *arguments], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True
-    )
-
-
-def test_serve_py_says_it_in_one_sentence_and_exits_with_1(folder: Path, model: Path) -> None:
-    (folder / "yes-to-no" / "profile.safetensors").unlink()
-    ended = _serve(str(model), "--steering-profiles", str(folder))
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("trimtab-serve: yes-to-no/profile.safetensors: is missing; ")
-
-
-def test_serve_py_refuses_a_layer_that_the_model_lacks(folder: Path, model: Path) -> None:
-    ended = _serve(str(model), "--steering-profiles", str(folder), "--steering-layers", "4,99")
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("trimtab-serve: layer 99 cannot be armed: ")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from tests.hub import COMMIT, in_cache
 from tests.plugin.rolling import Rolling, run, version
 from trimtab.plugin.control.refresh import Refresh
 from trimtab.plugin.control.sources import Mirror, local_folder
@@ -19,7 +19,6 @@ from trimtab.vectors.format import MANIFEST_FILE
 from trimtab.vectors.manifest import TENSOR_FILE
 
 URL = "memory://shelf/profiles"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -148,17 +147,6 @@ def test_a_pinned_commit_of_the_hub_is_served_from_its_cache(
     assert mirror is None  # a commit does not change
     assert list(Registry.open(found)) == (["polite"] if whole else sorted(os.listdir(folder)))
     assert local_folder(f"hf://org/name@{COMMIT}", tmp_path / "copy")[0] == found  # the next start finds its link
-
-
-def in_cache(held: Path, repository: Path) -> None:
-    """What the Hub's client leaves of one commit: blobs, and a snapshot of links to them."""
-    snapshot = repository / "snapshots" / COMMIT
-    (repository / "blobs").mkdir(parents=True)
-    for number, path in enumerate(sorted(one for one in held.rglob("*") if one.is_file())):
-        shutil.copy(path, repository / "blobs" / str(number))
-        link = snapshot / path.relative_to(held)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(repository / "blobs" / str(number))
 
 
 def test_a_url_with_a_password_is_never_kept() -> None:

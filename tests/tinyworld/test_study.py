@@ -38,7 +38,7 @@ candidates:
   - {{kind: class-means, alphas: [0.1, 1.0]}}
   - {{kind: kmeans, k: [1]}}
 serve: [--max-model-len, 512, --enforce-eager]
-environment: {{VLLM_CPU_KVCACHE_SPACE: 1}}
+environment: {{VLLM_CPU_KVCACHE_SPACE: 1, VLLM_WORKER_MULTIPROC_METHOD: fork}}
 """
 
 
