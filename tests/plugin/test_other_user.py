@@ -11,17 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.another_user import AS_ANOTHER, can
 from trimtab.plugin.model import op_cpu
 
 op_triton = pytest.importorskip("trimtab.plugin.model.op_triton")
 
 ROOT = Path(__file__).parents[2]
-_UID = "54321"
-# Another user who may read everything, as a checkout's owner may have closed its folders, and write next to nothing.
-_AS_ANOTHER = (
-    *("setpriv", f"--reuid={_UID}", f"--regid={_UID}", "--clear-groups", "--inh-caps=-all,+dac_read_search"),
-    *("--ambient-caps=+dac_read_search", "--bounding-set=-all,+dac_read_search"),
-)
 _NOT_WRITABLE = """
 import errno, os, sys
 from pathlib import Path
@@ -36,12 +31,7 @@ else:
     raise AssertionError(f"{folder} can be written")
 """
 
-
-def _can_change_user() -> bool:
-    return bool(shutil.which("setpriv")) and not subprocess.run([*_AS_ANOTHER, "true"], capture_output=True).returncode
-
-
-pytestmark = pytest.mark.skipif(not _can_change_user(), reason="this user may not become another")
+pytestmark = pytest.mark.skipif(not can(*AS_ANOTHER, "true"), reason="this user may not become another")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +52,7 @@ def run(package: Path, code: str, **environment: str) -> subprocess.CompletedPro
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
     start = f"import sys; sys.path.insert(0, {str(package)!r})\n" + _NOT_WRITABLE
     return subprocess.run(
-        [*_AS_ANOTHER, sys.executable, "-c", start + code, str(package)],
+        [*AS_ANOTHER, sys.executable, "-c", start + code, str(package)],
         cwd="/",
         env={**kept, **environment},
         capture_output=True,
