@@ -40,7 +40,7 @@ def test_a_server_steers_as_any_user_on_a_read_only_root(model: Path, profiles: 
         Path("/media/model"),
         Path("/media/profiles"),
         program=(*_APART, str(model), str(profiles), *AS_ANOTHER, sys.executable, "serve.py"),
-        env={**home, "TORCH_EXTENSIONS_DIR": str(op_cpu._folder().parent), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**home, "TORCH_EXTENSIONS_DIR": str(op_cpu._folder().parent)},
     )
     try:
         for process in [running.process.pid, *(one.pid for one in running.processes())]:
