@@ -1,23 +1,34 @@
-"""Envoy and vllm-router in front of replicas, as tests start them. Both come from PyPI."""
+"""Envoy and vllm-router, which come from PyPI, as tests start them, and replicas that say what reached them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from socket import create_server
-from typing import Any
+from threading import Thread
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
 
 ROOT = Path(__file__).parents[1]
 ENVOY = ROOT / "ops" / "envoy" / "envoy.yaml"
+_READY = "/v1/steering/ready"
 _SECONDS = 60
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + _SECONDS
+    while not what():
+        assert time.monotonic() < deadline, f"it did not hold in {_SECONDS} s"
+        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -30,6 +41,53 @@ def envoy_program() -> str:
     assert found is not None
     assert found.origin is not None
     return str(Path(found.origin).with_name("_bin") / "envoy")
+
+
+class Heard(NamedTuple):
+    """A request that reached a replica. headers: by their lower-case names."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+
+class Replica(ThreadingHTTPServer):
+    """Answers each request with its own number, and keeps what it was sent."""
+
+    daemon_threads = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.number, self.ready = number, True
+        self.heard: list[Heard] = []
+        Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Replica
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == _READY:
+            return self._say(200 if self.server.ready else 503)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.heard.append(Heard(self.command, self.path, body, headers))
+        self._say(500 if self.headers.get("X-Fail") else 200)
+
+    do_POST = do_DELETE = do_GET
+
+    def _say(self, status: int) -> None:
+        text = str(self.server.number).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("X-Steering-Profile", "polite")
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
 
 
 @contextmanager
@@ -57,7 +115,7 @@ def vllm_router(home: Path, urls: Sequence[str], *options: str) -> Iterator[str]
     """The URL of a vllm-router in front of replicas at these URLs. home: an existing folder for its log."""
     port = free_port()
     words = [sys.executable, "-m", "vllm_router.launch_router", f"--port={port}", f"--prometheus-port={free_port()}"]
-    health = ("--health-check-endpoint=/v1/steering/ready", "--health-check-interval-secs=1")
+    health = (f"--health-check-endpoint={_READY}", "--health-check-interval-secs=1")
     steady = ("--health-failure-threshold=3", "--health-success-threshold=1")
     all_words = [*words, *health, *steady, *options, "--worker-urls", *urls]
     with _running(all_words, home / "router.log", f"http://127.0.0.1:{port}") as url:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import httpx
 import pytest
 
-from tests.routed import ENVOY, envoy, envoy_program
+from tests.routed import ENVOY, Heard, Replica, envoy, envoy_program, until
 from trimtab.plugin.http.routes import CHAT, INVOCATIONS, ROUTES, STEERED
 
-READY = "/v1/steering/ready"
 # Beside the routes that steer: those that only tell something.
 TELLING = {
     "/v1/messages/count_tokens": "POST",
@@ -27,44 +23,6 @@ TELLING = {
     "/v1/steering/experiments": "GET",
 }
 OPEN = {**dict.fromkeys(STEERED - {INVOCATIONS}, "POST"), **TELLING}
-
-
-class Replica(ThreadingHTTPServer):
-    """Answers each request with its own number, and keeps what it was sent."""
-
-    daemon_threads = True
-
-    def __init__(self, number: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.number, self.ready = number, True
-        self.heard: list[tuple[str, str, bytes, dict[str, str]]] = []
-        Thread(target=self.serve_forever, daemon=True).start()
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: Replica
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        if self.path == READY:
-            return self._say(200 if self.server.ready else 503)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.heard.append((self.command, self.path, body, headers))
-        self._say(500 if self.headers.get("X-Fail") else 200)
-
-    do_POST = do_DELETE = do_GET
-
-    def _say(self, status: int) -> None:
-        text = str(self.server.number).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.send_header("X-Steering-Profile", "polite")
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +43,10 @@ def way_in(replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def heard(replicas: list[Replica]) -> Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]:
+def heard(replicas: list[Replica]) -> Callable[[], list[Heard]]:
     for one in replicas:
         one.heard.clear()
     return lambda: [request for one in replicas for request in one.heard]
-
-
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_envoy_takes_the_configuration() -> None:
@@ -105,7 +56,7 @@ def test_envoy_takes_the_configuration() -> None:
 
 
 def test_only_the_listed_routes_and_methods_reach_a_replica(
-    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
+    way_in: httpx.Client, heard: Callable[[], list[Heard]]
 ) -> None:
     passed = set()
     for path in [*ROUTES, "/", "/v1/chat/completions/", "/V1/models", "/v1/steering/profiles/a/b"]:
@@ -122,7 +73,7 @@ def test_only_the_listed_routes_and_methods_reach_a_replica(
 
 
 def test_odd_spellings_of_a_closed_route_do_not_reach_it(
-    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
+    way_in: httpx.Client, heard: Callable[[], list[Heard]]
 ) -> None:
     for path in (
         "/invocations?x=/v1/completions",
@@ -138,15 +89,15 @@ def test_odd_spellings_of_a_closed_route_do_not_reach_it(
 
 
 def test_a_request_arrives_as_it_was_sent_but_without_an_admin_key(
-    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
+    way_in: httpx.Client, heard: Callable[[], list[Heard]]
 ) -> None:
     body = b'{"steering": {"profile": "polite", "alpha": 0.1000000000000000055},  "a": 1, "a": 2}'
     sent = {"Authorization": "Bearer k", "X-Session-ID": "u 1", "X-Consumer": "team-a", "X-Steering-Admin-Key": "k"}
     reply = way_in.post(CHAT, content=body, headers={**sent, "Content-Type": "application/json"})
     assert reply.headers["X-Steering-Profile"] == "polite"
-    ((method, path, arrived, headers),) = heard()
-    assert (method, path, arrived) == ("POST", CHAT, body)
-    assert {name: headers.get(name.lower()) for name in sent} == {**sent, "X-Steering-Admin-Key": None}
+    (one,) = heard()
+    assert (one.method, one.path, one.body) == ("POST", CHAT, body)
+    assert {name: one.headers.get(name.lower()) for name in sent} == {**sent, "X-Steering-Admin-Key": None}
 
 
 def test_a_session_stays_with_a_replica_and_sessions_are_spread(way_in: httpx.Client) -> None:
@@ -158,9 +109,7 @@ def test_a_session_stays_with_a_replica_and_sessions_are_spread(way_in: httpx.Cl
     assert set(first) == {"0", "1"}
 
 
-def test_what_a_replica_has_begun_is_not_sent_again(
-    way_in: httpx.Client, heard: Callable[[], list[tuple[str, str, bytes, dict[str, str]]]]
-) -> None:
+def test_what_a_replica_has_begun_is_not_sent_again(way_in: httpx.Client, heard: Callable[[], list[Heard]]) -> None:
     assert way_in.post(CHAT, content=b"{}", headers={"X-Fail": "1"}).status_code == 500
     assert len(heard()) == 1
 
