@@ -36,6 +36,7 @@ RUN_BY = {
     "trimtab verify": ("tests/offline/test_cli.py", '"verify"'),
     "trimtab watch": ("tests/offline/test_shift_cli.py", '"watch"'),
     "trimtab-serve": ("tests/engine/test_installed.py", '"trimtab-serve"'),
+    "vllm-router": ("tests/routed.py", '"vllm_router.launch_router"'),
 }
 NOT_RUN = re.compile(r"\bnot\s+run\b|\bno\s+test\s+runs\b|\bnone\s+of\s+them\s+was\s+run\b", re.I)
 # Of other projects: whether these can be typed is not ours to tell, so their section says who ran them.
