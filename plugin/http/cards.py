@@ -15,7 +15,7 @@ from trimtab.vectors.experiments import Experiment
 
 from ..compat.wrapping import wrap
 from ..requests.admission import registry_of
-from ..requests.kv import acts_after_last_block_only
+from ..requests.kv import changes_no_kv
 
 __all__ = ["card", "experiment_card", "install", "model_card"]
 
@@ -37,7 +37,7 @@ def card(profile: Profile) -> dict[str, Any]:
         "layers": list(manifest.layers),
         "positions": manifest.positions,
         "alpha": manifest.alpha.model_dump(),
-        "kv": "shared" if acts_after_last_block_only(profile) else "keyed",
+        "kv": "shared" if changes_no_kv(profile) else "keyed",
         "norms": {str(layer): norms.model_dump() for layer, norms in manifest.norms.items()},
         "dose": said(largest_dose(profile)),
         "touched": _by_layer(manifest.touched),

@@ -6,9 +6,9 @@ The stream is hidden alone where a layer returns no residual, or one that nothin
 
 A gate decides in float64, see `trimtab.vectors.nearest`: no choice differs from the exact one. A custom op, so that
 torch.compile and CUDA graphs see one opaque node whose shape depends on nothing but its input's. Its only side effects
-are on `decided`, where a gate that decides once for a whole answer leaves its choice, and on `lost`, which `steps.lost`
-reads. A coarse profile has one row, which is never scored. [T, K, D] is never built. The CPU form, in op_cpu.cpp, looks
-at active entries alone; the CUDA form is the kernel in `op_triton`.
+are on `decided`, where a gate that decides once for a whole answer leaves its choice, on `lost`, which `steps.lost`
+reads, and on `counts`, which `chosen` reads. A coarse profile has one row, which is never scored. [T, K, D] is never
+built. The CPU form, in op_cpu.cpp, looks at active entries alone; the CUDA form is the kernel in `op_triton`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["COSINE", "COUNT", "EUCLIDEAN", "FIRST", "LIMIT", "NOT_HERE", "steer"
 _LIBRARY = torch.library.Library("trimtab", "DEF")
 _LIBRARY.define(
     "steer(Tensor hidden, Tensor? residual, Tensor summed, Tensor entries, Tensor slots, Tensor limits, Tensor bias, "
-    "Tensor rows, Tensor(a!) decided, Tensor(b!) lost, *, bool opens=True) -> Tensor"
+    "Tensor rows, Tensor(a!) decided, Tensor(b!) lost, Tensor(c!) counts, *, bool opens=True) -> Tensor"
 )
 
 
@@ -39,6 +39,7 @@ def steer(
     rows: torch.Tensor,
     decided: torch.Tensor,
     lost: torch.Tensor,
+    counts: torch.Tensor,
     *,
     opens: bool = True,
 ) -> torch.Tensor:
@@ -54,13 +55,16 @@ def steer(
         bias: float64 [R], ½‖c‖² of rows that are centroids. rows: float32 [R, D].
         decided: int32 [P′], rows that gates chose for whole answers; read and written here.
         lost: uint8 [≥ T], 1 marks a token whose sum was not finite in the dtype of `hidden`: it gets zeros.
+        counts: int64 [2, R], how often each row was chosen; grows by one per token and part whose profile has a gate.
+            First by gates that decide for this token, then by those that had decided before. That nothing is added,
+            because the nearest centroid is too far, counts at the profile's first row, a centroid.
         opens: whether this is the first layer of a step, which takes away the marks of the step before.
 
     Returns:
         [T, D] in the dtype of `hidden`: accumulated in float32, cast once, finite.
     """
     delta: torch.Tensor = torch.ops.trimtab.steer(
-        hidden, residual, summed, entries, slots, limits, bias, rows, decided, lost, opens=opens
+        hidden, residual, summed, entries, slots, limits, bias, rows, decided, lost, counts, opens=opens
     )
     return delta
 
@@ -69,7 +73,8 @@ def steer(
 def _steer_cuda(hidden: torch.Tensor, *tensors: Any, opens: bool = True) -> torch.Tensor:
     from .op_triton import launch
 
-    return launch(hidden, *tensors, opens=opens)
+    *others, _counts = tensors  # the kernel does not count yet
+    return launch(hidden, *others, opens=opens)
 
 
 @torch.library.register_fake("trimtab::steer", lib=_LIBRARY)

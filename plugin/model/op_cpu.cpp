@@ -72,7 +72,13 @@ struct Table {
   const double* bias;    // [R]
   const float* rows;     // [R, size]
   int* decided;
-  int64_t size;
+  int64_t* counts;  // [2, R]
+  int64_t size, total;
+
+  // Notes which row a gate has chosen: now, or in a step before.
+  void count(int row, int slot, bool before) const {
+    ++counts[(before ? total : 0) + (row == NOT_HERE ? slots[slot * SLOT_FIELDS + FIRST] : row)];
+  }
 
   const float* row(int number) const { return rows + number * size; }
 
@@ -141,6 +147,7 @@ void steer_tokens(const at::Tensor& hidden, const std::optional<at::Tensor>& res
           row = table.through_gate(h.data(), slot);
           if (decision < 0) table.decided[-decision] = row;
         }
+        table.count(row, slot, decision > 0);
       }
       if (row == NOT_HERE) continue;
       if (!added) std::fill(sum.begin(), sum.end(), 0.0f);
@@ -167,7 +174,8 @@ bool anything_acts(const at::Tensor& entries, int64_t count) {
 
 at::Tensor steer(const at::Tensor& hidden, const std::optional<at::Tensor>& residual, const at::Tensor& summed,
                  const at::Tensor& entries, const at::Tensor& slots, const at::Tensor& limits, const at::Tensor& bias,
-                 const at::Tensor& rows, at::Tensor& decided, at::Tensor& lost, bool opens) {
+                 const at::Tensor& rows, at::Tensor& decided, at::Tensor& lost, at::Tensor& counts,
+                 bool opens) {
   uint8_t* const marks = lost.mutable_data_ptr<uint8_t>();
   if (opens) std::memset(marks, 0, hidden.size(0));
   if (!anything_acts(entries, hidden.size(0))) {
@@ -175,8 +183,14 @@ at::Tensor steer(const at::Tensor& hidden, const std::optional<at::Tensor>& resi
     std::memset(delta.mutable_data_ptr(), 0, delta.nbytes());  // all bits zero is zero in every float dtype
     return delta;
   }
-  const Table table{slots.const_data_ptr<int>(),   limits.const_data_ptr<double>(),   bias.const_data_ptr<double>(),
-                    rows.const_data_ptr<float>(), decided.mutable_data_ptr<int>(), hidden.size(1)};
+  const Table table{slots.const_data_ptr<int>(),
+                    limits.const_data_ptr<double>(),
+                    bias.const_data_ptr<double>(),
+                    rows.const_data_ptr<float>(),
+                    decided.mutable_data_ptr<int>(),
+                    counts.mutable_data_ptr<int64_t>(),
+                    hidden.size(1),
+                    rows.size(0)};
   const at::Tensor h = hidden.contiguous();
   std::optional<at::Tensor> r;
   if (residual && *summed.const_data_ptr<uint8_t>()) {

@@ -8,6 +8,7 @@ their dtypes by name, because vLLM builds models under the model's own default d
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from trimtab.vectors import Gate, Profile
 from trimtab.vectors.asked import MOST_PROFILES
+from trimtab.vectors.manifest import ProfileManifest
 from trimtab.vectors.nearest import half_squares
 
 from ..config import rows_of
@@ -43,6 +45,7 @@ class LayerTable(ReadsStream):
     slots: torch.Tensor
     limits: torch.Tensor
     decided: torch.Tensor
+    counts: torch.Tensor
 
     def __init__(
         self, layer: int, rows: int, slots: int, decisions: int, hidden_size: int, tokens: TokenEntries, *, opens: bool
@@ -57,6 +60,7 @@ class LayerTable(ReadsStream):
             ("slots", (slots, 3), torch.int32),
             ("limits", (rows,), torch.float64),
             ("decided", (decisions,), torch.int32),
+            ("counts", (2, rows), torch.int64),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype), persistent=False)
         self.slots[:, FIRST] = NOT_HERE
@@ -72,7 +76,7 @@ class LayerTable(ReadsStream):
         return steer(
             *(hidden, residual, self.summed, self.tokens.entries),
             *(self.slots, self.limits, self.bias, self.rows, self.decided),
-            self.tokens.lost,
+            *(self.tokens.lost, self.counts),
             opens=self.opens,
         )
 
@@ -90,6 +94,7 @@ class LayerTable(ReadsStream):
             self.rows[first:middle].copy_(named["centroids"])
             self.bias[first:middle].copy_(torch.from_numpy(half_squares(tensors.named["centroids"])))
             self.rows[middle : middle + count].copy_(named["vectors"])
+            self.counts[:, first : middle + count].zero_()
             limits = _limits(gate, self.layer, count)
             self.limits[first:middle].copy_(limits)
             self._describe(slot, first, count, _METRICS[gate.metric] if limits.isfinite().any() else 0)
@@ -170,7 +175,10 @@ class SteeringTables(nn.Module):
         }
         self.probe_slot = slots - 1
         self.slots: dict[str, int] = _Slots(self.probe_slot)
-        self._seats: dict[str, Seat] = {}
+        self.loaded: dict[str, tuple[ProfileManifest, Seat]] = {}
+        """The loaded profiles by their digests, with the rows that they have."""
+        self.requests: Counter[str] = Counter()
+        """How many requests have come for each of them."""
         self._room = Room({layer: rows[layer] for layer in mine}, slots)
         self._armed = tuple(rows)
         self._decide_once = False
@@ -187,6 +195,7 @@ class SteeringTables(nn.Module):
             StartupError: a layer that is not armed, or no room.
         """
         if profile.digest in self.slots:
+            self.loaded[profile.digest] = profile.manifest, self.loaded[profile.digest][1]
             return
         missing = [layer for layer in profile.layers if layer not in self._armed]
         if missing:
@@ -198,7 +207,7 @@ class SteeringTables(nn.Module):
         seat = self._seat(profile.name, needs, [] if keep is None else [one for one in self.slots if one not in keep])
         for layer, (first, _) in seat.rows.items():
             self.layers[layer].put(seat.slot, profile, first)
-        self._seats[profile.digest], self.slots[profile.digest] = seat, seat.slot
+        self.loaded[profile.digest], self.slots[profile.digest] = (profile.manifest, seat), seat.slot
 
     def _seat(self, name: str, needs: Mapping[int, int], idle: list[str]) -> Seat:
         while True:
@@ -212,8 +221,8 @@ class SteeringTables(nn.Module):
     def _unload(self, digest: str) -> None:
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()  # a step that still runs may read these rows
-        seat = self._seats.pop(digest)
-        del self.slots[digest]
+        _, seat = self.loaded.pop(digest)
+        del self.slots[digest], self.requests[digest]
         for layer in seat.rows:
             self.layers[layer].leave(seat.slot)
         self._room.give(seat)
@@ -237,6 +246,7 @@ class SteeringTables(nn.Module):
         """A request that arrives, and its id in the engine; what admission has resolved is loaded."""
         request = SteeredRequest(steering, self.slots, name)
         self._decide_once = self._decide_once or request.gates > 0
+        self.requests.update(part.digest for part in steering.parts)
         return request
 
     def step(self, batch: Sequence[SteeredRequest | None], computed: Ints, scheduled: Ints) -> None:

@@ -2,11 +2,12 @@
 
 A vector added after block l changes what blocks l+1, l+2, … write to the cache, at the steered positions and at all
 that attend to them. So a profile that acts only after the last block changes no KV, and every prefix block is shared
-with everybody. For the others, the KV of a position is decided by the tokens up to it and by the steering up to it:
-every block gets extra keys that say which of its positions each profile steers, and with what, and vLLM's hash chain
-carries the keys of the blocks before. Blocks before the first steered position have no key and are shared with
-everybody. Two requests share a block exactly when tokens and steering agree up to its end: a token that was generated,
-and so steered, is not taken for a prompt token, which `answer` leaves alone, in the next turn of a conversation.
+with everybody. The same goes for one whose vectors are all zero, which only watches concepts. For the others, the KV of
+a position is decided by the tokens up to it and by the steering up to it: every block gets extra keys that say which of
+its positions each profile steers, and with what, and vLLM's hash chain carries the keys of the blocks before. Blocks
+before the first steered position have no key and are shared with everybody. Two requests share a block exactly when
+tokens and steering agree up to its end: a token that was generated, and so steered, is not taken for a prompt token,
+which `answer` leaves alone, in the next turn of a conversation.
 
 The key of a profile holds all that decides the steered bits: its digest (tensors, gate, positions), alpha and the
 version of the op.
@@ -30,7 +31,7 @@ from ..compat.versions import OP_VERSION
 from ..compat.wrapping import wrap
 from .positions import clipped
 
-__all__ = ["WIRE_KEY", "acts_after_last_block_only", "block_keys", "first_keyed", "install", "kv_key"]
+__all__ = ["WIRE_KEY", "block_keys", "changes_no_kv", "first_keyed", "install", "kv_key"]
 
 WIRE_KEY = "trimtab"
 """Where a resolved request carries its steering in `SamplingParams.extra_args`. Reserved: nobody else may write it."""
@@ -42,14 +43,16 @@ _HASHER = "generate_block_hash_extra_keys"
 ExtraKeys = tuple[tuple[Any, ...] | None, int]
 
 
-def acts_after_last_block_only(profile: Profile) -> bool:
+def changes_no_kv(profile: Profile) -> bool:
     """Whether a profile changes no KV at all, so that its requests share every block with unsteered ones."""
-    return tuple(profile.manifest.layers) == (profile.manifest.base_model.num_layers - 1,)
+    manifest = profile.manifest
+    adds_nothing = all(norms.vector == 0 for norms in manifest.norms.values())
+    return adds_nothing or tuple(manifest.layers) == (manifest.base_model.num_layers - 1,)
 
 
 def kv_key(profile: Profile, alpha: float) -> str | None:
     """What the KV of positions that a profile steers depends on; None where it changes no KV."""
-    if acts_after_last_block_only(profile):
+    if changes_no_kv(profile):
         return None
     decisive = json.dumps([OP_VERSION, profile.digest, alpha.hex()])
     return hashlib.sha256(decisive.encode()).hexdigest()

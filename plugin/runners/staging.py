@@ -25,6 +25,7 @@ from ..config import SteeringConfig, identity_of
 from ..errors import StartupError
 from ..model.arming import load, tables_of
 from ..requests.kv import WIRE_KEY
+from . import concepts
 
 __all__ = ["HOLDS", "STAGE", "install"]
 
@@ -84,6 +85,8 @@ def trimtab_stage(worker: Any, name: str, content: str, keep: Sequence[str], nee
             f"a worker reads another version of profile {name!r} than its front end; give every node the same folder "
             "of profiles, and stage again when nothing writes to it"
         )
+    if (counts := concepts.counts_of(worker.model_runner)) is not None:
+        counts.read()  # of the profiles whose rows are used again
     load(tables, profile, worker.vllm_config.model_config.dtype, {*keep, *needed})
 
 

@@ -16,7 +16,7 @@ from ..requests.kv import WIRE_KEY
 from ..requests.request import Steering
 from ..steps.batch import Ints
 from ..steps.decisions import SteeredRequest
-from . import lost
+from . import concepts, lost
 
 __all__ = ["on_step", "steer_step"]
 
@@ -38,6 +38,7 @@ def on_step(listener: Listener) -> None:
     wrap(GPUModelRunner, "_prepare_inputs", _prepare_inputs)
     wrap(GPUModelRunner, "_dummy_run", _dummy_run)
     lost.watch(GPUModelRunner)
+    concepts.watch(GPUModelRunner)
 
 
 def _prepare_inputs(

@@ -20,7 +20,7 @@ from ..model.tables import SteeringTables
 from ..requests.kv import WIRE_KEY
 from ..requests.request import Steering
 from ..steps.decisions import SteeredRequest
-from . import lost
+from . import concepts, lost
 
 __all__ = ["steered_model_state"]
 
@@ -123,6 +123,7 @@ def _tell_what_ends() -> None:
 
     wrap(GPUModelRunner, "finish_requests", _finish_requests)
     lost.watch(GPUModelRunner)
+    concepts.watch(GPUModelRunner)
 
 
 def _finish_requests(original: Callable[..., None], self: Any, scheduler_output: Any) -> None:

@@ -23,7 +23,7 @@ PARTS = 4
 
 @dataclass(frozen=True)
 class Case:
-    """The op's arguments, in its order."""
+    """The op's arguments, in its order; `counts` comes last of its tensors."""
 
     hidden: torch.Tensor
     residual: torch.Tensor | None
@@ -35,10 +35,15 @@ class Case:
     rows: torch.Tensor
     decided: torch.Tensor
     lost: torch.Tensor
+    counts: torch.Tensor
     opens: bool = True
 
     def tensors(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__dataclass_fields__ if name != "opens")
+        """All but `counts`."""
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__ if name not in ("counts", "opens"))
+
+    def arguments(self) -> tuple[Any, ...]:
+        return (*self.tensors(), self.counts)
 
     def stream(self) -> torch.Tensor:
         """[T, D], in float32."""
@@ -75,8 +80,15 @@ Answer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def run(case: Case) -> Answer:
-    decided, lost = case.decided.clone(), case.lost.clone()
-    return steer(*replace(case, decided=decided, lost=lost).tensors(), opens=case.opens), decided, lost
+    answer, _ = run_counting(case)
+    return answer
+
+
+def run_counting(case: Case) -> tuple[Answer, torch.Tensor]:
+    """The answer, and `counts` afterwards."""
+    decided, lost, counts = case.decided.clone(), case.lost.clone(), case.counts.clone()
+    copy = replace(case, decided=decided, lost=lost, counts=counts)
+    return (steer(*copy.arguments(), opens=case.opens), decided, lost), counts
 
 
 def halves(rng: np.random.Generator, *shape: int) -> torch.Tensor:
@@ -136,6 +148,7 @@ def make_case(
         # Of places that nobody has decided at, too: they hold what a former holder left.
         decided=torch.from_numpy(rng.integers(NOT_HERE, first, 1 + acting.size).astype(np.int32)),
         lost=torch.from_numpy(rng.integers(0, 2, tokens).astype(np.uint8)),  # of a former step
+        counts=torch.from_numpy(rng.integers(0, 1 << 40, (2, first))),  # of former steps
     )
 
 
@@ -159,6 +172,19 @@ def expected(case: Case) -> Answer:
         else:
             lost[token] = 1
     return delta, decided, lost
+
+
+def expected_counts(case: Case) -> torch.Tensor:
+    """Each choice of a gate, and each that is taken over from `decided`, token by token and part by part."""
+    counts, decided, h = case.counts.clone(), case.decided.clone(), case.stream().double()
+    for token in range(len(h)):
+        for part in range(PARTS):
+            slot, _, decision = case.tokens[token, :, part].tolist()
+            first, count, _ = case.slots[slot].tolist()
+            if slot and count:
+                row = _row(case, slot, decision, h[token], decided)
+                counts[int(decision > 0), first if row == NOT_HERE else row] += 1
+    return counts
 
 
 def _row(case: Case, slot: int, decision: int, h: torch.Tensor, decided: torch.Tensor) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.plugin import asked
 from tests.plugin.conftest import SIZE
-from trimtab.plugin.requests.kv import WIRE_KEY, acts_after_last_block_only, block_keys, kv_key
+from trimtab.plugin.requests.kv import WIRE_KEY, block_keys, changes_no_kv, kv_key
 from trimtab.plugin.requests.request import Part, Steering, choose, resolve
 from trimtab.vectors import Gate, ModelIdentity, Profile, Registry, SteeringVector
 from trimtab.vectors.asked import Asked
@@ -28,7 +28,17 @@ def at_layers(*layers: int, depth: int = 3) -> Profile:
 @given(st.sets(st.integers(0, 3), min_size=1), alphas)
 def test_no_key_is_needed_exactly_where_only_the_last_layer_is_steered(layers: set[int], alpha: float) -> None:
     profile = at_layers(*layers, depth=4)
-    assert (kv_key(profile, alpha) is None) == (layers == {3}) == acts_after_last_block_only(profile)
+    assert (kv_key(profile, alpha) is None) == (layers == {3}) == changes_no_kv(profile)
+
+
+@given(st.sets(st.integers(0, 3), min_size=1), alphas)
+def test_a_profile_that_adds_nothing_anywhere_shares_every_block(layers: set[int], alpha: float) -> None:
+    model = ModelIdentity(architecture="LlamaForCausalLM", hidden_size=SIZE, num_layers=4)
+    zeros = np.zeros((2, SIZE))
+    watching = {layer: (np.eye(2, SIZE), zeros) for layer in layers}
+    assert kv_key(Profile.fine("watch", watching, model=model), alpha) is None
+    one = {**watching, 0: (np.eye(2, SIZE), zeros + np.float32(1e-30))}
+    assert kv_key(Profile.fine("steer", one, model=model), alpha) is not None
 
 
 @given(alphas, alphas)

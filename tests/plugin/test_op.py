@@ -12,8 +12,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.plugin.steering_case import FORMS, Case, Slot, expected, make_case, run
-from trimtab.plugin.model.op import COSINE, EUCLIDEAN, NOT_HERE, steer
+from tests.plugin.steering_case import FORMS, Case, Slot, expected, expected_counts, make_case, run, run_counting
+from trimtab.plugin.model.op import COSINE, COUNT, EUCLIDEAN, NOT_HERE, steer
 from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT
 from trimtab.vectors.nearest import half_squares
 
@@ -77,10 +77,24 @@ def test_an_unsteered_token_and_an_alpha_of_zero_get_exact_zeros(case: Case) -> 
 
 
 @given(cases)
-def test_only_what_was_decided_is_written(case: Case) -> None:
-    before = [None if tensor is None else tensor.clone() for tensor in case.tensors()]
+@example(BESIDE_ZERO)
+def test_every_choice_of_a_gate_is_counted(case: Case) -> None:
+    _, counts = run_counting(case)
+    assert torch.equal(counts, expected_counts(case))
+
+
+@given(cases)
+def test_an_unsteered_token_and_a_coarse_profile_count_nothing(case: Case) -> None:
+    with_gate = case.slots[:, COUNT] > 0
+    case.tokens[:, SLOT][with_gate[case.tokens[:, SLOT].long()]] = 0
+    assert torch.equal(run_counting(case)[1], case.counts)
+
+
+@given(cases)
+def test_only_what_was_decided_and_counted_is_written(case: Case) -> None:
+    before = [None if tensor is None else tensor.clone() for tensor in case.arguments()]
     _, decided, _ = run(case)
-    for tensor, was in zip(case.tensors(), before, strict=True):
+    for tensor, was in zip(case.arguments(), before, strict=True):
         assert (tensor is None) == (was is None)
         assert tensor is None or was is None or torch.equal(tensor.nan_to_num(), was.nan_to_num())
     decides = case.tokens[: len(case.hidden), DECISION]
@@ -161,6 +175,7 @@ def one_token(
         torch.cat([c, vectors]),
         decided,
         torch.zeros(1, dtype=torch.uint8),
+        torch.zeros(2, 2 * k, dtype=torch.int64),
     )
     assert (delta == delta[0, 0]).all()
     return int(delta[0, 0]), int(decided[1])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.plugin.steering_case import DEAD, FORMS, SUM, Case, Slot, expected, make_case
+from tests.plugin.steering_case import DEAD, FORMS, SUM, Case, Slot, expected, expected_counts, make_case
 from trimtab.plugin.model.op import EUCLIDEAN, steer
 from trimtab.plugin.steps.batch import SLOT
 
@@ -26,13 +26,13 @@ def test_torch_finds_nothing_wrong_with_it(tokens: int, dtype: torch.dtype, form
     case = case_of(tokens, dtype, form)
     if form == DEAD:  # opcheck compares its inputs with themselves, and no NaN equals itself
         case = replace(case, residual=torch.full_like(case.hidden, 9.0))
-    torch.library.opcheck(torch.ops.trimtab.steer.default, case.tensors())
+    torch.library.opcheck(torch.ops.trimtab.steer.default, case.arguments())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_shape_and_dtype_are_known_without_a_value(dtype: torch.dtype) -> None:
     case = case_of(5, dtype)
-    delta = steer(*(tensor.to("meta") for tensor in case.tensors()))
+    delta = steer(*(tensor.to("meta") for tensor in case.arguments()))
     assert delta.is_meta
     assert delta.shape == case.hidden.shape
     assert delta.dtype == dtype
@@ -54,27 +54,31 @@ def test_a_compiled_function_steers_without_a_graph_break_or_a_second_compilatio
     for tokens in (17, 29, 12):
         case = case_of(tokens)
         doubled = replace(case, hidden=case.hidden * 2)
-        delta, decided, _ = expected(doubled)
-        assert torch.equal(layer(*case.tensors()), doubled.hidden + delta)
+        (delta, decided, _), counts = expected(doubled), expected_counts(doubled)
+        assert torch.equal(layer(*case.arguments()), doubled.hidden + delta)
         assert torch.equal(case.decided, decided)
+        assert torch.equal(case.counts, counts)
     assert compilations == 1
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_what_is_decided_survives_compilation(backend: str) -> None:
+def test_what_is_decided_and_counted_survives_compilation(backend: str) -> None:
     """Even where nothing in the graph reads it, at two layers with a table each."""
     one, other = case_of(5), replace(case_of(5), decided=case_of(5).decided + 1)
 
     @torch.compile(fullgraph=True, backend=backend)
     def layers(hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        delta = steer(hidden, residual, *one.tensors()[2:])
-        return delta + steer(hidden, residual, *other.tensors()[2:])
+        delta = steer(hidden, residual, *one.arguments()[2:])
+        return delta + steer(hidden, residual, *other.arguments()[2:])
 
     (delta, decided, _), (_, also_decided, _) = expected(one), expected(other)
+    counts, also_counted = expected_counts(one), expected_counts(other)
     assert not torch.equal(decided, one.decided)
     layers(one.hidden, one.residual)
     assert torch.equal(one.decided, decided)
     assert torch.equal(other.decided, also_decided)
+    assert torch.equal(one.counts, counts)
+    assert torch.equal(other.counts, also_counted)
     assert delta.any()
 
 
@@ -83,7 +87,7 @@ def test_a_table_that_is_written_in_place_steers_the_compiled_function() -> None
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def layer() -> torch.Tensor:
-        return steer(*case.tensors())
+        return steer(*case.arguments())
 
     for slot in (1, 2, 4):
         case.tokens[:, SLOT] = slot

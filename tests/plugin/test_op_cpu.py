@@ -22,7 +22,8 @@ from trimtab.plugin.model import op_cpu
 op_cpu.load()
 zeros = [torch.zeros(1, *shape, dtype=dtype) for shape, dtype in
          (((3,), torch.float32), ((3,), torch.float32), ((), torch.uint8), ((3, 4), torch.int32), ((3,), torch.int32),
-          ((), torch.float64), ((), torch.float64), ((3,), torch.float32), ((), torch.int32), ((), torch.uint8))]
+          ((), torch.float64), ((), torch.float64), ((3,), torch.float32), ((), torch.int32), ((), torch.uint8),
+          ((1,), torch.int64))]
 assert not op.steer(*zeros).any()
 """
 

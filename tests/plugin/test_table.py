@@ -149,7 +149,7 @@ def test_loading_writes_in_place(registry: Registry) -> None:
 def test_all_tensors_are_buffers_that_no_checkpoint_names(registry: Registry) -> None:
     table = room_for_all(registry).layers[1]
     assert {name for name, _ in table.named_buffers()} == {
-        *("summed", "rows", "bias", "slots", "limits", "decided"),
+        *("summed", "rows", "bias", "slots", "limits", "decided", "counts"),
         *("tokens.entries", "tokens.lost"),
     }
     assert not table.state_dict()
@@ -166,6 +166,7 @@ def test_the_tables_keep_their_dtypes_under_a_models_own_default_dtype(registry:
         torch.float32,
         torch.float64,
         torch.int32,
+        torch.int64,
         torch.uint8,
     }
     assert torch.equal(tables.layers[1].rows[4:], torch.tensor(fine.tensors[1].named["vectors"]))
