@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .dose import largest_dose, said
+from .manifest import adds_nothing
 from .profile import Profile
 
 _WHERE = {
@@ -54,7 +55,9 @@ def _what(profile: Profile) -> Iterator[str]:
     if manifest.description:
         yield manifest.description
     layers = ", ".join(str(layer) for layer in profile.layers)
-    if manifest.kind == "coarse":
+    if adds_nothing(manifest):
+        how = f"adds nothing: a server counts which of up to {profile.largest_k} concepts is the nearest"
+    elif manifest.kind == "coarse":
         how = "adds one vector"
     else:
         how = f"adds the vector of the nearest concept (up to {profile.largest_k} concepts)"

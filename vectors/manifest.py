@@ -287,3 +287,8 @@ class ProfileManifest(_Frozen):
             for layer, shares in (found or {}).items():
                 if (total := math.fsum(shares)) > 1 + 1e-6:
                     raise ValueError(f"{name} of layer {layer} sum to {total:g}; at most 1 is allowed")
+
+
+def adds_nothing(manifest: ProfileManifest) -> bool:
+    """Whether all vectors are zero, so that the profile only watches which concepts are the nearest."""
+    return all(norms.vector == 0 for norms in manifest.norms.values())

@@ -80,6 +80,14 @@ def profile(
         ),
     ] = None,
     positions: Annotated[Positions, typer.Option(help="Which positions are steered.")] = "answer",
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Add nothing, in place of --map: a server then counts the concepts of --dictionary and shows how far "
+            "they drift.",
+        ),
+    ] = False,
     gate: GateScope = "token",
     metric: Metric = "euclidean",
     max_distance: MaxDistance = None,
@@ -102,14 +110,16 @@ def profile(
     A coarse profile adds one vector per layer. A fine one has a vector per concept, added where that concept is active;
     a gated one adds the coarse vector there. Both are measured on the background states of STATES: what share of the
     positions of answers they will steer, and of those that they are not meant for. What they will steer of prompts is
-    not measured.
+    not measured. With --watch, a fine profile adds nothing, and the share of each concept is measured.
     """
     into = made_at(run, "profiles", registry, "--registry")
     if run is not None and not layer and not dictionary and kind != "coarse":
         dictionary = [read_at(run, "dictionaries", None, "--dictionary")]
-    _check_kind(kind, layer, dictionary, pair)
-    if bool(mapping) == bool(pair):
-        raise SettingError("say what is to become what: --map of words, or --pair of concept numbers")
+    _check_kind(kind, layer, dictionary, pair, watch)
+    if bool(mapping) + bool(pair) + watch != 1:
+        raise SettingError(
+            "say what is to become what: --map of words, or --pair of concept numbers; or --watch to add nothing"
+        )
     words, numbers = parse_mapping(mapping) if mapping else {}, parse_pairs(pair or ())
     folder = read_at(run, "states", states, "STATES")
     settings = settings_of(positions, alpha_default, alpha_min, alpha_max, description)
@@ -118,7 +128,12 @@ def profile(
         loaded = [ConceptDictionary.load(read_at(run, "dictionaries", one, "--dictionary")) for one in dictionary]
         if layer and sorted(layer) != sorted(found.layer for found in loaded):
             raise SettingError(f"--layer {layer} differs from the layers of the dictionaries; leave --layer out")
-        made = _with_a_gate(name, folder, loaded, words, numbers, kind == "gated", gating, settings)
+        if watch:
+            if limit is not None:
+                raise SettingError("--limit-share is for concepts that are steered; with --watch, use --max-distance")
+            made = _watching(name, folder, loaded, gating, settings)
+        else:
+            made = _with_a_gate(name, folder, loaded, words, numbers, kind == "gated", gating, settings)
     else:
         from ..states import load_states
         from ..steering import coarse_profile
@@ -170,8 +185,28 @@ def _with_a_gate(
     return made
 
 
+def _watching(
+    name: str, folder: Path, dictionaries: list[ConceptDictionary], gating: Gating, settings: Settings
+) -> Profile:
+    """A profile that adds nothing."""
+    from ..states import load_states
+    from ..states.store import load_background
+    from ..steering import watching_profile
+
+    layers = [(load_states(folder, found.layer, progress=True), found) for found in dictionaries]
+    background = [load_background(folder, found.layer) for found in dictionaries]
+    made = watching_profile(name, layers, background=background, gate=gating.gate, force=gating.force, **settings)
+    if made.manifest.expected is None:
+        say(
+            "warning: it is not known which share of the positions each concept will get, so that a server counts them "
+            "and shows no drift; watch the positions of answers, with states that `trimtab represent` kept background "
+            "states of, or with states of the rule last-prompt and --gate once"
+        )
+    return made
+
+
 def _check_kind(
-    kind: str | None, layer: list[int] | None, dictionary: list[Path] | None, pair: list[str] | None
+    kind: str | None, layer: list[int] | None, dictionary: list[Path] | None, pair: list[str] | None, watch: bool
 ) -> None:
     if kind in ("fine", "gated") and not dictionary:
         raise SettingError(f"a {kind} profile needs a --dictionary; make one with `trimtab dictionary`")
@@ -179,5 +214,7 @@ def _check_kind(
         raise SettingError("a coarse profile takes no --dictionary; leave it out, or leave out --kind coarse")
     if not dictionary and not layer:
         raise SettingError("a profile needs --layer (coarse) or --dictionary (fine); give one of the two")
+    if watch and (kind not in (None, "fine") or not dictionary):
+        raise SettingError("--watch counts the concepts of a fine profile; give --dictionary, and no other --kind")
     if pair and (kind == "gated" or not dictionary):
         raise SettingError("--pair speaks of the concepts of a fine profile; give --map for another kind")

@@ -135,11 +135,13 @@ def build(
         for doubt in doubts(part.dictionary, words, targets, shares):
             warnings.warn(f"layer {part.states.layer}: {doubt}", ConceptWarning, stacklevel=3)
         reached[str(part.states.layer)] = dict(shares)
-    touched, unmeant = {}, {}
+    touched, unmeant, expected = {}, {}, {}
     for layer, one in made.items():
         if one.met is None:
             continue
         touched[layer], unmeant[layer] = one.met.touched(one.gated, gate)
+        if positions == "answer":  # else the gate decides at other positions too
+            expected[layer] = one.met.expected(one.gated, gate)
         if unmeant[layer] > gating.most_unmeant:
             gating.refuse(
                 f"layer {layer}: the profile would steer {unmeant[layer]:.1%} of the positions of answers that it is "
@@ -165,6 +167,7 @@ def build(
         },
         touched=touched or None,
         unmeant=unmeant or None,
+        expected=expected or None,
     )
 
 

@@ -17,7 +17,8 @@ from trimtab.vectors.manifest import MAX_LENGTH
 from trimtab.vectors.nearest import distances, nearest
 
 from ..concepts.kmeans import best_clusters
-from ..states.store import Float32, Float64, LayerStates
+from ..states.rules import LastPrompt
+from ..states.store import Float32, Float64, Int64, LayerStates
 
 __all__ = [
     "WORDS_IN_GROUPS",
@@ -56,18 +57,30 @@ class GatedLayer:
         found: Bools = np.asarray(self.rows.any(axis=1))
         return found
 
-    def steers(self, values: Float32, gate: Gate) -> Bools:
-        """Which of the states [N, D] the gate lets a row that is not zero be added to: bool [N]."""
+    def chooses(self, values: Float32, gate: Gate) -> tuple[Int64, Bools]:
+        """Of the states [N, D] the nearest concept, int64 [N], and whether it is near enough, bool [N]."""
         fallen = nearest(values, self.centroids)
         reach = np.array([_or_inf(gate.max_distance if limit is None else limit) for limit in self.limits])
-        inside = distances(values, self.centroids[fallen], gate.metric) <= reach[fallen]
+        return fallen, distances(values, self.centroids[fallen], gate.metric) <= reach[fallen]
+
+    def steers(self, values: Float32, gate: Gate) -> Bools:
+        """Which of the states [N, D] the gate lets a row that is not zero be added to: bool [N]."""
+        fallen, inside = self.chooses(values, gate)
         steered: Bools = self.active[fallen] & inside
         return steered
 
     def shares(self, values: Float32, weights: Float64) -> tuple[float, ...]:
         """The share of the states [N, D], each counted by its weight [N], that each concept is the nearest to."""
-        counts = np.bincount(nearest(values, self.centroids), weights, len(self.centroids))
-        return tuple((counts / weights.sum()).tolist())
+        return self._shares(nearest(values, self.centroids), weights, float(weights.sum()))
+
+    def expected(self, values: Float32, weights: Float64, gate: Gate) -> tuple[float, ...]:
+        """The share of the states [N, D], each counted by its weight [N], for which the gate chooses each concept."""
+        fallen, inside = self.chooses(values, gate)
+        return self._shares(fallen[inside], weights[inside], float(weights.sum()))
+
+    def _shares(self, fallen: Int64, weights: Float64, total: float) -> tuple[float, ...]:
+        counts = np.bincount(fallen, weights, len(self.centroids))
+        return tuple(np.minimum(counts / total, 1.0).tolist())
 
 
 @dataclass(frozen=True)
@@ -90,11 +103,17 @@ class Met:
         unmeant = float(others @ steered) / float(others.sum()) if others.any() else 0.0
         return float(self.weights @ steered) / float(self.weights.sum()), unmeant
 
+    def expected(self, layer: GatedLayer, gate: Gate) -> tuple[float, ...]:
+        """The share of the positions at which the gate chooses each concept, see `ProfileManifest.expected`."""
+        return layer.expected(self.values, self.weights, gate)
+
 
 def met(
     states: LayerStates, background: LayerStates | None, meant: Bools, scope: str, words: Collection[str] = ()
 ) -> Met | None:
     """What a gate of this scope will meet; None where nothing is known of the background.
+
+    Of a gate that decides once per answer, the states of the rule last-prompt are all: they need no background.
 
     meant: bool [N], for which of `states` the profile is. words: the labels that it is meant for, where labels say it.
     The background of an answer is meant as well where labels are not the model's own words, so that they speak of the
@@ -102,7 +121,9 @@ def met(
     scope "sequence" only the last position of each prompt decides.
     """
     if background is None:
-        return None
+        if scope != "sequence" or states.manifest.request.rule != str(LastPrompt()):
+            return None
+        background = states.at(np.zeros(0, np.int64))
     also = np.zeros(len(background.values), np.bool_)
     labels = states.manifest.request.labels or ""
     if labels.startswith(WORDS_IN_GROUPS):

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trimtab.vectors import Profile
+from trimtab.vectors.manifest import adds_nothing
 
 from ..compat.versions import OP_VERSION
 from ..compat.wrapping import wrap
@@ -46,8 +47,7 @@ ExtraKeys = tuple[tuple[Any, ...] | None, int]
 def changes_no_kv(profile: Profile) -> bool:
     """Whether a profile changes no KV at all, so that its requests share every block with unsteered ones."""
     manifest = profile.manifest
-    adds_nothing = all(norms.vector == 0 for norms in manifest.norms.values())
-    return adds_nothing or tuple(manifest.layers) == (manifest.base_model.num_layers - 1,)
+    return adds_nothing(manifest) or tuple(manifest.layers) == (manifest.base_model.num_layers - 1,)
 
 
 def kv_key(profile: Profile, alpha: float) -> str | None:

@@ -17,6 +17,7 @@ from trimtab.offline.cli.console import figure
 from trimtab.offline.states import load_states
 from trimtab.offline.states.samples import read_samples
 from trimtab.vectors import ConceptDictionary, ModelIdentity, Registry, load_profile
+from trimtab.vectors.manifest import adds_nothing
 from trimtab.vectors.profile import CoarseLayer
 
 
@@ -108,6 +109,24 @@ def test_verify_notices_damage_and_another_model(study: Path, llama: Path, tmp_p
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "rows-00000.jsonl").write_bytes(b"")
     assert trimtab("verify", tmp_path).exit_code == 1
+
+
+def test_a_profile_that_watches_is_made_without_a_mapping(study: Path, llava: Path, tmp_path: Path) -> None:
+    common = ("profile", study / "reps", "-d", study / "means", "--name", "w", "--registry", tmp_path, "--watch")
+    made = trimtab(*common)
+    assert made.exit_code == 0, made.output
+    profile = Registry.open(tmp_path, ModelIdentity.of(llava))["w"]
+    assert adds_nothing(profile.manifest)
+    assert profile.manifest.expected is not None
+    concepts = ConceptDictionary.load(study / "means")
+    assert len(profile.manifest.expected[concepts.layer]) == len(concepts.labels)
+    assert "adds nothing" in (tmp_path / "w" / "README.md").read_text()
+    prompts = trimtab(*common, "--positions", "prompt", "--force")
+    assert prompts.exit_code == 0, prompts.output
+    assert "shows no drift" in prompts.stderr
+    for wrong in (("--map", "a=b"), ("--pair", "0=1"), ("--kind", "gated"), ("--limit-share", 0.9)):
+        refused = trimtab(*common, "--force", *wrong)
+        assert (refused.exit_code, "--watch" in refused.stderr) == (1, True), refused.output
 
 
 def test_an_existing_profile_is_replaced_only_when_asked(study: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
 from trimtab.offline.states import LayerStates
 from trimtab.offline.states.relabel import Labels, labelled
-from trimtab.offline.steering import Gating, fine_profile, gated_profile
+from trimtab.offline.steering import Gating, fine_profile, gated_profile, watching_profile
 from trimtab.offline.steering.fine import ConceptWarning
 from trimtab.offline.steering.gates import met
 from trimtab.offline.steering.profiles import coarse_vectors
 from trimtab.offline.tuning.material import grouped
 from trimtab.vectors import Gate, Profile, SteeringVector
+from trimtab.vectors.manifest import adds_nothing
 from trimtab.vectors.nearest import distances, nearest
 from trimtab.vectors.profile import FineLayer
 
@@ -288,3 +289,58 @@ def test_the_background_of_groups_of_a_column_is_meant_when_its_sample_is(
     met_at = met(ours, background, np.array([label == "low" for label in ours.labels]), "token")
     assert met_at is not None
     assert met_at.meant[met_at.background].tolist() == [moods[one] == "sad" for one in background.sample_ids]
+
+
+def expected(profile: Profile) -> list[float]:
+    """By the format's own words: of all positions that the gate decides at, the share of each concept."""
+    assert profile.manifest.expected is not None
+    return list(profile.manifest.expected[2])
+
+
+@pytest.mark.filterwarnings("ignore:layer 2. only")
+@pytest.mark.parametrize("gate", [Gate(), Gate(max_distance=0.9), Gate(metric="cosine", max_distance=0.004)])
+def test_a_concept_is_expected_as_often_as_the_gate_will_choose_it(
+    states: LayerStates, background: LayerStates, gate: Gate
+) -> None:
+    profile = made(states, background, gate=gate, background_concepts=3, most_unmeant=1.0)
+    assert profile.manifest.gate is not None
+    centroids = rows_of(profile).centroids
+    counts = np.zeros(len(centroids))
+    for found in (states, background):
+        for value, weight in zip(found.values, found.weights, strict=True):
+            k = int(nearest(value[None], centroids)[0])
+            far = distances(value[None], centroids[[k]], gate.metric)[0]
+            counts[k] += weight * (gate.max_distance is None or far <= gate.max_distance)
+    assert expected(profile) == pytest.approx((counts / (70 + 240)).tolist())
+    assert (sum(expected(profile)) < 0.99) == (gate.max_distance is not None)
+
+
+def test_what_is_expected_is_unknown_where_the_gate_decides_at_positions_that_nobody_saw(
+    states: LayerStates, background: LayerStates
+) -> None:
+    layers, settings = [(states, class_means(states))], Gating(most_unmeant=1.0)
+    for positions, beside in (("answer", None), ("all", background), ("prompt", background)):
+        profile = fine_profile("p", layers, MAPPING, background=[beside], gating=settings, positions=positions)  # type: ignore[arg-type]
+        assert profile.manifest.expected is None
+
+
+def test_a_profile_that_watches_adds_nothing_and_knows_the_shares(states: LayerStates, background: LayerStates) -> None:
+    concepts = class_means(states)
+    profile = watching_profile("p", [(states, concepts)], background=[background])
+    assert adds_nothing(profile.manifest)
+    assert not rows_of(profile).vectors.any()
+    assert np.array_equal(rows_of(profile).centroids, concepts.centroids)
+    assert (touched(profile), unmeant(profile)) == (0, 0)
+    fallen = nearest(np.concatenate([states.values, background.values]), concepts.centroids)
+    counts = np.bincount(fallen, np.concatenate([states.weights, background.weights]), 2)
+    assert expected(profile) == pytest.approx((counts / counts.sum()).tolist())
+
+
+def test_the_ends_of_prompts_are_all_that_a_gate_decides_at_that_decides_once(states: LayerStates) -> None:
+    request = states.manifest.request.model_copy(update={"rule": "last-prompt"})
+    at_ends = replace(
+        states, positions=np.zeros(70, np.int64), manifest=states.manifest.model_copy(update={"request": request})
+    )
+    once = watching_profile("p", [(at_ends, class_means(at_ends))], gate=Gate(scope="sequence"))
+    assert sorted(expected(once)) == pytest.approx([30 / 70, 40 / 70])
+    assert watching_profile("p", [(at_ends, class_means(at_ends))]).manifest.expected is None

@@ -18,7 +18,7 @@ from safetensors.numpy import load
 
 _FIELDS = {
     "": "format_version name description base_model kind layers positions gate alpha norms provenance shares touched "
-    "unmeant ported_from sha256",
+    "unmeant expected ported_from sha256",
     "base_model": "architecture hidden_size num_layers fingerprint",
     "gate": "scope metric max_distance limits",
     "alpha": "default min max",
@@ -53,7 +53,9 @@ def _manifest(manifest: dict[str, Any]) -> list[str]:
     model, layers, kind = manifest["base_model"], manifest["layers"], manifest["kind"]
     gate = manifest.get("gate")
     alpha = {"default": 1.0, "min": 0.0, "max": 2.0, **manifest.get("alpha", {})}
-    version_2 = any(manifest.get(name) is not None for name in ("shares", "touched", "unmeant", "ported_from"))
+    version_2 = any(
+        manifest.get(name) is not None for name in ("shares", "touched", "unmeant", "expected", "ported_from")
+    )
     version_2 |= bool(gate and gate.get("limits"))
     version_2 |= any((manifest.get("provenance") or {}).get(name) for name in ("chat_template", "prompt", "labels"))
     holds = {
@@ -71,6 +73,7 @@ def _manifest(manifest: dict[str, Any]) -> list[str]:
         "positions": manifest.get("positions", "answer") in ("answer", "prompt", "all", "image", "text"),
         "alpha": all(map(_number, alpha.values())) and -1000 <= alpha["min"] <= alpha["default"] <= alpha["max"] <= 1e3,
         "shares": all(0 <= n <= 1 for ns in (manifest.get("shares") or {}).values() for n in ns),
+        "expected": all(0 <= n <= 1 for ns in (manifest.get("expected") or {}).values() for n in ns),
         "touched": all(0 <= n <= 1 for n in (manifest.get("touched") or {}).values()),
     }
     if gate is not None:

@@ -45,8 +45,8 @@ def test_every_field_of_the_schema_has_a_row_on_the_page() -> None:
 
 def test_every_field_of_version_2_is_marked() -> None:
     marked = set(re.findall(r"\| `(\w+)` \(2\)", PAGE))
-    full = load_profile(GOLDEN / "v2" / "golden-full").manifest
-    assert marked == {name.split(".")[-1] for name in full.fields_of_version_2}
+    golden = [load_profile(GOLDEN / "v2" / name).manifest for name in ("golden-full", "golden-watch")]
+    assert marked == {name.split(".")[-1] for one in golden for name in one.fields_of_version_2}
     assert FORMAT_VERSIONS == (1, 2)
 
 
@@ -59,7 +59,9 @@ def test_the_bounds_on_the_page_are_those_of_the_schema(bound: float, written: s
     assert bound in [float(number) for number in re.findall(r"[0-9.e-]+", written)]
 
 
-@pytest.mark.parametrize("folder", ["v1/golden-coarse", "v1/golden-fine", "v2/golden-full", "v2/golden-minimal"])
+@pytest.mark.parametrize(
+    "folder", ["v1/golden-coarse", "v1/golden-fine", "v2/golden-full", "v2/golden-watch", "v2/golden-minimal"]
+)
 def test_a_reader_that_follows_the_page_finds_the_same_digest(folder: str) -> None:
     """The digest as the page words it, with json, hashlib and safetensors alone."""
     manifest = json.loads((GOLDEN / folder / "profile.json").read_text())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.vectors import ConceptDictionary, Registry, load_profile, save_profile
-from trimtab.vectors.manifest import template_digest
+from trimtab.vectors.manifest import adds_nothing, template_digest
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -71,6 +71,7 @@ def test_what_a_manifest_of_version_1_says_is_understood() -> None:
 
 DIGESTS_2 = {
     "golden-full": "61092ea3fd3b97d453c6008ccc078d5363a513e462749cd1553e333046c49ef6",
+    "golden-watch": "4a59a3bb9813427b36cc749b085d5e47bd9f10cea8572663de0ac4bdd3c054e9",
     "golden-minimal": "5e9776ecf5db6c5180485e7d3ee65200b852e23c85eccbe5a177bc08e7e3ae69",
 }
 
@@ -93,6 +94,9 @@ def test_what_a_manifest_of_version_2_says_is_understood() -> None:
     assert manifest.provenance.chat_template == template_digest("{{ messages }}")
     assert (manifest.provenance.prompt, manifest.provenance.labels) == ("{question}\nOne word.", "truth")
     assert [model.fingerprint for model in manifest.ported_from or ()] == ["sampled-sha256:" + "01" * 32]
+    watching = load_profile(GOLDEN / "v2" / "golden-watch").manifest
+    assert (watching.expected, adds_nothing(watching)) == ({3: (0.5, 0.25, 0.0), 4: (0.125, 0.875)}, True)
+    assert not adds_nothing(manifest)
     assert load_profile(GOLDEN / "v2" / "golden-minimal").manifest.fields_of_version_2 == ()
 
 
