@@ -18,11 +18,11 @@ from tests.engine.governed import UNIT_SECRET, planned, written
 from tests.engine.reference import Reference
 from tests.engine.server import Server
 from tests.hub import COMMIT, in_cache
-from trimtab.offline.concepts import class_means
+from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.states import LastPrompt, LayerStates, load_states, represent
-from trimtab.offline.steering import coarse_profile, fine_profile
+from trimtab.offline.steering import coarse_profile, fine_profile, watching_profile
 from trimtab.offline.steering.fine import ConceptWarning
-from trimtab.vectors import AlphaRange, Profile, Registry, save_profile
+from trimtab.vectors import AlphaRange, Gate, Profile, Registry, save_profile
 from trimtab.vectors.experiments.unit import UNIT_KEY
 from trimtab.vectors.manifest import Positions
 
@@ -59,7 +59,8 @@ def rows(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture(scope="session")
 def profiles(rows: dict[int, LayerStates], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of profiles: {coarse, fine}-{middle, last}-{answer, all}, one for pictures, and a yes-to-no.
+    """A folder of profiles: {coarse, fine}-{middle, last}-{answer, all}, one for pictures, a yes-to-no, and one that
+    adds nothing and only watches.
 
     The fine ones have a row for every concept (each answer becomes the next one in the alphabet), so that a wrong row
     shows at every position.
@@ -76,6 +77,8 @@ def profiles(rows: dict[int, LayerStates], tmp_path_factory: pytest.TempPathFact
     save_profile(looks, folder / looks.name)
     yes_to_no = fine_profile("yes-to-no", [(rows[LAST], concepts)], {"yes": "no"}, alpha=BOTH_WAYS)
     save_profile(yes_to_no, folder / yes_to_no.name)
+    watched = [(rows[MIDDLE], kmeans(rows[MIDDLE], 4, seed=0))]
+    save_profile(watching_profile("watched", watched, gate=Gate(scope="sequence")), folder / "watched")
     return folder
 
 

@@ -222,6 +222,25 @@ class Host:
         """What of trimtab this process has imported."""
         return sorted(name for name in sys.modules if name.startswith("trimtab."))
 
+    def concepts(self) -> dict[str, float]:
+        """What /metrics would say of concepts: the positions of each, and the drift, by profile and layer."""
+        from prometheus_client import REGISTRY
+
+        from trimtab.plugin.runners.concepts import counts_of
+
+        counts = counts_of(self.llm.llm_engine.model_executor.driver_worker.worker.model_runner)
+        assert counts is not None
+        counts.read()
+        samples = [sample for family in REGISTRY.collect() for sample in family.samples]
+        wanted = ("trimtab_concept_active_total", "trimtab_concept_drift")
+        return {
+            "/".join(sample.labels[label] for label in ("profile", "layer", "concept") if label in sample.labels): (
+                sample.value
+            )
+            for sample in samples
+            if sample.name in wanted
+        }
+
     def armed(self) -> dict[str, Any]:
         """What arming did to the model."""
 

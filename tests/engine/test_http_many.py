@@ -9,15 +9,23 @@ from pathlib import Path
 import pytest
 
 from tests.engine.asking import Answer, Ask
+from tests.engine.counted import numbers
 from tests.engine.engine import Engine
-from tests.engine.server import Server
+from tests.engine.server import MODEL_NAME, Server
 from tests.engine.test_http_doors import LENGTH, NAMES, ONE, QUESTION, STEERING, asked, check_told
-from trimtab.plugin.http.routes import BATCH, COMPLETIONS, STEERED
+from tests.engine.test_http_metrics import eventually
+from trimtab.plugin.http.routes import BATCH, CHAT, COMPLETIONS, STEERED
 from trimtab.vectors import Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ROUNDS = 8
+
+
+def summed(server: Server, metric: str, profile: str) -> float:
+    """Over all processes that count."""
+    found = numbers(server).items()
+    return sum(value for (name, *labels), value in found if name == metric and f"profile={profile}" in labels)
 
 
 @pytest.mark.parametrize("option", ["--api-server-count=2", "--data-parallel-size=2"])
@@ -44,5 +52,12 @@ def test_every_door_steers_whoever_answers(
         assert counted["none"] == prompts["plain"]
         assert counted[NAMES[0]] == prompts["one"] + prompts["both"]
         assert counted[NAMES[1]] == prompts["both"]
+        for number in range(2 * ROUNDS):
+            turns = [{"role": "user", "content": f"question {number}: who is there?"}]
+            body = {"model": MODEL_NAME, "messages": turns, "max_tokens": LENGTH, "ignore_eos": True}
+            assert server.http.post(CHAT, json={**body, "steering": "watched"}).status_code == 200
+        positions = 2 * ROUNDS * LENGTH
+        assert eventually(lambda: summed(server, "trimtab_concept_active_total", "watched") >= positions)
+        assert summed(server, "trimtab_concept_active_total", "watched") == positions
     finally:
         server.stop()

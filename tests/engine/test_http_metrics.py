@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.counted import grown, numbers
+from tests.engine.counted import Numbers, grown, numbers
 from tests.engine.server import CHAT, MODEL_NAME, Server
 from tests.plugin.test_ops import EXPRESSIONS, OF_LOGS, asked
 from trimtab.plugin.requests.refused import REASONS
@@ -69,6 +69,24 @@ def test_cached_tokens_are_vllms(server: Server) -> None:
     change = grown(before, numbers(server))
     cached = change[of("trimtab_cached_tokens_total", ONE)]
     assert cached == sum(value for name, value in change.items() if name[0] == "vllm:prefix_cache_hits_total") > 0
+
+
+def test_concepts_come_to_the_metrics_without_another_request(server: Server) -> None:
+    """Of each profile with a gate, as many positions as tokens were generated: those of answers."""
+    names = ("fine-last-answer", "watched")
+
+    def positions(change: Numbers, name: str) -> float:
+        of_concepts = [key for key in change if key[0] == "trimtab_concept_active_total" and f"profile={name}" in key]
+        return sum(change[key] for key in of_concepts)
+
+    before = numbers(server)
+    for name in names:
+        chat(server, steering=name, max_tokens=7, ignore_eos=True, n=2, temperature=1)
+    chat(server, max_tokens=3, ignore_eos=True)
+    assert eventually(lambda: positions(grown(before, numbers(server)), "watched") >= 14)
+    change = grown(before, numbers(server))
+    for name in names:
+        assert positions(change, name) == change[of("trimtab_generated_tokens_total", name)] == 14
 
 
 def test_two_requests_of_one_id_count_for_themselves(server: Server) -> None:
@@ -136,4 +154,5 @@ def test_the_server_has_each_metric_that_the_board_and_the_alerts_ask_for(server
     there = {name for name, *_ in numbers(server)}
     wanted = {name for expression in EXPRESSIONS.values() for name, _ in asked(expression)} - OF_LOGS.keys()
     # Of a server with an access policy, and of one that rescans: see test_policy.py and tests/plugin/test_refresh.py.
-    assert wanted - there == {"trimtab_decisions_total", "trimtab_rescan_problems"}
+    # A drift is shown after a thousand requests: see tests/plugin/test_concepts.py.
+    assert wanted - there == {"trimtab_decisions_total", "trimtab_rescan_problems", "trimtab_concept_drift"}

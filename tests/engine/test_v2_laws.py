@@ -41,6 +41,14 @@ def _both(v2: Engine, court: Engine, asks: Sequence[Ask]) -> None:
     _same(v2.ask(asks), court.ask(asks))
 
 
+def _counted(engine: Engine, asks: Sequence[Ask]) -> dict[str, float]:
+    engine.forget()
+    before = engine.call("concepts")
+    engine.ask(asks)
+    after = engine.call("concepts")
+    return {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
+
+
 def _mixed(names: Sequence[str], seed: int) -> list[Ask]:
     """A batch of requests that differ in all that a request can differ in; the first has the profile of the seed."""
     rng = random.Random(seed)
@@ -152,3 +160,11 @@ def test_pairs_of_steerings_reuse_what_v1_reuses(v2: Engine, court: Engine) -> N
 def _rows(asks: list[Ask]) -> Iterator[list[Ask]]:
     for start in range(0, len(asks), 32):
         yield asks[start : start + 32]
+
+
+def test_concepts_are_counted_as_under_v1(v2: Engine, court: Engine, law: Registry) -> None:
+    gated = sorted(name for name, profile in law.items() if profile.manifest.kind == "fine")
+    asks = [replace(prompt(9, 70_000 + number), steering=name, max_tokens=2) for number, name in enumerate(gated[:6])]
+    found = _counted(v2, asks)
+    assert found == _counted(court, asks)
+    assert sum(found.values()) >= len(asks)
