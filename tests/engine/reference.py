@@ -102,20 +102,6 @@ class Reference:
                 handle.remove()
         return found
 
-    @torch.inference_mode()
-    def stream(self, ask: Ask, layer: int) -> Float32:
-        """The residual stream after a block, unsteered, at each position of the prompt: [P, D]."""
-        seen: list[torch.Tensor] = []
-        handle = self.reader.blocks[layer].register_forward_hook(
-            lambda block, inputs, output: seen.append(output if isinstance(output, torch.Tensor) else output[0])
-        )
-        try:
-            self.reader.model(**self._inputs(ask))
-        finally:
-            handle.remove()
-        found: Float32 = seen[0][0].float().numpy()
-        return found
-
     def _extended(self, ask: Ask, tokens: Sequence[int]) -> tuple[dict[str, torch.Tensor], int]:
         inputs = self._inputs(ask)
         length = inputs["input_ids"].shape[1]

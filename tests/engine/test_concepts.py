@@ -67,15 +67,14 @@ def test_a_prompt_in_pieces_counts_its_positions_once(engine: Engine, reference:
 
 
 def test_the_concept_that_is_counted_is_the_nearest_one(
-    engine: Engine, reference: Reference, registry: Registry, rows: dict[int, LayerStates]
+    engine: Engine, reference: Reference, registry: Registry
 ) -> None:
-    """Of requests that a dictionary was made of: questions without a picture, whose states anybody can compute."""
-    asks = [Ask(text, max_tokens=1) for text in ("what color is the car?", "who is there?", "is anybody there?")]
+    asks = [*questions("yes/no", 3, max_tokens=1), *questions("other", 3, max_tokens=1), Ask("who is there?")]
     profile = registry["watched"]
     centroids = profile.tensors[MIDDLE].named["centroids"]
-    states = np.stack([reference.stream(ask, MIDDLE)[-1] for ask in asks])
+    states = np.stack([reference.stream(ask, [0], [MIDDLE])[MIDDLE][-1] for ask in asks])
     chosen = np.bincount(nearest(states.astype(np.float32), centroids), minlength=len(centroids))
-    found = counted(engine, [replace(ask, steering="watched") for ask in asks])
+    found = counted(engine, [replace(ask, steering="watched", max_tokens=1) for ask in asks])
     assert [found.get(f"watched/{MIDDLE}/{k}", 0) for k in range(len(centroids))] == chosen.tolist()
 
 

@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 
 from tests.engine.engine import ROOT
-from tests.engine.server import CHAT
+from tests.engine.server import CHAT, MODEL_NAME
 from tests.reliability.scraped import draw, prometheus, queries
 from tests.reliability.served import Shared, asking, policy, until
-from trimtab.vectors import AlphaRange, Profile, SteeringVector, save_profile
+from trimtab.plugin.http.routes import COMPLETIONS
+from trimtab.plugin.steps.drift import Window
+from trimtab.vectors import AlphaRange, Gate, Profile, SteeringVector, save_profile
 
 LOAD = 120  # seconds
 PICTURE = ROOT / "out" / "dashboard.png"
 _MEASURED = "measured"  # a profile that knows the size of the stream, which the relative dose needs
+_WATCHED = "watched"  # one that knows which concepts to expect, which their drift needs
 _WISHES: tuple[Any, ...] = ("weak-a", {"profile": "weak-b", "alpha": 0.5}, ["weak-a", "weak-b"], _MEASURED, None, "who")
 _ARMS = {"control": {"steering": "none"}, "weak": {"steering": {"profile": "weak-a", "alpha": 0.5}}}
 _PLAN = {
@@ -50,10 +53,10 @@ def run(work: Path, share: float) -> dict[str, Any]:
 
 
 def _run(server: Shared, share: float) -> dict[str, Any]:
-    _add_measured(server)
+    _add(server)
     seconds = max(25.0, LOAD * share)
     with prometheus(server.home, f"127.0.0.1:{server.http.base_url.port}") as scraped:
-        requests = _load(server, seconds)
+        requests = _watch(server) + _load(server, seconds)
         found: dict[str, int] = {}
         for query in queries():
             found[query.panel] = found.get(query.panel, 0) + len(scraped.now(query.expression))
@@ -72,14 +75,26 @@ def _run(server: Shared, share: float) -> dict[str, Any]:
     }
 
 
-def _add_measured(server: Shared) -> None:
+def _add(server: Shared) -> None:
     other = server.registry["weak-a"]
     model, layer = other.manifest.base_model, other.manifest.base_model.num_layers - 1
     row = np.random.default_rng(7).normal(size=model.hidden_size).astype(np.float32)
     vectors, alpha = [SteeringVector(layer, 0.2 * row / np.linalg.norm(row))], AlphaRange(default=1.0, min=0, max=2)
     profile = Profile.coarse(_MEASURED, vectors, model=model, alpha=alpha, hidden_norms={layer: 1.0})
     save_profile(profile, server.profiles / _MEASURED, overwrite=True)
-    until(lambda: server.ready().json()["profiles"].get(_MEASURED) is not None)
+    rows = np.random.default_rng(8).normal(size=(2, model.hidden_size))
+    watched = {layer: (rows, np.zeros_like(rows))}
+    watching = Profile.fine(_WATCHED, watched, model=model, gate=Gate(scope="sequence"), expected={layer: (0.5, 0.5)})
+    save_profile(watching, server.profiles / _WATCHED, overwrite=True)
+    until(lambda: {_MEASURED, _WATCHED} <= server.ready().json()["profiles"].keys())
+
+
+def _watch(server: Shared) -> int:
+    """As many requests as the window of a drift has. Returns how many."""
+    prompts = [f"question {number}" for number in range(Window(3).size)]
+    body = {"model": MODEL_NAME, "prompt": prompts, "max_tokens": 1, "temperature": 0, "steering": _WATCHED}
+    assert server.http.post(COMPLETIONS, json=body).status_code == 200
+    return len(prompts)
 
 
 def _load(server: Shared, seconds: float) -> int:
