@@ -27,7 +27,15 @@ LOAD = 120  # seconds
 PICTURE = ROOT / "out" / "dashboard.png"
 _MEASURED = "measured"  # a profile that knows the size of the stream, which the relative dose needs
 _WATCHED = "watched"  # one that knows which concepts to expect, which their drift needs
-_WISHES: tuple[Any, ...] = ("weak-a", {"profile": "weak-b", "alpha": 0.5}, ["weak-a", "weak-b"], _MEASURED, None, "who")
+_WISHES: tuple[Any, ...] = (
+    "weak-a",
+    {"profile": "weak-b", "alpha": 0.5},
+    ["weak-a", "weak-b"],
+    _MEASURED,
+    _WATCHED,
+    None,
+    "who",
+)
 _ARMS = {"control": {"steering": "none"}, "weak": {"steering": {"profile": "weak-a", "alpha": 0.5}}}
 _PLAN = {
     "version": 1,
