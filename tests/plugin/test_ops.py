@@ -36,7 +36,14 @@ OF_SCRAPES = {"job", "instance"}
 
 def labels_by_metric() -> dict[str, set[str]]:
     """The metrics of trimtab, as queries spell them, with their labels."""
-    for module in ("http.metrics", "http.versions", "control.audit", "control.rollout", "control.refresh", "runners.concepts"):
+    for module in (
+        "http.metrics",
+        "http.versions",
+        "control.audit",
+        "control.rollout",
+        "control.refresh",
+        "runners.concepts",
+    ):
         importlib.import_module(f"trimtab.plugin.{module}")
     found: dict[str, set[str]] = {}
     for metric in {id(metric): metric for metric in REGISTRY._names_to_collectors.values()}.values():
