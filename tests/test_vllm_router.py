@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -45,14 +46,14 @@ def heard(replicas: list[Replica]) -> Callable[[], list[Heard]]:
 
 def ask(client: httpx.Client, path: str = CHAT, **headers: str) -> httpx.Response:
     turns = [{"role": "user", "content": "a question"}]
-    content = {
+    contents: dict[str, dict[str, Any]] = {
         CHAT: {"messages": turns},
         BATCH: {"messages": [turns]},
         COMPLETIONS: {"prompt": "a question"},
         RESPONSES: {"input": "a question"},
         MESSAGES: {"messages": turns, "max_tokens": 2},
-    }[path]
-    return client.post(path, json={"model": "m", "steering": WISH, **content}, headers=headers)
+    }
+    return client.post(path, json={"model": "m", "steering": WISH, **contents[path]}, headers=headers)
 
 
 @pytest.mark.parametrize(
