@@ -16,7 +16,6 @@ from trimtab.plugin.compat.torchvision import needs_cure
     "statement",
     [
         "import torchvision; from torchvision.transforms import v2; v2.Resize(8)",
-        "import vllm.model_executor.models.llava",
         "import torch; from transformers import AutoProcessor, LlavaForConditionalGeneration",
     ],
 )

@@ -30,6 +30,7 @@ def test_sigterm_lets_a_running_answer_end_and_stops_all_that_was_started(server
     assert not [process for process in started if process.is_running()]
 
 
+@pytest.mark.slow  # tests/plugin/test_supervise.py tries servers that are still starting, or deaf
 def test_sigterm_ends_a_server_whose_engine_never_gets_up(model: Path, profiles: Path, tmp_path: Path) -> None:
     starting = Server(tmp_path / "log", model, profiles, "--shutdown-timeout=1", wait=False)
     try:

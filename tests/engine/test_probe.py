@@ -20,6 +20,7 @@ def test_a_layer_that_is_armed_and_adds_nothing_is_found_at_the_start(
         Engine(tmp_path / "log", model, laws, env={"TESTS_LOSE_LAYER": str(layer)})
 
 
+@pytest.mark.slow  # the probe is the same under both; that it passes under V2, each engine of V2 shows
 def test_model_runner_v2_finds_it_too(model: Path, laws: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=rf"StartupError: layer {MIDDLE} is armed and adds nothing"):
         Engine(tmp_path / "log", model, laws, env={**V2, "TESTS_LOSE_LAYER": str(MIDDLE)})

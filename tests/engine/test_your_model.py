@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -66,8 +68,23 @@ def test_the_commands_of_the_page_make_captions_neutral(
     assert "<ins>person</ins>" in page
 
 
-def test_the_python_of_the_page_does_the_same(tmp_path: Path) -> None:
+def python_of_the_page() -> str:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / PAGE).read_text(), re.S)
+    return str(code)
+
+
+def test_the_python_of_the_page_names_what_there_is() -> None:
+    tree = ast.parse(python_of_the_page())
+    wanted = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    assert wanted
+    for node in wanted:
+        module = importlib.import_module(str(node.module))
+        assert not [name.name for name in node.names if not hasattr(module, name.name)]
+
+
+@pytest.mark.slow  # test_python_page.py runs another page's, and the test above does the same by commands
+def test_the_python_of_the_page_does_the_same(tmp_path: Path) -> None:
+    code = python_of_the_page()
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     write_split(tmp_path / "out/world", "train", 100, 0)
     write_coco(tmp_path / "out/coco", tmp_path / "out/world", read_split(tmp_path / "out/world"))

@@ -70,13 +70,15 @@ def test_a_missing_folder_ends_the_real_program_with_one_sentence(tmp_path: Path
     assert "nowhere: is no folder" in one_sentence(finished.stderr)
 
 
-def test_a_taken_port_is_one_sentence(model_folder: Path, folder: Path) -> None:
+def test_a_taken_port_is_one_sentence(
+    model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # vLLM sets it
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        arguments = (str(model_folder), "--steering-profiles", str(folder), "--host", "127.0.0.1", "--port", port)
-        finished = run(*PROGRAM, *arguments)
-    assert finished.returncode == 1
-    assert f"port {port} is taken; give another --port" in one_sentence(finished.stderr)
+        arguments = [str(model_folder), "--steering-profiles", str(folder), "--host", "127.0.0.1", "--port", port]
+        assert serve.main(arguments) == 1
+    assert f"port {port} is taken; give another --port" in one_sentence(capsys.readouterr().err)
 
 
 def test_an_empty_folder_a_folder_with_another_models_profiles_and_a_folder_without_a_model(
