@@ -8,7 +8,7 @@ decides instead: with one coordinate at 3000, as massive activations have it, a 
 computed in float64, which holds the product of two float32 numbers exactly: a choice can only differ from the exact one
 where two scores agree to about 1e-15 ‖h‖‖c_k‖.
 
-The operator computes the same in its own languages (plugin/model: op_cpu.cpp, op_triton.py), from the float32 numbers
+The operator computes the same in its own languages (plugin/model: op_cpu.cpp, triton_add.py), from the float32 numbers
 of the stream and of the table, and from `half_squares`.
 """
 

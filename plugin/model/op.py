@@ -8,7 +8,7 @@ A gate decides in float64, see `trimtab.vectors.nearest`: no choice differs from
 torch.compile and CUDA graphs see one opaque node whose shape depends on nothing but its input's. Its only side effects
 are on `decided`, where a gate that decides once for a whole answer leaves its choice, on `lost`, which `steps.lost`
 reads, and on `counts`, which `chosen` reads. A coarse profile has one row, which is never scored. [T, K, D] is never
-built. The CPU form, in op_cpu.cpp, looks at active entries alone; the CUDA form is the kernel in `op_triton`.
+built. The CPU form, in op_cpu.cpp, looks at active entries alone; the CUDA form is `op_triton`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.plugin.steering_case import PARTS, Answer, Case, run
-from tests.plugin.test_op_triton import child
+from tests.plugin.test_op_triton import SCORED, Interpreted, interpret
 from tests.vectors.large_common_parts import SIZE, Data, exact, kinds
 from trimtab.plugin.model.op import COSINE, EUCLIDEAN
 from trimtab.plugin.steps.batch import ALPHA, DECISION, SLOT
@@ -61,12 +61,8 @@ def choices(case: Case, answer: Answer) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
-    pytest.importorskip("triton")
-    folder = tmp_path_factory.mktemp("kernel")
-    torch.save([(deciding(few(data)).tensors(), True) for data in KINDS.values()], folder / "given.pt")
-    child("answer", str(folder / "given.pt"), str(folder / "answered.pt"), TRITON_INTERPRET="1")
-    return dict(zip(KINDS, torch.load(folder / "answered.pt"), strict=True))
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Interpreted:
+    return interpret(tmp_path_factory.mktemp("kernel"), {kind: deciding(few(data)) for kind, data in KINDS.items()})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,10 +71,11 @@ def test_the_cpu_makes_no_choice_but_the_exact_one(kind: str) -> None:
     assert choices(case, run(case)) == exact(*KINDS[kind])[0].tolist()
 
 
+@pytest.mark.parametrize("scored", SCORED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_kernel_makes_no_choice_but_the_exact_one(kind: str, interpreted: dict[str, Answer]) -> None:
+def test_the_kernels_make_no_choice_but_the_exact_one(kind: str, scored: str, interpreted: Interpreted) -> None:
     data = few(KINDS[kind])
-    assert choices(deciding(data), interpreted[kind]) == exact(*data)[0].tolist()
+    assert choices(deciding(data), interpreted[kind, scored]) == exact(*data)[0].tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)

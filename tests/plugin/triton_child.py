@@ -9,12 +9,21 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trimtab.plugin.model import op_triton
+from trimtab.plugin.model import op_triton, triton_add, triton_score
 
 
 def answer(given: str, answered: str) -> None:
-    """The kernel's delta, under the interpreter, and `decided` and `lost` after it, for the cases of a file."""
-    torch.save([(op_triton.launch(*case, opens=opens), *case[-2:]) for case, opens in torch.load(given)], answered)
+    """The kernels' delta, under the interpreter, and `decided` and `lost` after it, for the cases of a file.
+
+    Each case is answered twice: as few tokens are scored, and as many are.
+    """
+    answers = []
+    for case, opens in torch.load(given):
+        for op_triton._FEW in (len(case[0]), 0):
+            *unchanged, decided, lost = case
+            after = decided.clone(), lost.clone()
+            answers.append((op_triton.launch(*unchanged, *after, opens=opens), *after))
+    torch.save(answers, answered)
 
 
 _TYPES = {
@@ -34,7 +43,7 @@ def build(stream: str, size: int, *, has_residual: bool) -> None:
     few = {"SHARES": 16, "BLOCK_K": 4, "BLOCK_D": 1024}
     many = {"SPLITS": 4, "BLOCK_T": 16, "BLOCK_K": op_triton._BLOCK_K, "BLOCK_D": op_triton._BLOCK_D}
     add = {"SPLITS": 4, "SIZES": 4, "SHARE": 0, "BLOCK_D": 1024, "EXACT_D": 512, "LANES": op_triton._LANES}
-    for kernel, own in ((op_triton._score_few, few), (op_triton._score, many), (op_triton._add, add)):
+    for kernel, own in ((triton_score.score_few, few), (triton_score.score_many, many), (triton_add.add, add)):
         constants = forms | own
         signature = types | dict.fromkeys(constants, "constexpr")
         ordered = {name: signature[name] for name in kernel.arg_names}
