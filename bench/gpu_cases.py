@@ -15,7 +15,7 @@ __all__ = ["Case", "Kind", "cases", "expected", "make", "refill"]
 
 # As in steps/batch.py: [T, (slot, strength, decision), part].
 
-_FIELDS = ("hidden", "residual", "summed", "entries", "slots", "limits", "bias", "rows", "decided", "lost")
+_FIELDS = ("hidden", "residual", "summed", "entries", "slots", "limits", "bias", "rows", "decided", "lost", "counts")
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,13 @@ class Case:
     rows: torch.Tensor
     decided: torch.Tensor
     lost: torch.Tensor
+    counts: torch.Tensor
 
     def arguments(self) -> tuple[torch.Tensor | None, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
 
     def cloned(self) -> Case:
-        return replace(self, decided=self.decided.clone(), lost=self.lost.clone())
+        return replace(self, decided=self.decided.clone(), lost=self.lost.clone(), counts=self.counts.clone())
 
 
 def make(kind: Kind, device: str, seed: int = 0) -> Case:
@@ -107,6 +108,7 @@ def make(kind: Kind, device: str, seed: int = 0) -> Case:
         rows=table,
         decided=torch.zeros(1 + kind.tokens * MOST_PROFILES, dtype=torch.int32, device=device),
         lost=torch.ones(kind.tokens, dtype=torch.uint8, device=device),
+        counts=torch.zeros(2, first, dtype=torch.int64, device=device),
     )
     refill(case, kind, seed)
     return case
@@ -127,10 +129,10 @@ def refill(case: Case, kind: Kind, seed: int) -> None:
     )
 
 
-def expected(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The delta, `decided` and `lost` afterwards, and bool [T]: whether a limit is too near to be told in float64."""
+def expected(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The delta, `decided`, `lost` and `counts` afterwards, and bool [T]: is a limit too near to be told in float64?"""
     h = case.hidden.float() if case.residual is None else case.hidden.float() + case.residual.float()
-    h64, decided = h.double(), case.decided.clone()
+    h64, decided, counts = h.double(), case.decided.clone(), case.counts.clone()
     total = torch.zeros_like(h)
     near = torch.zeros(len(h), dtype=torch.bool, device=h.device)
     for part in range(MOST_PROFILES):
@@ -153,6 +155,8 @@ def expected(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torc
                 chosen = torch.where(apart <= limit, chosen, NOT_HERE)
             before = decision[asks] > 0
             row[asks] = torch.where(before, case.decided[decision[asks].clamp(min=0).long()], chosen)
+            at = torch.where(row[asks] == NOT_HERE, first, row[asks]).long() + before * len(case.rows)
+            counts.view(-1).index_add_(0, at, torch.ones_like(at))
             made = decision[asks] < 0
             decided[-decision[asks][made].long()] = chosen[made]
         scaled = alpha.contiguous().view(torch.float32)[:, None] * case.rows[row.clamp(min=0).long()]
@@ -160,7 +164,7 @@ def expected(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torc
     delta = total.to(case.hidden.dtype)
     lost = ~delta.isfinite().all(dim=1)
     delta[lost] = 0
-    return delta, decided, lost.to(torch.uint8), near
+    return delta, decided, lost.to(torch.uint8), counts, near
 
 
 def _nearest(h: torch.Tensor, c: torch.Tensor) -> torch.Tensor:

@@ -61,7 +61,7 @@ def _checked(one: tuple[int, Kind, str]) -> list[str]:
 def _differences(case: Case, call: Callable[..., torch.Tensor]) -> list[str]:
     mine = case.cloned()
     found = call(*mine.arguments())
-    return _compare(case, (found, mine.decided, mine.lost))
+    return _compare(case, (found, mine.decided, mine.lost, mine.counts))
 
 
 def _compare(before: Case, found: tuple[torch.Tensor, ...]) -> list[str]:
@@ -75,6 +75,8 @@ def _compare(before: Case, found: tuple[torch.Tensor, ...]) -> list[str]:
         problems.append(f"{int((found[1] != wanted[1]).sum())} decisions")
     if not torch.equal(found[2], wanted[2]):
         problems.append("marks of what is lost")
+    if not near.any() and not torch.equal(found[3], wanted[3]):
+        problems.append("counts of what was chosen")
     return problems
 
 
@@ -97,7 +99,7 @@ def _replayed(case: Case, kind: Kind) -> list[str]:
         found.fill_(torch.nan)  # so that what is not written shows
         graph.replay()
         torch.cuda.synchronize()
-        problems += _compare(before, (found, mine.decided, mine.lost))
+        problems += _compare(before, (found, mine.decided, mine.lost, mine.counts))
     return problems
 
 

@@ -73,8 +73,7 @@ def steer(
 def _steer_cuda(hidden: torch.Tensor, *tensors: Any, opens: bool = True) -> torch.Tensor:
     from .op_triton import launch
 
-    *others, _counts = tensors  # the kernel does not count yet
-    return launch(hidden, *others, opens=opens)
+    return launch(hidden, *tensors, opens=opens)
 
 
 @torch.library.register_fake("trimtab::steer", lib=_LIBRARY)

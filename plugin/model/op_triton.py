@@ -80,6 +80,7 @@ def launch(
     rows: torch.Tensor,
     decided: torch.Tensor,
     lost: torch.Tensor,
+    counts: torch.Tensor,
     *,
     opens: bool = True,
 ) -> torch.Tensor:
@@ -114,8 +115,8 @@ def launch(
             BLOCK_T=block, BLOCK_K=_BLOCK_K, BLOCK_D=_BLOCK_D, num_warps=4,
         )  # fmt: skip
     add[(tokens,)](
-        hidden, other, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
-        *strides, **forms, SPLITS=splits, SIZES=shares, SHARE=share, BLOCK_D=row, EXACT_D=min(row, _EXACT),
+        hidden, other, delta, summed, entries, slots, limits, bias, rows, decided, lost, counts, opens, scores, sizes,
+        len(rows), *strides, **forms, SPLITS=splits, SIZES=shares, SHARE=share, BLOCK_D=row, EXACT_D=min(row, _EXACT),
         LANES=_LANES, num_warps=4, enable_fp_fusion=False,
         **({"launch_pdl": True} if early else {}),
     )  # fmt: skip

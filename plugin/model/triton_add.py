@@ -135,12 +135,13 @@ def _distance(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def add(  # type: ignore[no-untyped-def]
-    hidden, residual, delta, summed, entries, slots, limits, bias, rows, decided, lost, opens, scores, sizes,
-    hidden_stride, residual_stride,
+    hidden, residual, delta, summed, entries, slots, limits, bias, rows, decided, lost, counts, opens, scores,
+    sizes, total, hidden_stride, residual_stride,
     HAS_RESIDUAL: tl.constexpr, EARLY: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, SIZES: tl.constexpr,
     SHARE: tl.constexpr, MOST: tl.constexpr, BLOCK_D: tl.constexpr, EXACT_D: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_D: at least D. EXACT_D: numbers at a time in float64. EARLY: this starts before all scores are there."""
+    """total: rows of the table. BLOCK_D: at least D. EXACT_D: numbers at a time in float64. EARLY: this starts before
+    all scores are there."""
     token = tl.program_id(0).to(tl.int64)
     mine = entries + token * 3 * PARTS
     hidden += token * hidden_stride
@@ -175,6 +176,8 @@ def add(  # type: ignore[no-untyped-def]
                         row = tl.where(distance <= tl.load(limits + nearest), row, NO_ROW)
                     if decision < 0:
                         tl.store(decided - decision, row)
+                place = tl.where(row == NO_ROW, first, row) + tl.where(decision > 0, total, 0)
+                tl.atomic_add(counts + place, 1, sem="relaxed")
             if row != NO_ROW:
                 added += alpha * tl.load(rows + row.to(tl.int64) * D + d, mask=d < D, other=0.0)
     rounded = added.to(delta.dtype.element_ty)

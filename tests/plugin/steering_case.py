@@ -23,7 +23,7 @@ PARTS = 4
 
 @dataclass(frozen=True)
 class Case:
-    """The op's arguments, in its order; `counts` comes last of its tensors."""
+    """The op's arguments, in its order."""
 
     hidden: torch.Tensor
     residual: torch.Tensor | None
@@ -39,11 +39,7 @@ class Case:
     opens: bool = True
 
     def tensors(self) -> tuple[Any, ...]:
-        """All but `counts`."""
-        return tuple(getattr(self, name) for name in self.__dataclass_fields__ if name not in ("counts", "opens"))
-
-    def arguments(self) -> tuple[Any, ...]:
-        return (*self.tensors(), self.counts)
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__ if name != "opens")
 
     def stream(self) -> torch.Tensor:
         """[T, D], in float32."""
@@ -88,7 +84,7 @@ def run_counting(case: Case) -> tuple[Answer, torch.Tensor]:
     """The answer, and `counts` afterwards."""
     decided, lost, counts = case.decided.clone(), case.lost.clone(), case.counts.clone()
     copy = replace(case, decided=decided, lost=lost, counts=counts)
-    return (steer(*copy.arguments(), opens=case.opens), decided, lost), counts
+    return (steer(*copy.tensors(), opens=case.opens), decided, lost), counts
 
 
 def halves(rng: np.random.Generator, *shape: int) -> torch.Tensor:

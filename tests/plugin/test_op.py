@@ -92,9 +92,9 @@ def test_an_unsteered_token_and_a_coarse_profile_count_nothing(case: Case) -> No
 
 @given(cases)
 def test_only_what_was_decided_and_counted_is_written(case: Case) -> None:
-    before = [None if tensor is None else tensor.clone() for tensor in case.arguments()]
+    before = [None if tensor is None else tensor.clone() for tensor in case.tensors()]
     _, decided, _ = run(case)
-    for tensor, was in zip(case.arguments(), before, strict=True):
+    for tensor, was in zip(case.tensors(), before, strict=True):
         assert (tensor is None) == (was is None)
         assert tensor is None or was is None or torch.equal(tensor.nan_to_num(), was.nan_to_num())
     decides = case.tokens[: len(case.hidden), DECISION]

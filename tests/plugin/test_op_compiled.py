@@ -26,13 +26,13 @@ def test_torch_finds_nothing_wrong_with_it(tokens: int, dtype: torch.dtype, form
     case = case_of(tokens, dtype, form)
     if form == DEAD:  # opcheck compares its inputs with themselves, and no NaN equals itself
         case = replace(case, residual=torch.full_like(case.hidden, 9.0))
-    torch.library.opcheck(torch.ops.trimtab.steer.default, case.arguments())
+    torch.library.opcheck(torch.ops.trimtab.steer.default, case.tensors())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_shape_and_dtype_are_known_without_a_value(dtype: torch.dtype) -> None:
     case = case_of(5, dtype)
-    delta = steer(*(tensor.to("meta") for tensor in case.arguments()))
+    delta = steer(*(tensor.to("meta") for tensor in case.tensors()))
     assert delta.is_meta
     assert delta.shape == case.hidden.shape
     assert delta.dtype == dtype
@@ -55,7 +55,7 @@ def test_a_compiled_function_steers_without_a_graph_break_or_a_second_compilatio
         case = case_of(tokens)
         doubled = replace(case, hidden=case.hidden * 2)
         (delta, decided, _), counts = expected(doubled), expected_counts(doubled)
-        assert torch.equal(layer(*case.arguments()), doubled.hidden + delta)
+        assert torch.equal(layer(*case.tensors()), doubled.hidden + delta)
         assert torch.equal(case.decided, decided)
         assert torch.equal(case.counts, counts)
     assert compilations == 1
@@ -68,8 +68,8 @@ def test_what_is_decided_and_counted_survives_compilation(backend: str) -> None:
 
     @torch.compile(fullgraph=True, backend=backend)
     def layers(hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        delta = steer(hidden, residual, *one.arguments()[2:])
-        return delta + steer(hidden, residual, *other.arguments()[2:])
+        delta = steer(hidden, residual, *one.tensors()[2:])
+        return delta + steer(hidden, residual, *other.tensors()[2:])
 
     (delta, decided, _), (_, also_decided, _) = expected(one), expected(other)
     counts, also_counted = expected_counts(one), expected_counts(other)
@@ -87,7 +87,7 @@ def test_a_table_that_is_written_in_place_steers_the_compiled_function() -> None
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def layer() -> torch.Tensor:
-        return steer(*case.arguments())
+        return steer(*case.tensors())
 
     for slot in (1, 2, 4):
         case.tokens[:, SLOT] = slot

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.plugin.steering_case import ALONE, DEAD, SUM, Answer, Case, Slot, make_case, run
+from tests.plugin.steering_case import ALONE, DEAD, SUM, Case, Slot, make_case, run, run_counting
 from trimtab.plugin.model.op import COSINE, EUCLIDEAN
 from trimtab.plugin.steps.batch import ALPHA, SLOT
 
@@ -103,7 +103,9 @@ def child(*arguments: str, **environment: str) -> None:
 
 
 SCORED = ("as few tokens", "as many")
-Interpreted = dict[tuple[str, str], Answer]
+Counted = tuple[torch.Tensor, ...]
+"""An answer, and `counts` afterwards."""
+Interpreted = dict[tuple[str, str], Counted]
 """By the name of the case, and how its tokens are scored."""
 
 
@@ -120,12 +122,13 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Interpreted:
     return interpret(tmp_path_factory.mktemp("kernel"), cases)
 
 
-def on_the_cpu(case: Case) -> Answer:
+def on_the_cpu(case: Case) -> Counted:
     """The CPU's answer; where a GPU and the CPU round to bfloat16, the interpreter cuts off the lower half."""
     if case.hidden.dtype != torch.bfloat16:
-        return run(case)
-    exact, decided, lost = run(case.widened())
-    return (exact.contiguous().view(torch.int32) & ~0xFFFF).view(torch.float32).bfloat16(), decided, lost
+        answer, counts = run_counting(case)
+        return (*answer, counts)
+    (exact, decided, lost), counts = run_counting(case.widened())
+    return (exact.contiguous().view(torch.int32) & ~0xFFFF).view(torch.float32).bfloat16(), decided, lost, counts
 
 
 @pytest.mark.parametrize("scored", SCORED)

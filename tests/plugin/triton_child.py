@@ -13,15 +13,15 @@ from trimtab.plugin.model import op_triton, triton_add, triton_score
 
 
 def answer(given: str, answered: str) -> None:
-    """The kernels' delta, under the interpreter, and `decided` and `lost` after it, for the cases of a file.
+    """The kernels' delta, under the interpreter, and `decided`, `lost` and `counts` after it, for the cases
+    of a file.
 
     Each case is answered twice: as few tokens are scored, and as many are.
     """
     answers = []
     for case, opens in torch.load(given):
         for op_triton._FEW in (len(case[0]), 0):
-            *unchanged, decided, lost = case
-            after = decided.clone(), lost.clone()
+            unchanged, after = case[:-3], [tensor.clone() for tensor in case[-3:]]
             answers.append((op_triton.launch(*unchanged, *after, opens=opens), *after))
     torch.save(answers, answered)
 
@@ -29,9 +29,10 @@ def answer(given: str, answered: str) -> None:
 _TYPES = {
     **dict.fromkeys(("entries", "slots", "decided"), "*i32"),
     **dict.fromkeys(("lost", "summed"), "*u8"),
+    "counts": "*i64",
     **dict.fromkeys(("limits", "bias"), "*fp64"),
     **dict.fromkeys(("rows", "scores", "sizes"), "*fp32"),
-    **dict.fromkeys(("tokens", "slice_size", "hidden_stride", "residual_stride"), "i32"),
+    **dict.fromkeys(("tokens", "slice_size", "total", "hidden_stride", "residual_stride"), "i32"),
     "opens": "u1",
 }
 
