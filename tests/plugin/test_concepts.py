@@ -15,10 +15,12 @@ from trimtab.plugin.model.tables import SteeringTables
 from trimtab.plugin.requests.positions import END
 from trimtab.plugin.requests.request import Part, Steering
 from trimtab.plugin.runners.concepts import ConceptCounts
+from trimtab.plugin.steps.decisions import SteeredRequest
 from trimtab.vectors import Gate, ModelIdentity, Profile, SteeringVector
 
 MODEL = ModelIdentity(architecture="LlamaForCausalLM", hidden_size=SIZE, num_layers=3)
 CENTROIDS = 10.0 * np.eye(3, SIZE)
+NEAR = Gate(max_distance=5.0)
 NAMES = (f"counted-{number}" for number in itertools.count())
 
 
@@ -28,11 +30,14 @@ def name() -> str:
     return next(NAMES)
 
 
-def fine(name: str, scale: float = 1.0, **more: object) -> Profile:
-    gate = more.pop("gate", Gate(max_distance=5.0))
-    assert isinstance(gate, Gate)
-    vectors = scale * np.ones((3, SIZE))
-    return Profile.fine(name, {1: (CENTROIDS, vectors)}, model=MODEL, gate=gate, **more)  # type: ignore[arg-type]
+def fine(
+    name: str,
+    scale: float = 1.0,
+    gate: Gate = NEAR,
+    expected: dict[int, tuple[float, ...]] | None = None,
+) -> Profile:
+    layers = {1: (CENTROIDS, scale * np.ones((3, SIZE)))}
+    return Profile.fine(name, layers, model=MODEL, gate=gate, expected=expected)
 
 
 def tables_for(*profiles: Profile, rows: int = 30) -> SteeringTables:
@@ -43,18 +48,17 @@ def tables_for(*profiles: Profile, rows: int = 30) -> SteeringTables:
 
 
 def serve(tables: SteeringTables, profile: Profile | None, concepts: list[int], *, once: bool = False) -> None:
-    """One request whose tokens lie at these concepts; 3 is far from all."""
-    held = [None]
+    """One request whose tokens lie at these concepts; 3 is far from all. once: token by token, as an answer comes."""
+    held: list[SteeredRequest | None] = [None]
     if profile is not None:
-        held = [tables.take(Steering((Part(profile.digest, 1.0, ((0, END),), None, once),)))]  # type: ignore[list-item]
+        held = [tables.take(Steering((Part(profile.digest, 1.0, ((0, END),), None, once),)))]
     stream = torch.zeros(len(concepts), SIZE)
     for token, concept in enumerate(concepts):
         stream[token, concept] = 10.0 if concept < 3 else 100.0
-    for at in range(len(concepts)) if once else (slice(None),):
-        some = stream[at : at + 1] if isinstance(at, int) else stream
-        computed = at if isinstance(at, int) else 0
-        tables.step(held, np.array([computed], np.int32), np.array([len(some)]))
-        tables.layers[1].forward(some, torch.zeros_like(some))
+    size = 1 if once else len(concepts)
+    for at in range(0, len(concepts), size):
+        tables.step(held, np.array([at], np.int32), np.array([size]))
+        tables.layers[1].forward(stream[at : at + size], torch.zeros(size, SIZE))
 
 
 def active(name: str, layer: int = 1) -> list[float | None]:
