@@ -12,7 +12,8 @@ import pytest
 
 from tests.engine.counted import Numbers, grown, numbers
 from tests.engine.server import CHAT, MODEL_NAME, Server
-from tests.plugin.test_ops import EXPRESSIONS, OF_LOGS, asked
+from tests.plugin.test_ops import EXPRESSIONS, asked
+from trimtab.offline.experiments.ratios import METRICS as OF_LOGS
 from trimtab.plugin.requests.refused import REASONS
 from trimtab.vectors import Registry
 
