@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -60,7 +61,7 @@ class Case:
     lost: torch.Tensor
     counts: torch.Tensor
 
-    def arguments(self) -> tuple[torch.Tensor | None, ...]:
+    def arguments(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
 
     def cloned(self) -> Case:

@@ -11,18 +11,22 @@ vLLM need not be there. Without a GPU, `TRITON_INTERPRET=1 python bench/gpu_op.p
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_cases import Case, Kind, cases, expected, make, refill
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, it would not find its neighbours
+
+from bench.gpu_cases import Case, Kind, cases, expected, make, refill
 from trimtab.plugin.model import op_triton
 
 SIZE = 4096
@@ -121,9 +125,9 @@ def calls(tokens: int, concepts: int | None, metric: int, cold: bool) -> tuple[C
             entries[:, 0, 0] = 1 + number
             entries[:, 1, 0] = torch.ones((), device="cuda").view(torch.int32)
         arguments = (hidden, residual, case.summed, entries, *case.arguments()[4:])
-        ours.append(lambda arguments=arguments: op_triton.launch(*arguments))
+        ours.append(functools.partial(op_triton.launch, *arguments))
         index = torch.full((tokens,), int(case.slots[1 + number, 0]), device="cuda")
-        plain.append(lambda residual=residual, index=index: gathered(residual, case.rows, index))
+        plain.append(functools.partial(gathered, residual, case.rows, index))
     return ours, plain
 
 
@@ -170,7 +174,7 @@ def bandwidth() -> float:
     """Bytes per second of a large copy, reading and writing counted."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.nbytes / seconds([lambda: target.copy_(source)], least=5)
+    return float(2 * source.nbytes / seconds([functools.partial(target.copy_, source)], least=5))
 
 
 def timed(speed: float) -> Iterator[dict[str, Any]]:

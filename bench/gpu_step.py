@@ -136,12 +136,15 @@ class Replayed:
 def checked(case: str, size: int, steered: Steered, plain: Replayed, armed: Replayed) -> dict[str, Any]:
     """What the case gives beside a plain step at the first armed layer, where both streams are still the same.
 
-    The laws: idle gives the bits of a plain step, and any other case does not; what the op adds there is, bit for bit,
-    alpha times the row of the centroid that is the nearest in float64; and the stream is the plain one and that row,
-    but for the roundings of bfloat16 (at most three, each at most 2⁻⁹ of the terms' sizes).
+    The laws: a plain step gives the same bits twice, without which the next law and the last say nothing; idle gives
+    the bits of a plain step, and any other case does not; what the op adds there is, bit for bit, alpha times the row
+    of the centroid that is the nearest in float64; and the stream is the plain one and that row, but for the roundings
+    of bfloat16 (at most three, each at most 2⁻⁹ of the terms' sizes).
     """
     batch, first = steered.batch(case, size), steered.layers[0]
     steered.set(batch)
+    plain.run()
+    once = plain.logits.clone()
     plain.run()
     armed.run()
     before, after = plain.seen[first], armed.seen[first]
@@ -152,6 +155,7 @@ def checked(case: str, size: int, steered: Steered, plain: Replayed, armed: Repl
     same = torch.equal(plain.logits, armed.logits)
     laws = {
         "outputs finite": bool(armed.logits.isfinite().all()),
+        "plain as plain": torch.equal(once, plain.logits),
         "idle as plain, else not": same == (case == "idle"),
         "addition as in float64": torch.equal(delta, wanted),
         "stream is plain + addition": bool((off <= 2**-7 * sizes).all()),
