@@ -36,7 +36,7 @@ def test_every_door_steers_whoever_answers(
     found = engine.ask_alone([Ask(QUESTION, steering=wish, max_tokens=LENGTH) for wish in wishes.values()])
     answers: dict[str, Answer] = dict(zip(wishes, found, strict=True))
     work = [(path, name) for path in sorted(STEERED) for name in wishes] * ROUNDS
-    server = Server(tmp_path / "log", model, profiles, option)
+    server = Server(tmp_path / "log", model, profiles, option, fork=False)
     try:
 
         def ask(path: str, name: str) -> None:

@@ -70,7 +70,7 @@ def replicas(model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
     log = tmp_path_factory.mktemp("log") / "replicas.log"
     # vLLM cuts off what still runs where it has several API processes, so the drain has to be longer than an answer.
     settings = ("--data-parallel-size=2", "--steering-drain=20", "--shutdown-timeout=60")
-    running = Server(log, model, folder, *settings, env={"TRIMTAB_ADMIN_KEYS": KEY})
+    running = Server(log, model, folder, *settings, env={"TRIMTAB_ADMIN_KEYS": KEY}, fork=False)
     yield running
     if running.process.poll() is None:
         running.stop()

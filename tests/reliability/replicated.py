@@ -105,7 +105,7 @@ class Fleet:
         words = [f"--steering-{option}={value}" for option, value in settings.items()]
         env = {"TRIMTAB_UNIT_KEY": "a unit key of thirty-two characters", "TRIMTAB_REPLICA": name}
         log = self.home / f"replica-{name}.log"
-        return Server(log, MODEL, self._profiles, *words, env=env, wait=False, port=port)
+        return Server(log, MODEL, self._profiles, *words, env=env, fork=False, wait=False, port=port)
 
     def _want(self, staged: Profile | None = None) -> None:
         live = {"active": f"sha256:{self.active.digest}"}

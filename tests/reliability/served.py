@@ -67,7 +67,8 @@ class Shared(Server):
             "--steering-refresh=0.2",
             *settings,
         )
-        super().__init__(self.log, MODEL, self.profiles, *options, env={"TRIMTAB_ADMIN_KEYS": ADMIN, **(env or {})})
+        keys = {"TRIMTAB_ADMIN_KEYS": ADMIN, **(env or {})}
+        super().__init__(self.log, MODEL, self.profiles, *options, env=keys, fork=False)  # as an operator's
 
     @property
     def registry(self) -> Registry:
