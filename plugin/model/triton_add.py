@@ -189,3 +189,5 @@ def add(  # type: ignore[no-untyped-def]
         tl.store(lost + token, is_lost.to(tl.uint8))
     if is_lost:
         tl.store(delta, tl.zeros_like(rounded), mask=d < D)
+    if EARLY:
+        tl.extra.cuda.gdc_wait()  # no later kernel may change what the scores are still read from
