@@ -175,7 +175,8 @@ def _nearest(h: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     highest = scores.max(dim=1, keepdim=True).values
     # Equal centroids have equal scores but for the order of a sum.
     slack = 1e-13 * moved.norm(dim=1, keepdim=True) * from_it.norm(dim=1).max()
-    return (scores >= highest - slack).int().argmax(dim=1)
+    found: torch.Tensor = (scores >= highest - slack).int().argmax(dim=1)
+    return found
 
 
 def _distance(h: torch.Tensor, c: torch.Tensor, metric: int) -> torch.Tensor:

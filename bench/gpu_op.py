@@ -158,7 +158,7 @@ def seconds(made: Calls, least: int = 100) -> float:
             end.record()
             stream.synchronize()
             found.append(begin.elapsed_time(end) / 1e3 / len(made) / turns)
-    return statistics.median(found)
+    return float(statistics.median(found))
 
 
 def floor_bytes(tokens: int, concepts: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 import pytest
@@ -18,7 +19,13 @@ from trimtab.vectors.nearest import nearest
 
 pytestmark = pytest.mark.engine
 
-LONG = {"max_tokens": 5, "ignore_eos": True}
+
+class _Long(TypedDict):
+    max_tokens: int
+    ignore_eos: bool
+
+
+LONG: _Long = {"max_tokens": 5, "ignore_eos": True}
 LAYERS = {"middle": 2, "last": 5}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.plugin.steering_case import PARTS, Answer, Case, run
+from tests.plugin.steering_case import PARTS, Case, run
 from tests.plugin.test_op_triton import SCORED, Interpreted, interpret
 from tests.vectors.large_common_parts import SIZE, Data, exact, kinds
 from trimtab.plugin.model.op import COSINE, EUCLIDEAN
@@ -47,6 +47,7 @@ def deciding(data: Data, metric: int = 0, limit: float = 0.0) -> Case:
         rows=rows,
         decided=torch.full((n + 1,), 99, dtype=torch.int32),
         lost=torch.zeros(n, dtype=torch.uint8),
+        counts=torch.zeros(2, len(rows), dtype=torch.int64),
     )
 
 
@@ -54,7 +55,7 @@ def few(data: Data) -> Data:
     return Data(data.h[:INTERPRETED], data.centroids)
 
 
-def choices(case: Case, answer: Answer) -> list[int]:
+def choices(case: Case, answer: tuple[torch.Tensor, ...]) -> list[int]:
     first, count, _ = case.slots[1].tolist()
     chosen: list[int] = (answer[1][1:] - first - count).tolist()
     return chosen
