@@ -187,7 +187,7 @@ def test_the_drift_is_shown_once_its_window_is_full_and_only_where_shares_are_ex
 
 
 def test_of_two_versions_the_one_that_serves_more_says_the_drift(name: str) -> None:
-    shares = {1: (1.0, 0.0, 0.0)}
+    shares: dict[int, tuple[float, ...]] = {1: (1.0, 0.0, 0.0)}
     active_one, staged = fine(name, expected=shares), fine(name, 2.0, expected=shares)
     tables = tables_for(active_one, staged)
     counts = ConceptCounts(tables)
