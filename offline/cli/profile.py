@@ -191,7 +191,7 @@ def _watching(
     """A profile that adds nothing."""
     from ..states import load_states
     from ..states.store import load_background
-    from ..steering import watching_profile
+    from ..steering.watching import watching_profile
 
     layers = [(load_states(folder, found.layer, progress=True), found) for found in dictionaries]
     background = [load_background(folder, found.layer) for found in dictionaries]

@@ -20,8 +20,9 @@ from tests.engine.server import Server
 from tests.hub import COMMIT, in_cache
 from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.states import LastPrompt, LayerStates, load_states, represent
-from trimtab.offline.steering import coarse_profile, fine_profile, watching_profile
+from trimtab.offline.steering import coarse_profile, fine_profile
 from trimtab.offline.steering.fine import ConceptWarning
+from trimtab.offline.steering.watching import watching_profile
 from trimtab.vectors import AlphaRange, Gate, Profile, Registry, save_profile
 from trimtab.vectors.experiments.unit import UNIT_KEY
 from trimtab.vectors.manifest import Positions

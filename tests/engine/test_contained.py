@@ -19,12 +19,31 @@ mkdir /media/model /media/profiles
 mkdir -m 1777 /media/home
 mount --bind "$1" /media/model
 mount --bind "$2" /media/profiles
+{keep}
 mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmpfs /tmp
+{restore}
 mount -o remount,bind,ro /
 shift 2
 exec "$@"
 """
-_APART = ("unshare", "--mount", "sh", "-c", _MOUNTS, "sh")
+
+
+def _mounts(*needed: Path) -> str:
+    """The script that makes the container's folders; what is needed stays where it is, in /tmp too."""
+    hidden = [folder for folder in needed if folder.is_relative_to("/tmp")]
+    keep = [f"mkdir /media/{n}; mount --bind '{folder}' /media/{n}" for n, folder in enumerate(hidden)]
+    restore = [f"mkdir -p '{folder}'; mount --bind /media/{n} '{folder}'" for n, folder in enumerate(hidden)]
+    return _MOUNTS.replace("{keep}", "\n".join(keep)).replace("{restore}", "\n".join(restore))
+
+
+_APART = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    _mounts(Path(__file__).parents[2], Path(sys.base_prefix), op_cpu._folder().parent),
+    "sh",
+)
 
 pytestmark = [
     pytest.mark.engine,

@@ -12,10 +12,11 @@ from trimtab.offline.concepts import class_means, kmeans
 from trimtab.offline.errors import SettingError
 from trimtab.offline.states import LayerStates
 from trimtab.offline.states.relabel import Labels, labelled
-from trimtab.offline.steering import Gating, fine_profile, gated_profile, watching_profile
+from trimtab.offline.steering import Gating, fine_profile, gated_profile
 from trimtab.offline.steering.fine import ConceptWarning
 from trimtab.offline.steering.gates import met
 from trimtab.offline.steering.profiles import coarse_vectors
+from trimtab.offline.steering.watching import watching_profile
 from trimtab.offline.tuning.material import grouped
 from trimtab.vectors import Gate, Profile, SteeringVector
 from trimtab.vectors.manifest import adds_nothing

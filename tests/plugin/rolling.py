@@ -54,7 +54,10 @@ class Rolling:
         self.profiles, self.registry = folder, registry
         self.vllm_config: Any = SimpleNamespace(
             additional_config=arguments["additional_config"],
-            model_config=SimpleNamespace(model=str(model_folder), revision=None, dtype=torch.float32),
+            model_config=SimpleNamespace(
+                model=str(model_folder), revision=None, dtype=torch.float32, enable_sleep_mode=False
+            ),
+            parallel_config=SimpleNamespace(rank=0, tensor_parallel_size=1),
             load_config=SimpleNamespace(download_dir=None),
         )
         config = SteeringConfig.of(cast(Any, self.vllm_config))
@@ -73,7 +76,8 @@ class Rolling:
         model.trimtab = tables
         for profile in registry.values():
             tables.load(profile)
-        return SimpleNamespace(get_model=lambda: model, vllm_config=self.vllm_config, tables=tables)
+        runner = SimpleNamespace(get_model=lambda: model, vllm_config=self.vllm_config)
+        return SimpleNamespace(**vars(runner), model_runner=runner, tables=tables)
 
     async def _stage(self, name: str, content: str, keep: list[str]) -> None:
         needed = staging.needed(self.requests.values())

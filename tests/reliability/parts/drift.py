@@ -27,7 +27,7 @@ from tests.reliability.served import MODEL
 from trimtab.offline.concepts import kmeans
 from trimtab.offline.models import Reader
 from trimtab.offline.states import LastPrompt, load_states, represent
-from trimtab.offline.steering import watching_profile
+from trimtab.offline.steering.watching import watching_profile
 from trimtab.plugin.steps.drift import Window, stability_index
 from trimtab.vectors import Gate, Profile, load_profile, save_profile
 
