@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from prometheus_client import Counter, Gauge
 
 from ..compat.wrapping import wrap
@@ -86,6 +87,7 @@ class ConceptCounts:
         self._sleeps = sleeps
         self._due = 0.0
         self._seen: dict[tuple[str, int], _Seen] = {}
+        self._read: tuple[object, list[torch.Tensor]] | None = None
 
     def before_step(self, *, idle: bool) -> None:
         """Bring out what is counted, where that is due. idle: the step has no tokens."""
@@ -95,6 +97,8 @@ class ConceptCounts:
 
     def read(self) -> None:
         """Bring out what was counted since the last time."""
+        if not self._changed():
+            return
         chosen = chosen_in(self._tables)
         self._seen = {one.key: self._seen.get(one.key) or _Seen(one) for one in chosen}
         drifts: dict[tuple[str, int], tuple[int, float]] = {}
@@ -105,6 +109,13 @@ class ConceptCounts:
                 drifts[one.name, one.layer] = came, index
         for (name, layer), (_, index) in drifts.items():
             _DRIFT.labels(name, layer).set(index)
+
+    def _changed(self) -> bool:
+        """Whether anything was counted or loaded since the last time: where nobody is steered, a step costs no more."""
+        came = tuple(self._tables.loaded), dict(self._tables.requests)
+        now = came, [table.counts.cpu().clone() for table in self._tables.layers.values()]
+        before, self._read = self._read, now
+        return before is None or now[0] != before[0] or not all(map(torch.equal, now[1], before[1]))
 
 
 class _Seen:
