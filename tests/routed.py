@@ -64,6 +64,17 @@ class Replica(ThreadingHTTPServer):
         Thread(target=self.serve_forever, daemon=True).start()
 
 
+@contextmanager
+def two_replicas() -> Iterator[list[Replica]]:
+    made = [Replica(0), Replica(1)]
+    try:
+        yield made
+    finally:
+        for one in made:
+            one.shutdown()
+            one.server_close()
+
+
 class _Answer(BaseHTTPRequestHandler):
     server: Replica
     protocol_version = "HTTP/1.1"

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.routed import ENVOY, Heard, Replica, envoy, envoy_program, until
+from tests.routed import ENVOY, Heard, Replica, envoy, envoy_program, two_replicas, until
 from trimtab.plugin.http.routes import CHAT, INVOCATIONS, ROUTES, STEERED
 
 # Beside the routes that steer: those that only tell something.
@@ -27,11 +27,8 @@ OPEN = {**dict.fromkeys(STEERED - {INVOCATIONS}, "POST"), **TELLING}
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[list[Replica]]:
-    made = [Replica(0), Replica(1)]
-    yield made
-    for one in made:
-        one.shutdown()
-        one.server_close()
+    with two_replicas() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.routed import Heard, Replica, until, vllm_router
+from tests.routed import Heard, Replica, two_replicas, until, vllm_router
 from trimtab.plugin.http.routes import BATCH, CHAT, COMPLETIONS, MESSAGES, RESPONSES
 
 WISH = {"experiment": "doses", "unit": "unit 1"}
@@ -18,11 +18,8 @@ SENT = {"Authorization": "Bearer k", "X-Session-ID": "unit-1", "X-Consumer": "te
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[list[Replica]]:
-    made = [Replica(0), Replica(1)]
-    yield made
-    for one in made:
-        one.shutdown()
-        one.server_close()
+    with two_replicas() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
